@@ -1,0 +1,179 @@
+//! A fault: why a request is refused or failed, said once and rendered by the caller's dialect.
+//!
+//! Owns the low-cardinality class, whose fault it was, the public message and the advice to retry.
+//! Status codes and shapes belong to `wire`; the private detail goes to the log and never to the caller.
+
+use std::time::Duration;
+
+/// Why, in a word: the label of logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultClass {
+    /// The body, a field or a header is wrong.
+    BadRequest,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The caller sent too slowly.
+    TooSlow,
+    /// No credential, or one that is not (or no longer) valid.
+    Unauthenticated,
+    /// A valid principal that may not do this.
+    Forbidden,
+    /// No such model for this application.
+    NotFound,
+    /// The application's request rate is used up.
+    RateLimited,
+    /// The application's own queue is full.
+    QueueFull,
+    /// The gateway's queue is full.
+    Busy,
+    /// The request waited longer than it may.
+    WaitedTooLong,
+    /// The gateway is shutting down or is a standby.
+    Draining,
+    /// A surface or field that is not served.
+    NotSupported,
+    /// No endpoint can be reached.
+    Unreachable,
+    /// Upstream took too long.
+    UpstreamTimeout,
+    /// Upstream refused or failed with a status of its own.
+    UpstreamError,
+    /// Upstream said something that is not its protocol, or stopped before the end.
+    UpstreamBroken,
+    /// The caller stopped reading and its buffer is full.
+    SlowReader,
+    /// A key was revoked while the request ran.
+    Revoked,
+    /// A defect of the gateway itself.
+    Internal,
+}
+
+impl FaultClass {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::RateLimited => "rate_limited",
+            Self::QueueFull => "queue_full",
+            Self::Busy => "busy",
+            Self::WaitedTooLong => "waited_too_long",
+            Self::Draining => "draining",
+            Self::NotSupported => "not_supported",
+            Self::Unreachable => "unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::SlowReader => "slow_reader",
+            Self::Revoked => "revoked",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whose fault this class is.
+    #[must_use]
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::Unreachable | Self::UpstreamTimeout | Self::UpstreamError | Self::UpstreamBroken => Origin::Upstream,
+            Self::QueueFull | Self::Busy | Self::WaitedTooLong | Self::Draining | Self::Internal => Origin::Gateway,
+            _ => Origin::Downstream,
+        }
+    }
+}
+
+/// Whose fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The caller's.
+    Downstream,
+    /// An Ollama server's.
+    Upstream,
+    /// The gateway's.
+    Gateway,
+}
+
+/// Where an application stands against one of its limits, for `RateLimit-*` headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests allowed per window.
+    pub limit: u64,
+    /// Requests left now.
+    pub remaining: u64,
+    /// Time until the limit is whole again.
+    pub reset: Duration,
+}
+
+/// A refusal or failure on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Why, in a word.
+    pub class: FaultClass,
+    /// What the caller reads. Names the field or limit, its value and the remedy; never a secret.
+    pub message: String,
+    /// The field the message is about, as a path (`options.num_ctx`), where there is one.
+    pub param: Option<String>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+    /// The application's rate limit, where that is what refused.
+    pub limit: Option<Limit>,
+    /// Upstream's own status and message, passed on where the dialect can.
+    pub upstream_status: Option<u16>,
+    /// For the log only.
+    pub detail: Option<String>,
+}
+
+impl Fault {
+    /// A fault with a public message and no advice.
+    #[must_use]
+    pub fn new(class: FaultClass, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            limit: None,
+            upstream_status: None,
+            detail: None,
+        }
+    }
+
+    /// Names the field the message is about.
+    #[must_use]
+    pub fn at(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// Advises to try again after `wait`.
+    #[must_use]
+    pub fn retry(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds what only the log may show.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Keeps the status with which upstream answered.
+    #[must_use]
+    pub fn upstream(mut self, status: u16) -> Self {
+        self.upstream_status = Some(status);
+        self
+    }
+
+    /// Says where the application stands against the limit that refused it.
+    #[must_use]
+    pub fn limited(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}

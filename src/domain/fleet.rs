@@ -1,0 +1,89 @@
+//! What is known of the upstream servers: which models each has, what is resident, whether it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::{EndpointId, ModelName};
+
+/// A snapshot of every endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct FleetView {
+    /// One entry per configured endpoint, in order.
+    pub endpoints: Vec<Arc<EndpointView>>,
+}
+
+impl FleetView {
+    /// The endpoints that answer and have `name`, each with what it knows of the model.
+    pub fn holders<'a>(
+        &'a self,
+        name: &'a ModelName,
+    ) -> impl Iterator<Item = (&'a Arc<EndpointView>, &'a Arc<ModelView>)> {
+        self.endpoints
+            .iter()
+            .filter(|endpoint| endpoint.trouble.is_none())
+            .filter_map(move |endpoint| endpoint.models.get(name).map(|model| (endpoint, model)))
+    }
+}
+
+/// One upstream Ollama as last seen.
+#[derive(Debug, Clone)]
+pub struct EndpointView {
+    /// Its position in the configuration.
+    pub id: EndpointId,
+    /// Its base URL, without credentials, for people.
+    pub url: String,
+    /// `/api/version`.
+    pub version: Option<String>,
+    /// Why it cannot be used now; `None` when it answers.
+    pub trouble: Option<String>,
+    /// `/api/tags`, by canonical name.
+    pub models: BTreeMap<ModelName, Arc<ModelView>>,
+    /// `/api/ps`.
+    pub resident: Vec<Resident>,
+}
+
+/// One tag on one endpoint, with what `/api/show` says of it.
+#[derive(Debug, Clone)]
+pub struct ModelView {
+    /// The canonical name.
+    pub name: ModelName,
+    /// SHA-256 of the manifest, 64 hex digits.
+    pub digest: String,
+    /// The weights' blob (`sha256-…`): tags that share it share one runner.
+    pub weights: String,
+    /// Bytes of all layers.
+    pub size: u64,
+    /// `details.family`.
+    pub family: String,
+    /// `details.format` (`gguf`, `safetensors`).
+    pub format: String,
+    /// `completion`, `embedding`, `tools`, …
+    pub capabilities: Vec<String>,
+    /// The trained context length, where known.
+    pub context_length: Option<u64>,
+    /// Runner options among the tag's own `PARAMETER`s, as JSON values.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Served from another host (`remote_host`), so using it sends prompts off-site.
+    pub remote: bool,
+    /// The entry of `/api/tags` as upstream wrote it.
+    pub entry: Box<RawValue>,
+}
+
+/// One loaded runner as `/api/ps` shows it.
+#[derive(Debug, Clone)]
+pub struct Resident {
+    /// The tag that caused the load.
+    pub name: ModelName,
+    /// That tag's manifest digest at the time.
+    pub digest: String,
+    /// Bytes in memory, all slots.
+    pub size: u64,
+    /// Bytes of them in GPU memory.
+    pub size_vram: u64,
+    /// `num_ctx` in force per slot.
+    pub context_length: Option<u64>,
+    /// The entry of `/api/ps` as upstream wrote it.
+    pub entry: Box<RawValue>,
+}

@@ -1,0 +1,22 @@
+//! The words every room shares: ids, the request, the reply's events, faults, the fleet, time.
+//!
+//! Owns plain values only. It does no I/O, holds no wire format (that is `wire`), no rules (`policy`)
+//! and no state; a type lives here only when two rooms need it.
+
+mod clock;
+mod event;
+mod fault;
+mod fleet;
+mod ids;
+mod model_name;
+mod request;
+mod usage;
+
+pub use clock::{Clock, Moment};
+pub use event::{Event, Finish, Metrics, Piece, Vectors};
+pub use fault::{Fault, FaultClass, Limit, Origin};
+pub use fleet::{EndpointView, FleetView, ModelView, Resident};
+pub use ids::{AppName, EndpointId, KeyId, RequestId};
+pub use model_name::{InvalidName, ModelName};
+pub use request::{Dialect, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task, field};
+pub use usage::{Outcome, Usage};

@@ -1,0 +1,2 @@
+//! The `gaucho` binary.
+fn main() {}
