@@ -3,6 +3,7 @@
 //! Owns plain values only. It does no I/O, holds no wire format (that is `wire`), no rules (`policy`)
 //! and no state; a type lives here only when two rooms need it.
 
+mod class;
 mod clock;
 mod event;
 mod fault;
@@ -12,6 +13,7 @@ mod model_name;
 mod request;
 mod usage;
 
+pub use class::Class;
 pub use clock::{Clock, Moment};
 pub use event::{Event, Finish, Metrics, Piece, Vectors};
 pub use fault::{Fault, FaultClass, Limit, Origin};
