@@ -4,3 +4,6 @@
 
 // 0: words
 pub mod domain;
+
+// 6: admission
+pub mod scheduler;

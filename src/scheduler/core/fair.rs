@@ -1,0 +1,147 @@
+//! Whose turn it is: start-time fair queueing between applications, classes by priority.
+//!
+//! An application's *tag* is the service (seconds ÷ weight) it has been promised so far. The lowest (class, tag)
+//! goes next. Admission adds the predicted service, the end replaces it by the real one. An application that comes
+//! back from idleness, or from its own `max_concurrent`, starts at the floor: the lowest tag among those that
+//! compete for the same weights (or, where nobody does, among all), so that idle time earns nothing.
+
+use crate::domain::{AppName, Class, EndpointId};
+
+use super::pool::PoolIndex;
+use super::{Core, Ticket, TicketId};
+
+/// Index into [`Core::apps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct AppIndex(pub(super) usize);
+
+/// One application's standing.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) name: AppName,
+    pub(super) class: Class,
+    weight: f64,
+    max_concurrent: Option<u32>,
+    /// Service promised so far, seconds ÷ weight.
+    tag: f64,
+    /// The tag at its last admission.
+    last_start: f64,
+    pub(super) queued: u32,
+    pub(super) running: u32,
+}
+
+impl App {
+    /// Whether its own limit lets one more run.
+    pub(super) fn may_run(&self) -> bool {
+        self.max_concurrent.is_none_or(|limit| self.running < limit)
+    }
+
+    /// Whether it competes for slots now.
+    pub(super) fn contends(&self) -> bool {
+        self.queued > 0 && self.may_run()
+    }
+
+    pub(super) fn lift(&mut self, floor: f64) {
+        self.tag = self.tag.max(floor);
+    }
+
+    pub(super) fn charge(&mut self, predicted: f64) {
+        self.last_start = self.tag;
+        self.tag += predicted / self.weight;
+        self.running += 1;
+    }
+
+    pub(super) fn settle(&mut self, actual: f64, predicted: f64) {
+        self.tag += (actual - predicted) / self.weight;
+        self.running -= 1;
+    }
+
+    /// The tag that counts for the floor, while it is active at all.
+    fn standing(&self) -> Option<f64> {
+        if self.contends() { Some(self.tag) } else { (self.running > 0).then_some(self.last_start) }
+    }
+}
+
+impl Core {
+    /// The ticket's application, with its limits as they are now, and whether that lets more of it run.
+    pub(super) fn app(&mut self, ticket: &Ticket) -> (AppIndex, bool) {
+        if let Some(index) = self.app_index.get(&ticket.app) {
+            let app = &mut self.apps[index.0];
+            app.class = ticket.class;
+            app.weight = ticket.weight;
+            let held_back = !app.may_run();
+            app.max_concurrent = ticket.max_concurrent;
+            return (*index, held_back && app.may_run());
+        }
+        let index = AppIndex(self.apps.len());
+        self.apps.push(App {
+            name: ticket.app.clone(),
+            class: ticket.class,
+            weight: ticket.weight,
+            max_concurrent: ticket.max_concurrent,
+            tag: 0.0,
+            last_start: 0.0,
+            queued: 0,
+            running: 0,
+        });
+        self.app_index.insert(ticket.app.clone(), index);
+        (index, false)
+    }
+
+    /// Where an application starts that joins `pool` now. Tags outlive idleness, so nobody gains by coming back.
+    pub(super) fn floor(&self, pool: PoolIndex, class: Class) -> f64 {
+        let peers = || self.apps.iter().enumerate().filter(|(_, app)| app.class == class);
+        let members = &self.pools[pool.0];
+        let here = peers().filter(|(index, _)| members.involves(AppIndex(*index)));
+        let lowest_here = here.filter_map(|(_, app)| app.standing()).reduce(f64::min);
+        let lowest_anywhere = || peers().filter_map(|(_, app)| app.standing()).reduce(f64::min);
+        // nobody is active: all that was promised is past
+        let highest_ever = || peers().map(|(_, app)| app.tag).fold(0.0, f64::max);
+        lowest_here.or_else(lowest_anywhere).unwrap_or_else(highest_ever)
+    }
+
+    /// The next ticket of this pool that can start now, and where.
+    pub(super) fn next_turn(&self, pool: PoolIndex) -> Option<(TicketId, EndpointId)> {
+        let members = &self.pools[pool.0];
+        if !members.any_free() {
+            return None;
+        }
+        members
+            .lines()
+            .filter(|(app, _)| self.apps[app.0].may_run())
+            .filter_map(|(app, line)| {
+                let id = line.iter().find(|id| self.waiting.contains_key(id))?;
+                let waiting = &self.waiting[id];
+                let endpoint = self.free_seat(pool, &waiting.seats)?;
+                let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
+                Some(((rank, self.apps[app.0].tag, app), (*id, endpoint)))
+            })
+            .min_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
+            .map(|(_, turn)| turn)
+    }
+
+    /// 0 goes first: a class whose least share is due, then the classes by urgency.
+    fn rank(&self, class: Class, predicted: f64) -> usize {
+        let owed = self.owed[class as usize];
+        let due = class.least_share() > 0.0 && owed >= predicted;
+        if due { 0 } else { 1 + class as usize }
+    }
+
+    /// The ticket's place in the line for its weights, 1 = next, as things stand.
+    pub(super) fn position(&self, id: TicketId) -> usize {
+        let Some(me) = self.waiting.get(&id) else { return 0 };
+        let mine = (me.class, self.apps[me.app.0].tag);
+        let ahead = self.pools[me.pool.0]
+            .lines()
+            .map(|(app, line)| {
+                if app == me.app {
+                    line.iter().take_while(|other| **other != id).filter(|o| self.waiting.contains_key(o)).count()
+                } else {
+                    let tag = self.apps[app.0].tag;
+                    let before = |other: &&TicketId| self.waiting.get(other).is_some_and(|w| (w.class, tag) < mine);
+                    line.iter().filter(before).count()
+                }
+            })
+            .sum::<usize>();
+        ahead + 1
+    }
+}

@@ -1,0 +1,166 @@
+//! What goes into the core and what comes out.
+
+use std::time::Duration;
+
+use crate::domain::{AppName, Class, EndpointId, Moment};
+
+/// A request's number in the scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TicketId(pub u64);
+
+/// A place where a ticket may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Slots of the ticket's runner there; the newest value counts.
+    pub slots: u32,
+}
+
+/// What kind of work it is; each has its own speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WorkKind {
+    /// Text.
+    Generate,
+    /// Vectors.
+    Embed,
+    /// Nothing but a load.
+    Load,
+}
+
+/// How much work a request is expected to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// What kind.
+    pub kind: WorkKind,
+    /// Bytes that become prompt tokens.
+    pub prompt_bytes: usize,
+    /// Most tokens it may generate, where bounded.
+    pub output_cap: Option<u64>,
+}
+
+/// A request that wants a slot.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    /// Its number, never used twice.
+    pub id: TicketId,
+    /// Whose it is.
+    pub app: AppName,
+    /// How urgent.
+    pub class: Class,
+    /// The application's weight, above 0.
+    pub weight: f64,
+    /// Most requests of the application that may run at once; `None` = no limit.
+    pub max_concurrent: Option<u32>,
+    /// Most requests of the application that may wait.
+    pub max_queued: u32,
+    /// When it must have started.
+    pub deadline: Moment,
+    /// Bytes it keeps in memory while it waits.
+    pub bytes: usize,
+    /// How much work.
+    pub work: Work,
+    /// The weights it needs: tickets with the same value share runners.
+    pub weights: Box<str>,
+    /// Where it may run; at least one.
+    pub seats: Vec<Seat>,
+}
+
+/// What the end of a request taught.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Observed {
+    /// Prompt tokens, 0 when unknown.
+    pub prompt_tokens: u64,
+    /// Seconds of prompt work, 0 when unknown.
+    pub prompt_seconds: f64,
+    /// Tokens generated, 0 when unknown.
+    pub output_tokens: u64,
+    /// Seconds of generation, 0 when unknown.
+    pub output_seconds: f64,
+    /// Whether it ran to its own end (an aborted one says nothing about lengths).
+    pub complete: bool,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A request arrived.
+    Submit(Box<Ticket>),
+    /// Its caller left while it waited.
+    Withdraw(TicketId),
+    /// It gave its slot back.
+    Finish {
+        /// Which.
+        id: TicketId,
+        /// What it taught.
+        observed: Observed,
+    },
+    /// Time passed.
+    Tick,
+    /// An endpoint came or went.
+    Endpoint {
+        /// Which.
+        id: EndpointId,
+        /// Whether it may be used now.
+        usable: bool,
+    },
+    /// Take nothing new; what waits and runs goes on.
+    Drain,
+    /// Refuse all that waits.
+    Cut,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// The ticket holds a slot from now on.
+    Admit {
+        /// Which.
+        id: TicketId,
+        /// Where.
+        endpoint: EndpointId,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// The ticket will not run.
+    Refuse {
+        /// Which.
+        id: TicketId,
+        /// Why.
+        why: Refused,
+    },
+}
+
+/// Why a ticket will not run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refused {
+    /// The application's own queue is full.
+    AppQueueFull {
+        /// Its requests that wait.
+        queued: u32,
+        /// Its `max_queued`.
+        limit: u32,
+        /// A rough time until a newcomer would start.
+        eta: Duration,
+    },
+    /// The gateway's queue is full.
+    QueueFull {
+        /// Requests that wait.
+        queued: usize,
+        /// Bytes they hold.
+        bytes: usize,
+        /// A rough time until a newcomer would start.
+        eta: Duration,
+    },
+    /// Its deadline passed while it waited.
+    Waited {
+        /// How long.
+        waited: Duration,
+        /// Its place in the line for its model when it was refused, 1 = next.
+        position: usize,
+        /// A rough time until a newcomer would start.
+        eta: Duration,
+    },
+    /// The gateway is shutting down.
+    Draining,
+}

@@ -1,0 +1,366 @@
+//! The scheduler's pure core: state + input + now → decisions.
+//!
+//! Owns who waits, who runs, and whose turn is next. It does not own time (moments come in), waiting futures (the
+//! shell), rules (numbers come in with each ticket) or upstream calls.
+//!
+//! Invariants, swept by the simulator after every step: a runner never has more admitted than its slots; an
+//! application never has more admitted than its `max_concurrent`; no admissible ticket waits while a slot it may
+//! use is free; every ticket ends exactly once.
+
+mod fair;
+mod input;
+mod pool;
+mod predict;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::domain::{AppName, Class, EndpointId, Moment};
+
+use fair::{App, AppIndex};
+pub use input::{Decision, Input, Observed, Refused, Seat, Ticket, TicketId, Work, WorkKind};
+use pool::{Pool, PoolIndex};
+pub use view::{AppLoad, CoreView, RunnerLoad};
+
+/// Bounds on what may wait, over all applications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Requests.
+    pub queued: usize,
+    /// Bytes of their bodies.
+    pub queued_bytes: usize,
+}
+
+/// A ticket in the queue.
+#[derive(Debug)]
+struct Waiting {
+    app: AppIndex,
+    pool: PoolIndex,
+    class: Class,
+    since: Moment,
+    deadline: Moment,
+    bytes: usize,
+    work: Work,
+    seats: Vec<Seat>,
+}
+
+/// A ticket that holds a slot.
+#[derive(Debug)]
+struct Running {
+    app: AppIndex,
+    pool: PoolIndex,
+    class: Class,
+    endpoint: EndpointId,
+    predicted: f64,
+    work: Work,
+    /// The endpoint's service clock at admission, seconds.
+    entered: f64,
+}
+
+/// Per endpoint: how much service each running request has had.
+#[derive(Debug, Default)]
+struct ServiceClock {
+    /// Requests running now, by class.
+    active: [u32; 3],
+    /// Σ dt ÷ active, seconds: the service that one request running all the time would have had.
+    reading: f64,
+}
+
+/// The state machine. See the module's header.
+#[derive(Debug)]
+pub struct Core {
+    bounds: Bounds,
+    now: Moment,
+    draining: bool,
+    apps: Vec<App>,
+    app_index: HashMap<AppName, AppIndex>,
+    pools: Vec<Pool>,
+    pool_index: HashMap<Box<str>, PoolIndex>,
+    waiting: HashMap<TicketId, Waiting>,
+    running: HashMap<TicketId, Running>,
+    deadlines: BTreeSet<(Moment, TicketId)>,
+    queued_bytes: usize,
+    clocks: HashMap<EndpointId, ServiceClock>,
+    down: BTreeSet<EndpointId>,
+    /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
+    owed: [f64; 3],
+    /// Queued tickets by class.
+    backlog: [usize; 3],
+}
+
+impl Core {
+    /// An empty scheduler.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            now: Moment::ZERO,
+            draining: false,
+            apps: Vec::new(),
+            app_index: HashMap::new(),
+            pools: Vec::new(),
+            pool_index: HashMap::new(),
+            waiting: HashMap::new(),
+            running: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            queued_bytes: 0,
+            clocks: HashMap::new(),
+            down: BTreeSet::new(),
+            owed: [0.0; 3],
+            backlog: [0; 3],
+        }
+    }
+
+    /// Takes one input at `now` and appends what is to be done. A `now` before the last one counts as the last one.
+    pub fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Decision>) {
+        self.advance(now);
+        match input {
+            Input::Submit(ticket) => self.submit(*ticket, out),
+            Input::Withdraw(id) => self.withdraw(id),
+            Input::Finish { id, observed } => self.finish(id, observed, out),
+            Input::Tick => {}
+            Input::Endpoint { id, usable } => self.set_endpoint(id, usable, out),
+            Input::Drain => self.draining = true,
+            Input::Cut => self.cut(out),
+        }
+        self.expire(out);
+    }
+
+    /// When [`Input::Tick`] is due next, if nothing happens before.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Moment> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Whether nothing waits and nothing runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Moves time on and shares out the service since the last step.
+    fn advance(&mut self, now: Moment) {
+        let dt = now.since(self.now).as_secs_f64();
+        self.now = self.now.max(now);
+        if dt == 0.0 {
+            return;
+        }
+        let mut served = [0.0; 3];
+        for clock in self.clocks.values_mut() {
+            let active: u32 = clock.active.iter().sum();
+            if active > 0 {
+                clock.reading += dt / f64::from(active);
+                for (class, count) in served.iter_mut().zip(clock.active) {
+                    *class += dt * f64::from(count) / f64::from(active);
+                }
+            }
+        }
+        self.accrue(served);
+    }
+
+    /// A waiting class earns its least share of the service others had, and pays with what it had itself.
+    fn accrue(&mut self, served: [f64; 3]) {
+        let total: f64 = served.iter().sum();
+        for class in Class::ALL {
+            let slot = class as usize;
+            self.owed[slot] = if self.backlog[slot] == 0 {
+                0.0
+            } else {
+                // never more than ten minutes' share, so that an old claim cannot crowd others out for long
+                let most = 600.0 * class.least_share();
+                (self.owed[slot] + class.least_share() * total - served[slot]).clamp(-most, most)
+            };
+        }
+    }
+
+    fn submit(&mut self, ticket: Ticket, out: &mut Vec<Decision>) {
+        let id = ticket.id;
+        debug_assert!(!self.waiting.contains_key(&id) && !self.running.contains_key(&id), "ticket ids are unique");
+        let (app, loosened) = self.app(&ticket);
+        let pool = self.pool(&ticket);
+        if loosened {
+            self.admit_all_of(app, out);
+        }
+        if let Some(why) = self.reason_to_refuse(app, pool, &ticket) {
+            out.push(Decision::Refuse { id, why });
+            return;
+        }
+        self.enqueue(app, pool, ticket);
+        self.admit_from(pool, out);
+    }
+
+    /// The bounds that hold on arrival. A ticket that can start at once needs no place in a queue.
+    fn reason_to_refuse(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
+        if self.draining {
+            return Some(Refused::Draining);
+        }
+        let starts = self.apps[app.0].may_run() && self.free_seat(pool, &ticket.seats).is_some();
+        if starts {
+            return None;
+        }
+        let load = &self.apps[app.0];
+        if load.queued >= ticket.max_queued {
+            let eta = self.eta(pool, ticket.class);
+            return Some(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, eta });
+        }
+        let too_many = self.waiting.len() >= self.bounds.queued;
+        let too_large = self.queued_bytes.saturating_add(ticket.bytes) > self.bounds.queued_bytes;
+        (too_many || too_large).then(|| Refused::QueueFull {
+            queued: self.waiting.len(),
+            bytes: self.queued_bytes,
+            eta: self.eta(pool, ticket.class),
+        })
+    }
+
+    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket) {
+        let floor = self.floor(pool, ticket.class);
+        let entry = &mut self.apps[app.0];
+        if !entry.contends() {
+            entry.lift(floor);
+        }
+        entry.queued += 1;
+        self.pools[pool.0].push(app, ticket.id);
+        self.backlog[ticket.class as usize] += 1;
+        self.queued_bytes += ticket.bytes;
+        self.deadlines.insert((ticket.deadline, ticket.id));
+        let waiting = Waiting {
+            app,
+            pool,
+            class: ticket.class,
+            since: self.now,
+            deadline: ticket.deadline,
+            bytes: ticket.bytes,
+            work: ticket.work,
+            seats: ticket.seats,
+        };
+        self.waiting.insert(ticket.id, waiting);
+    }
+
+    /// Takes a ticket out of the queue, whatever becomes of it.
+    fn take(&mut self, id: TicketId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        self.deadlines.remove(&(waiting.deadline, id));
+        self.queued_bytes -= waiting.bytes;
+        self.backlog[waiting.class as usize] -= 1;
+        self.apps[waiting.app.0].queued -= 1;
+        let alive = &self.waiting;
+        self.pools[waiting.pool.0].forget(waiting.app, |id| alive.contains_key(id));
+        Some(waiting)
+    }
+
+    fn withdraw(&mut self, id: TicketId) {
+        let _ = self.take(id);
+    }
+
+    fn expire(&mut self, out: &mut Vec<Decision>) {
+        while let Some((at, id)) = self.deadlines.first().copied()
+            && at <= self.now
+        {
+            let position = self.position(id);
+            let Some(waiting) = self.take(id) else { break };
+            let waited = self.now.since(waiting.since);
+            let eta = self.eta(waiting.pool, waiting.class);
+            out.push(Decision::Refuse { id, why: Refused::Waited { waited, position, eta } });
+        }
+    }
+
+    fn cut(&mut self, out: &mut Vec<Decision>) {
+        self.draining = true;
+        let mut ids: Vec<_> = self.waiting.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.take(id);
+            out.push(Decision::Refuse { id, why: Refused::Draining });
+        }
+    }
+
+    fn set_endpoint(&mut self, id: EndpointId, usable: bool, out: &mut Vec<Decision>) {
+        if usable {
+            self.down.remove(&id);
+            for pool in 0..self.pools.len() {
+                self.admit_from(PoolIndex(pool), out);
+            }
+        } else {
+            self.down.insert(id);
+        }
+    }
+
+    fn finish(&mut self, id: TicketId, observed: Observed, out: &mut Vec<Decision>) {
+        let Some(run) = self.running.remove(&id) else { return };
+        let service = self.clocks.get_mut(&run.endpoint).map_or(0.0, |clock| {
+            clock.active[run.class as usize] -= 1;
+            clock.reading - run.entered
+        });
+        self.pools[run.pool.0].release(run.endpoint, run.app);
+        self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
+        let freed = {
+            let app = &mut self.apps[run.app.0];
+            let blocked = !app.may_run();
+            app.settle(service, run.predicted);
+            blocked && app.queued > 0
+        };
+        if freed {
+            self.welcome_back(run.app, run.class);
+            self.admit_all_of(run.app, out);
+        }
+        self.admit_from(run.pool, out);
+    }
+
+    fn admit_all_of(&mut self, app: AppIndex, out: &mut Vec<Decision>) {
+        for pool in self.pools_of(app) {
+            self.admit_from(pool, out);
+        }
+    }
+
+    /// An application that its own `max_concurrent` held back competes again, as one that just arrived would.
+    fn welcome_back(&mut self, app: AppIndex, class: Class) {
+        let floors = self.pools_of(app).into_iter().map(|pool| self.floor(pool, class));
+        let lowest = floors.fold(f64::INFINITY, f64::min);
+        if lowest.is_finite() {
+            self.apps[app.0].lift(lowest);
+        }
+    }
+
+    /// Fills the pool's free slots, next turn first.
+    fn admit_from(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
+        while let Some((id, endpoint)) = self.next_turn(pool) {
+            let Some(waiting) = self.take(id) else { break };
+            let predicted = self.pools[pool.0].speed.predict(waiting.app, waiting.work);
+            let clock = self.clocks.entry(endpoint).or_default();
+            clock.active[waiting.class as usize] += 1;
+            let entered = clock.reading;
+            self.pools[pool.0].occupy(endpoint, waiting.app);
+            self.apps[waiting.app.0].charge(predicted);
+            let waited = self.now.since(waiting.since);
+            let Waiting { app, class, work, .. } = waiting;
+            self.running.insert(id, Running { app, pool, class, endpoint, predicted, work, entered });
+            out.push(Decision::Admit { id, endpoint, waited });
+        }
+    }
+
+    /// The free place a ticket may take: on the least busy usable endpoint.
+    fn free_seat(&self, pool: PoolIndex, seats: &[Seat]) -> Option<EndpointId> {
+        let busy = |id: &EndpointId| self.clocks.get(id).map_or(0, |clock| clock.active.iter().sum::<u32>());
+        seats
+            .iter()
+            .map(|seat| seat.endpoint)
+            .filter(|id| !self.down.contains(id) && self.pools[pool.0].has_free(*id))
+            .min_by_key(|id| (busy(id), *id))
+    }
+
+    /// A rough time until a ticket that joins now would start: the work ahead of it, shared by the slots.
+    fn eta(&self, pool: PoolIndex, class: Class) -> Duration {
+        let pool_ref = &self.pools[pool.0];
+        let queued: f64 = pool_ref
+            .tickets()
+            .filter_map(|id| self.waiting.get(id))
+            .filter(|waiting| waiting.class <= class)
+            .map(|waiting| pool_ref.speed.predict(waiting.app, waiting.work))
+            .sum();
+        let running: f64 = self.running.values().filter(|run| run.pool == pool).map(|run| run.predicted / 2.0).sum();
+        Duration::try_from_secs_f64(queued + running).unwrap_or(Duration::from_secs(3600))
+    }
+}

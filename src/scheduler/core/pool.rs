@@ -1,0 +1,127 @@
+//! A pool: the runners of one set of weights on every endpoint, and the line of each application before them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::domain::EndpointId;
+
+use super::fair::AppIndex;
+use super::predict::Speed;
+use super::{Core, Ticket, TicketId};
+
+/// Index into [`Core::pools`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PoolIndex(pub(super) usize);
+
+/// One runner: these weights on one endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Runner {
+    pub(super) slots: u32,
+    pub(super) used: u32,
+}
+
+/// One application's line. Withdrawn tickets stay as dead ids until they are swept.
+#[derive(Debug, Default)]
+struct Line {
+    ids: VecDeque<TicketId>,
+    alive: usize,
+    running: u32,
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) weights: Box<str>,
+    pub(super) runners: BTreeMap<EndpointId, Runner>,
+    lines: BTreeMap<AppIndex, Line>,
+    pub(super) speed: Speed,
+}
+
+impl Pool {
+    pub(super) fn push(&mut self, app: AppIndex, id: TicketId) {
+        let line = self.lines.entry(app).or_default();
+        line.ids.push_back(id);
+        line.alive += 1;
+    }
+
+    /// One ticket of `app` left the queue. Dead ids go once they are half of the line, so that the cost per ticket
+    /// stays constant and a line that never moves cannot grow.
+    pub(super) fn forget(&mut self, app: AppIndex, alive: impl Fn(&TicketId) -> bool) {
+        let Some(line) = self.lines.get_mut(&app) else { return };
+        line.alive -= 1;
+        while line.ids.front().is_some_and(|id| !alive(id)) {
+            line.ids.pop_front();
+        }
+        if line.ids.len() > 2 * line.alive + 16 {
+            line.ids.retain(|id| alive(id));
+        }
+    }
+
+    /// Applications with a ticket that waits, and their lines in order of arrival.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (AppIndex, &VecDeque<TicketId>)> {
+        self.lines.iter().filter(|(_, line)| line.alive > 0).map(|(app, line)| (*app, &line.ids))
+    }
+
+    /// Every id in every line, dead ones included.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = &TicketId> {
+        self.lines.values().flat_map(|line| line.ids.iter())
+    }
+
+    pub(super) fn involves(&self, app: AppIndex) -> bool {
+        self.lines.get(&app).is_some_and(|line| line.alive > 0 || line.running > 0)
+    }
+
+    pub(super) fn waits(&self, app: AppIndex) -> bool {
+        self.lines.get(&app).is_some_and(|line| line.alive > 0)
+    }
+
+    pub(super) fn any_free(&self) -> bool {
+        self.runners.values().any(|runner| runner.used < runner.slots)
+    }
+
+    pub(super) fn has_free(&self, endpoint: EndpointId) -> bool {
+        self.runners.get(&endpoint).is_some_and(|runner| runner.used < runner.slots)
+    }
+
+    pub(super) fn occupy(&mut self, endpoint: EndpointId, app: AppIndex) {
+        self.runners.entry(endpoint).or_default().used += 1;
+        self.lines.entry(app).or_default().running += 1;
+    }
+
+    pub(super) fn release(&mut self, endpoint: EndpointId, app: AppIndex) {
+        if let Some(runner) = self.runners.get_mut(&endpoint) {
+            runner.used -= 1;
+        }
+        if let Some(line) = self.lines.get_mut(&app) {
+            line.running -= 1;
+        }
+    }
+}
+
+impl Core {
+    /// The ticket's pool, with its slots as they are now.
+    pub(super) fn pool(&mut self, ticket: &Ticket) -> PoolIndex {
+        let index = match self.pool_index.get(&ticket.weights) {
+            Some(index) => *index,
+            None => {
+                let index = PoolIndex(self.pools.len());
+                self.pools.push(Pool {
+                    weights: ticket.weights.clone(),
+                    runners: BTreeMap::new(),
+                    lines: BTreeMap::new(),
+                    speed: Speed::default(),
+                });
+                self.pool_index.insert(ticket.weights.clone(), index);
+                index
+            }
+        };
+        for seat in &ticket.seats {
+            self.pools[index.0].runners.entry(seat.endpoint).or_default().slots = seat.slots.max(1);
+        }
+        index
+    }
+
+    /// The pools in which `app` has a ticket that waits.
+    pub(super) fn pools_of(&self, app: AppIndex) -> Vec<PoolIndex> {
+        (0..self.pools.len()).map(PoolIndex).filter(|pool| self.pools[pool.0].waits(app)).collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! How long a request will run: learned per set of weights, with honest first guesses.
+
+use std::collections::HashMap;
+
+use super::fair::AppIndex;
+use super::{Observed, Work, WorkKind};
+
+/// Weight of the newest observation in a learned mean.
+const NEWEST: f64 = 0.2;
+
+/// What is known of one set of weights.
+#[derive(Debug)]
+pub(super) struct Speed {
+    bytes_per_token: f64,
+    prompt_per_second: f64,
+    output_per_second: f64,
+    /// Mean output tokens of an application's requests.
+    output_tokens: HashMap<AppIndex, f64>,
+    /// Real service ÷ predicted, by kind: what sharing the GPU and everything unmodelled add up to.
+    bias: [f64; 3],
+}
+
+impl Default for Speed {
+    /// A 7 B model on a middling GPU; wrong within an order of magnitude until the first answers correct it.
+    fn default() -> Self {
+        Self {
+            bytes_per_token: 4.0,
+            prompt_per_second: 800.0,
+            output_per_second: 40.0,
+            output_tokens: HashMap::new(),
+            bias: [1.0; 3],
+        }
+    }
+}
+
+fn blend(mean: &mut f64, sample: f64) {
+    if sample.is_finite() && sample > 0.0 {
+        *mean += NEWEST * (sample - *mean);
+    }
+}
+
+impl Speed {
+    /// Predicted service in seconds.
+    pub(super) fn predict(&self, app: AppIndex, work: Work) -> f64 {
+        self.unbiased(app, work) * self.bias[work.kind as usize]
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+    fn unbiased(&self, app: AppIndex, work: Work) -> f64 {
+        let prompt = work.prompt_bytes as f64 / self.bytes_per_token / self.prompt_per_second;
+        let usual = self.output_tokens.get(&app).copied().unwrap_or(200.0);
+        let output = match work.kind {
+            WorkKind::Generate => work.output_cap.map_or(usual, |cap| usual.min(cap as f64)),
+            WorkKind::Embed | WorkKind::Load => 0.0,
+        };
+        // never zero: a request that costs nothing would never be anyone's turn to wait
+        (prompt + output / self.output_per_second).max(0.001)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+    pub(super) fn learn(&mut self, app: AppIndex, work: Work, seen: Observed, service: f64, predicted: f64) {
+        if !seen.complete {
+            return;
+        }
+        let (prompt, output) = (seen.prompt_tokens as f64, seen.output_tokens as f64);
+        if predicted > 0.0 && service > 0.0 {
+            let bias = &mut self.bias[work.kind as usize];
+            blend(bias, (*bias * service / predicted).clamp(0.01, 100.0));
+        }
+        if prompt > 0.0 {
+            blend(&mut self.bytes_per_token, (work.prompt_bytes as f64 / prompt).clamp(0.1, 100.0));
+            blend(&mut self.prompt_per_second, prompt / seen.prompt_seconds);
+        }
+        if output > 0.0 {
+            blend(&mut self.output_per_second, output / seen.output_seconds);
+            let usual = self.output_tokens.entry(app).or_insert(output);
+            blend(usual, output);
+        }
+    }
+
+    /// Learned bytes of text per prompt token.
+    pub(super) fn bytes_per_token(&self) -> f64 {
+        self.bytes_per_token
+    }
+}

@@ -1,0 +1,98 @@
+//! What the core shows of itself: for metrics, the admin listener and the simulator's sweep.
+
+use crate::domain::{AppName, Class, EndpointId};
+
+use super::{Core, TicketId};
+
+/// One runner's slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerLoad {
+    /// The weights.
+    pub weights: Box<str>,
+    /// Where.
+    pub endpoint: EndpointId,
+    /// Slots in all.
+    pub slots: u32,
+    /// Slots in use.
+    pub used: u32,
+}
+
+/// One application's load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppLoad {
+    /// Which.
+    pub app: AppName,
+    /// Its class.
+    pub class: Class,
+    /// Requests that wait.
+    pub queued: u32,
+    /// Requests that run.
+    pub running: u32,
+}
+
+/// The whole state in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CoreView {
+    /// Requests that wait.
+    pub queued: usize,
+    /// Bytes they hold.
+    pub queued_bytes: usize,
+    /// Every runner seen so far.
+    pub runners: Vec<RunnerLoad>,
+    /// Every application with work.
+    pub apps: Vec<AppLoad>,
+}
+
+impl Core {
+    /// A snapshot.
+    #[must_use]
+    pub fn view(&self) -> CoreView {
+        let runners = self.pools.iter().flat_map(|pool| {
+            pool.runners.iter().map(|(endpoint, runner)| RunnerLoad {
+                weights: pool.weights.clone(),
+                endpoint: *endpoint,
+                slots: runner.slots,
+                used: runner.used,
+            })
+        });
+        let busy = self.apps.iter().filter(|app| app.queued > 0 || app.running > 0);
+        let apps = busy.map(|app| AppLoad {
+            app: app.name.clone(),
+            class: app.class,
+            queued: app.queued,
+            running: app.running,
+        });
+        CoreView {
+            queued: self.waiting.len(),
+            queued_bytes: self.queued_bytes,
+            runners: runners.collect(),
+            apps: apps.collect(),
+        }
+    }
+
+    /// Prompt tokens that `bytes` of text will be, by what was learned for these weights.
+    #[must_use]
+    pub fn estimate_tokens(&self, weights: &str, bytes: usize) -> u64 {
+        let ratio = self.pool_index.get(weights).map_or(4.0, |pool| self.pools[pool.0].speed.bytes_per_token());
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a size over a positive ratio"
+        )]
+        let tokens = (bytes as f64 / ratio) as u64;
+        tokens
+    }
+
+    /// Whether a ticket waits that could start now: must never be true after a step.
+    #[must_use]
+    pub fn starves_a_free_slot(&self) -> Option<TicketId> {
+        (0..self.pools.len()).find_map(|pool| self.next_turn(super::PoolIndex(pool)).map(|(id, _)| id))
+    }
+
+    /// An application's tag, for fairness tests.
+    #[cfg(test)]
+    pub(super) fn running_of(&self, app: &AppName) -> u32 {
+        self.app_index.get(app).map_or(0, |index| self.apps[index.0].running)
+    }
+}

@@ -1,0 +1,312 @@
+//! The async side of the core: futures that wait, permits that give back, one timer.
+//!
+//! The core sits behind a mutex rather than in a task of its own: a step takes microseconds and never blocks, and a
+//! request that finds a free slot then costs no task switch. The lock is never held across an await, and messages to
+//! waiters leave after it is released, because a waiter that has gone gives its permit back by taking the lock again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Clock, EndpointId, Moment};
+
+use super::core::{Bounds, Core, CoreView, Decision, Input, Observed, Refused, Ticket, TicketId};
+
+/// The gateway's admission desk; clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Scheduler(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    clock: Clock,
+    /// The earliest deadline came nearer.
+    sooner: Notify,
+    /// Nothing waits and nothing runs any more.
+    idle: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    core: Core,
+    next_id: u64,
+    waiters: HashMap<TicketId, oneshot::Sender<Verdict>>,
+}
+
+type Verdict = Result<Permit, Refused>;
+
+/// The right to use one slot now. Giving it back (by [`Permit::settle`] or drop) frees the slot at once.
+#[derive(Debug)]
+pub struct Permit {
+    inner: Arc<Inner>,
+    id: TicketId,
+    endpoint: EndpointId,
+    waited: Duration,
+    settled: bool,
+}
+
+impl Permit {
+    /// Where the request runs.
+    #[must_use]
+    pub fn endpoint(&self) -> EndpointId {
+        self.endpoint
+    }
+
+    /// How long it waited for the slot.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Gives the slot back and tells the scheduler what the request really took.
+    pub fn settle(mut self, observed: Observed) {
+        self.settled = true;
+        self.inner.step(Input::Finish { id: self.id, observed });
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.inner.step(Input::Finish { id: self.id, observed: Observed::default() });
+        }
+    }
+}
+
+impl Scheduler {
+    /// A scheduler with nothing in it. [`Scheduler::run`] must be spawned for deadlines to be kept.
+    #[must_use]
+    pub fn new(bounds: Bounds, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            state: Mutex::new(State { core: Core::new(bounds), next_id: 0, waiters: HashMap::new() }),
+            clock,
+            sooner: Notify::new(),
+            idle: Notify::new(),
+        }))
+    }
+
+    /// Waits for a slot. Dropping the future withdraws the ticket. The ticket's id is given here.
+    ///
+    /// # Errors
+    /// Why the ticket will not run.
+    pub async fn admit(&self, ticket: Ticket) -> Result<Permit, Refused> {
+        let (id, verdict) = self.0.submit(ticket);
+        let mut place = Place { inner: &self.0, id, waiting: true };
+        let verdict = verdict.await;
+        place.waiting = false;
+        verdict.unwrap_or(Err(Refused::Draining))
+    }
+
+    /// Keeps deadlines until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        loop {
+            let sooner = self.0.sooner.notified();
+            let next = self.0.lock().core.next_tick();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep(at.since(self.0.clock.now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sooner => {}
+                () = due => self.0.step(Input::Tick),
+            }
+        }
+    }
+
+    /// Takes nothing new from now on.
+    pub fn drain(&self) {
+        self.0.step(Input::Drain);
+    }
+
+    /// Refuses all that waits.
+    pub fn cut(&self) {
+        self.0.step(Input::Cut);
+    }
+
+    /// An endpoint came or went.
+    pub fn endpoint(&self, id: EndpointId, usable: bool) {
+        self.0.step(Input::Endpoint { id, usable });
+    }
+
+    /// Waits until nothing waits and nothing runs.
+    pub async fn drained(&self) {
+        loop {
+            let idle = self.0.idle.notified();
+            if self.0.lock().core.is_idle() {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// The state in numbers.
+    #[must_use]
+    pub fn view(&self) -> CoreView {
+        self.0.lock().core.view()
+    }
+
+    /// Prompt tokens that `bytes` of text will be for these weights, by what was learned.
+    #[must_use]
+    pub fn estimate_tokens(&self, weights: &str, bytes: usize) -> u64 {
+        self.0.lock().core.estimate_tokens(weights, bytes)
+    }
+}
+
+/// A place in the queue; leaving it early withdraws the ticket.
+struct Place<'a> {
+    inner: &'a Arc<Inner>,
+    id: TicketId,
+    waiting: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.waiting {
+            self.inner.lock().waiters.remove(&self.id);
+            self.inner.step(Input::Withdraw(self.id));
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(self: &Arc<Self>, mut ticket: Ticket) -> (TicketId, oneshot::Receiver<Verdict>) {
+        let (tx, rx) = oneshot::channel();
+        let id = {
+            let mut state = self.lock();
+            state.next_id += 1;
+            let id = TicketId(state.next_id);
+            state.waiters.insert(id, tx);
+            id
+        };
+        ticket.id = id;
+        self.step(Input::Submit(Box::new(ticket)));
+        (id, rx)
+    }
+
+    fn step(self: &Arc<Self>, input: Input) {
+        let mut decisions = Vec::new();
+        let mut messages = Vec::new();
+        let (sooner, idle) = {
+            let mut state = self.lock();
+            let before = state.core.next_tick();
+            state.core.step(self.clock.now(), input, &mut decisions);
+            for decision in decisions {
+                let (id, verdict) = self.verdict(decision);
+                messages.push((state.waiters.remove(&id), verdict));
+            }
+            (is_sooner(before, state.core.next_tick()), state.core.is_idle())
+        };
+        for (waiter, verdict) in messages {
+            // a waiter that has gone: the verdict comes back and its permit's drop frees the slot
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(verdict);
+            }
+        }
+        if sooner {
+            self.sooner.notify_one();
+        }
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn verdict(self: &Arc<Self>, decision: Decision) -> (TicketId, Verdict) {
+        match decision {
+            Decision::Admit { id, endpoint, waited } => {
+                (id, Ok(Permit { inner: Arc::clone(self), id, endpoint, waited, settled: false }))
+            }
+            Decision::Refuse { id, why } => (id, Err(why)),
+        }
+    }
+}
+
+fn is_sooner(before: Option<Moment>, after: Option<Moment>) -> bool {
+    match (before, after) {
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => after < before,
+        (_, None) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+    use crate::domain::{AppName, Class};
+    use crate::scheduler::core::{Seat, Work, WorkKind};
+
+    fn ticket(clock: &Clock, wait: Duration) -> Ticket {
+        Ticket {
+            id: TicketId(0),
+            app: AppName::parse("x").unwrap(),
+            class: Class::Standard,
+            weight: 1.0,
+            max_concurrent: None,
+            max_queued: 10,
+            deadline: clock.now().after(wait),
+            bytes: 1,
+            work: Work { kind: WorkKind::Generate, prompt_bytes: 1, output_cap: None },
+            weights: "blob".into(),
+            seats: vec![Seat { endpoint: EndpointId(0), slots: 1 }],
+        }
+    }
+
+    fn desk() -> (Scheduler, Clock) {
+        let clock = Clock::manual();
+        (Scheduler::new(Bounds { queued: 10, queued_bytes: 1000 }, clock.clone()), clock)
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_is_dropped_frees_its_slot_for_the_next() {
+        let (desk, clock) = desk();
+        let first = desk.admit(ticket(&clock, Duration::from_secs(9))).await.unwrap();
+        let mut second = Box::pin(desk.admit(ticket(&clock, Duration::from_secs(9))));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        assert_eq!(second.await.unwrap().endpoint(), EndpointId(0));
+        desk.drained().await;
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_leaves_is_withdrawn_even_when_it_was_just_admitted() {
+        let (desk, clock) = desk();
+        let first = desk.admit(ticket(&clock, Duration::from_secs(9))).await.unwrap();
+        let mut second = Box::pin(desk.admit(ticket(&clock, Duration::from_secs(9))));
+        let mut third = Box::pin(desk.admit(ticket(&clock, Duration::from_secs(9))));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        drop(third);
+        assert_eq!(desk.view().queued, 1);
+        drop(first); // the verdict for `second` is on its way, unread
+        drop(second);
+        assert_eq!(desk.view().runners[0].used, 0);
+        desk.drained().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_keeps_deadlines() {
+        let (desk, clock) = desk();
+        let stop = CancellationToken::new();
+        let _first = desk.admit(ticket(&clock, Duration::from_secs(9))).await.unwrap();
+        let mut second = Box::pin(desk.admit(ticket(&clock, Duration::from_secs(3))));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        clock.advance(Duration::from_secs(3));
+        tokio::select! {
+            () = desk.run(stop.clone()) => panic!("stops only when told"),
+            verdict = &mut second => assert!(matches!(verdict, Err(Refused::Waited { .. })), "{verdict:?}"),
+        }
+        stop.cancel();
+        desk.run(stop).await;
+    }
+}
