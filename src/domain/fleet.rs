@@ -32,6 +32,8 @@ impl FleetView {
 pub struct EndpointView {
     /// Its position in the configuration.
     pub id: EndpointId,
+    /// Its name in the configuration.
+    pub name: String,
     /// Its base URL, without credentials, for people.
     pub url: String,
     /// `/api/version`.
@@ -49,6 +51,10 @@ pub struct EndpointView {
 pub struct ModelView {
     /// The canonical name.
     pub name: ModelName,
+    /// Its place in the server's own listing, newest first.
+    pub rank: usize,
+    /// When the manifest was written, RFC 3339.
+    pub modified_at: String,
     /// SHA-256 of the manifest, 64 hex digits.
     pub digest: String,
     /// The weights' blob (`sha256-…`): tags that share it share one runner.

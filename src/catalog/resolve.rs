@@ -1,0 +1,116 @@
+//! From a requested name to the endpoints that can serve it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::domain::{EndpointId, EndpointView, Fault, FaultClass, FleetView, ModelName, ModelView};
+use crate::policy::RunnerProfile;
+
+use super::runner::{RunnerKey, RunnerOptions, settle};
+
+/// What a name means now.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The canonical name; upstream is asked for this one.
+    pub name: ModelName,
+    /// The weights of the model that requests for it run on.
+    pub weights: Box<str>,
+    /// The endpoints that hold it with these weights; never empty.
+    pub holders: Vec<Holder>,
+}
+
+/// One endpoint that can serve the name.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// Which.
+    pub endpoint: Arc<EndpointView>,
+    /// What it knows of the model.
+    pub model: Arc<ModelView>,
+}
+
+/// The desk that resolves names; one per gateway.
+#[derive(Debug)]
+pub struct Catalog {
+    fleet: watch::Receiver<Arc<FleetView>>,
+    settled: Mutex<HashMap<RunnerKey, Arc<RunnerOptions>>>,
+}
+
+impl Catalog {
+    /// A catalog over the fleet view that `upstream` publishes.
+    #[must_use]
+    pub fn new(fleet: watch::Receiver<Arc<FleetView>>) -> Self {
+        Self { fleet, settled: Mutex::new(HashMap::new()) }
+    }
+
+    /// The fleet as last seen.
+    #[must_use]
+    pub fn fleet(&self) -> Arc<FleetView> {
+        Arc::clone(&self.fleet.borrow())
+    }
+
+    /// The endpoints that can serve `name`. Where endpoints hold different weights under one name, the first
+    /// endpoint's count: one name must not mean two models.
+    ///
+    /// # Errors
+    /// `NotFound` in Ollama's words when an endpoint answers and none has it; `Unreachable` when no endpoint answers.
+    pub fn resolve(&self, name: &ModelName, asked_as: &str, embeds: bool) -> Result<Resolved, Fault> {
+        let fleet = self.fleet();
+        let mut holders: Vec<Holder> = fleet
+            .holders(name)
+            .map(|(endpoint, model)| Holder { endpoint: Arc::clone(endpoint), model: Arc::clone(model) })
+            .collect();
+        let Some(first) = holders.first() else {
+            return Err(absent(&fleet, asked_as, embeds));
+        };
+        if first.model.remote {
+            let text = format!("model '{asked_as}' runs on another host: prompts would leave this site");
+            return Err(Fault::new(FaultClass::Forbidden, text).at("model"));
+        }
+        let weights: Box<str> = first.model.weights.as_str().into();
+        holders.retain(|holder| *holder.model.weights == *weights);
+        Ok(Resolved { name: name.clone(), weights, holders })
+    }
+
+    /// The runner options to send with every call for this holder's runner. The first call settles what the profile
+    /// leaves open, and it stays so while the gateway runs; a profile that changes settles anew.
+    pub fn runner_options(&self, holder: &Holder, profile: &RunnerProfile) -> Arc<RunnerOptions> {
+        let key = RunnerKey { endpoint: holder.endpoint.id, weights: holder.model.weights.as_str().into() };
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        match settled.get(&key) {
+            Some(options) if options.is_from(profile) => Arc::clone(options),
+            _ => {
+                let options = Arc::new(settle(holder, profile));
+                settled.insert(key, Arc::clone(&options));
+                options
+            }
+        }
+    }
+
+    /// The URL of an endpoint, for logs.
+    #[must_use]
+    pub fn endpoint_url(&self, id: EndpointId) -> String {
+        self.fleet.borrow().endpoints.get(usize::from(id.0)).map(|view| view.url.clone()).unwrap_or_default()
+    }
+}
+
+/// Ollama's own words differ by route: embed routes add advice (`ollama-facts` 1.5).
+fn absent(fleet: &FleetView, asked_as: &str, embeds: bool) -> Fault {
+    let troubles: Vec<String> = fleet
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.trouble.as_ref().map(|why| format!("{}: {why}", endpoint.url)))
+        .collect();
+    if troubles.len() == fleet.endpoints.len() {
+        let text = "no Ollama server can be reached now: try again, and tell the operator if it stays so";
+        let retry = std::time::Duration::from_secs(5);
+        return Fault::new(FaultClass::Unreachable, text).retry(retry).detail(troubles.join("; "));
+    }
+    let text = if embeds {
+        format!("model \"{asked_as}\" not found, try pulling it first")
+    } else {
+        format!("model '{asked_as}' not found")
+    };
+    Fault::new(FaultClass::NotFound, text).at("model")
+}

@@ -1,0 +1,150 @@
+//! What goes back to the caller, and the body that carries the guard with it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::domain::{Event, Fault, FaultClass};
+use crate::upstream::Reply;
+use crate::wire::Encoder;
+
+use super::in_flight::InFlight;
+
+/// A reply: head and body.
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Headers beyond `Content-Type`.
+    pub headers: Vec<(&'static str, String)>,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// A body that counts what it hands over and settles the request when it goes.
+pub struct AnswerBody {
+    flight: InFlight,
+    source: Source,
+}
+
+enum Source {
+    /// One piece, known from the start.
+    Whole(Option<Bytes>),
+    /// As upstream speaks.
+    Stream(Box<Stream>),
+    Ended,
+}
+
+struct Stream {
+    first: Option<Event>,
+    reply: Reply,
+    encoder: Encoder,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl AnswerBody {
+    /// A body known from the start. The guard's outcome is settled already unless the whole is `good`.
+    pub(super) fn whole(bytes: Vec<u8>, flight: InFlight) -> Self {
+        Self { flight, source: Source::Whole(Some(bytes.into())) }
+    }
+
+    /// A stream whose first event is known.
+    pub(super) fn stream(
+        first: Event,
+        reply: Reply,
+        encoder: Encoder,
+        revoked: WaitForCancellationFutureOwned,
+        flight: InFlight,
+    ) -> Self {
+        let stream = Stream { first: Some(first), reply, encoder, revoked: Box::pin(revoked) };
+        Self { flight, source: Source::Stream(Box::new(stream)) }
+    }
+}
+
+/// What a poll of a stream found.
+enum Next {
+    Event(Event),
+    Fault(Fault),
+    Ended,
+}
+
+impl Stream {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.revoked.as_mut().poll(cx).is_ready() {
+            let text = "the key was revoked or has expired: the answer ends here";
+            return Poll::Ready(Next::Fault(Fault::new(FaultClass::Revoked, text)));
+        }
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Next::Event(first));
+        }
+        self.reply.poll_next(cx).map(|next| match next {
+            Some(Ok(event)) => Next::Event(event),
+            Some(Err(fault)) => Next::Fault(fault),
+            None => Next::Ended,
+        })
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        let bytes = match &mut this.source {
+            Source::Ended => return Poll::Ready(None),
+            Source::Whole(bytes) => {
+                let bytes = bytes.take().unwrap_or_default();
+                this.source = Source::Ended;
+                this.flight.delivered();
+                bytes
+            }
+            Source::Stream(stream) => {
+                let mut out = Vec::new();
+                match std::task::ready!(stream.poll_next(cx)) {
+                    Next::Event(event) => {
+                        this.flight.event(&event);
+                        stream.encoder.stream(&event, &mut out);
+                        if is_last(&event) {
+                            this.flight.answered();
+                            this.source = Source::Ended;
+                        }
+                    }
+                    Next::Fault(fault) => {
+                        this.flight.faulted(&fault);
+                        stream.encoder.fault(&fault, &mut out);
+                        this.source = Source::Ended;
+                    }
+                    Next::Ended => {
+                        this.source = Source::Ended;
+                        return Poll::Ready(None);
+                    }
+                }
+                Bytes::from(out)
+            }
+        };
+        this.flight.sent(bytes.len());
+        Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.source, Source::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Whole(None) | Source::Ended => SizeHint::with_exact(0),
+            Source::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+fn is_last(event: &Event) -> bool {
+    matches!(event, Event::Piece(piece) if piece.finish.is_some()) || matches!(event, Event::Vectors(_))
+}

@@ -1,0 +1,96 @@
+//! The guard of a request: whatever happens to it, it is settled exactly once.
+
+use std::time::Duration;
+
+use crate::domain::{Clock, Event, Fault, Moment, Outcome, RequestId};
+use crate::ledger::Record;
+
+use super::settle::Settler;
+
+/// Moved into the reply's body; its drop only sends the record to the settling task.
+#[derive(Debug)]
+pub struct InFlight {
+    record: Option<Box<Record>>,
+    arrived: Moment,
+    clock: Clock,
+    settler: Settler,
+}
+
+impl InFlight {
+    pub(super) fn begin(id: RequestId, route: &'static str, clock: Clock, settler: Settler) -> Self {
+        let record = Some(Box::new(Record::new(id, route, clock.wall())));
+        Self { record, arrived: clock.now(), clock, settler }
+    }
+
+    /// The record, to fill in what becomes known.
+    pub(super) fn note(&mut self, write: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            write(record);
+        }
+    }
+
+    /// Time since the request arrived.
+    pub(super) fn age(&self) -> Duration {
+        self.clock.now().since(self.arrived)
+    }
+
+    /// Notes what an event from upstream says about time and tokens.
+    pub(super) fn event(&mut self, event: &Event) {
+        let age = self.age();
+        self.note(|record| {
+            record.usage.first_event.get_or_insert(age);
+            let metrics = match event {
+                Event::Piece(piece) => match &piece.finish {
+                    Some(finish) => finish.metrics,
+                    None => {
+                        // a piece is a token or a little more; the last one corrects the count
+                        record.usage.output_tokens += 1;
+                        return;
+                    }
+                },
+                Event::Vectors(vectors) => vectors.metrics,
+                Event::Error(_) => return,
+            };
+            record.usage.load = metrics.load;
+            record.usage.prompt = metrics.prompt;
+            record.usage.generation = metrics.generation;
+            record.usage.prompt_tokens = metrics.prompt_tokens;
+            record.usage.output_tokens = metrics.output_tokens;
+        });
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.note(|record| record.usage.bytes_out += bytes as u64);
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.note(|record| record.outcome = Outcome::Answered);
+    }
+
+    /// A whole body was handed over: what was not faulted before is answered.
+    pub(super) fn delivered(&mut self) {
+        self.note(|record| {
+            if record.outcome == Outcome::Left {
+                record.outcome = Outcome::Answered;
+            }
+        });
+    }
+
+    pub(super) fn faulted(&mut self, fault: &Fault) {
+        self.note(|record| {
+            record.outcome = Outcome::Faulted(fault.class);
+            record.reason = Some(fault.message.clone());
+            record.detail.clone_from(&fault.detail);
+        });
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let age = self.age();
+        if let Some(mut record) = self.record.take() {
+            record.usage.total = age;
+            self.settler.send(record);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What applications may know of the models: lists filtered by policy, `show`, the version.
+//!
+//! These calls hold no slot, so they do not pass the scheduler; identity, policy, ledger and metrics hold as on every
+//! route.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::domain::{AppName, Fault, FaultClass, ModelName, ModelView};
+use crate::wire;
+
+use super::answer::{Answer, AnswerBody};
+use super::call::{Call, Caller, ReadBody};
+use super::in_flight::InFlight;
+use super::line::{Gateway, refused};
+
+/// How old a list may be.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A list of models, or one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// `GET /api/tags`.
+    Tags,
+    /// `GET /api/ps`.
+    Loaded,
+    /// `GET /api/version`.
+    Version,
+    /// `GET /v1/models`.
+    Models,
+    /// `GET /v1/models/{id}`.
+    Model(String),
+}
+
+impl Listing {
+    fn route(&self) -> &'static str {
+        match self {
+            Self::Tags => "/api/tags",
+            Self::Loaded => "/api/ps",
+            Self::Version => "/api/version",
+            Self::Models => "/v1/models",
+            Self::Model(_) => "/v1/models/{id}",
+        }
+    }
+}
+
+impl Gateway {
+    /// Answers a listing.
+    pub async fn list(&self, listing: Listing, caller: Caller) -> Answer {
+        let mut flight = self.begin(listing.route());
+        match self.listed(&listing, &caller, &mut flight).await {
+            Ok(body) => good(body, &listing, flight),
+            Err(fault) => refused(fault, flight),
+        }
+    }
+
+    async fn listed(&self, listing: &Listing, caller: &Caller, flight: &mut InFlight) -> Result<Vec<u8>, Fault> {
+        let principal = self.identify(caller, flight)?;
+        self.parts.discovery.refresh(FRESH).await;
+        let app = &principal.app;
+        match listing {
+            Listing::Tags => Ok(wire::tags(self.visible(app).iter().map(|model| &*model.entry))),
+            Listing::Loaded => Ok(wire::tags(self.loaded(app).iter().map(|entry| &**entry))),
+            Listing::Version => Ok(wire::version(&self.version()?)),
+            Listing::Models => Ok(wire::models(self.visible(app).iter().map(|model| &**model))),
+            Listing::Model(id) => {
+                let name = ModelName::parse(id).map_err(|bad| not_found(id, &bad.to_string()))?;
+                let found = self.visible(app).into_iter().find(|model| model.name == name);
+                let model = found.ok_or_else(|| not_found(&name.to_string(), ""))?;
+                Ok(wire::model(&model, id))
+            }
+        }
+    }
+
+    /// The models `app` may use, each once, in the servers' order.
+    fn visible(&self, app: &AppName) -> Vec<std::sync::Arc<ModelView>> {
+        let fleet = self.parts.catalog.fleet();
+        let mut models: Vec<_> = Vec::new();
+        for endpoint in fleet.endpoints.iter().filter(|endpoint| endpoint.trouble.is_none()) {
+            let mut here: Vec<_> = endpoint.models.values().collect();
+            here.sort_by_key(|model| model.rank);
+            for model in here {
+                let known = models.iter().any(|other: &std::sync::Arc<ModelView>| other.name == model.name);
+                if !known && !model.remote && self.parts.desk.may_see(app, &model.name) {
+                    models.push(std::sync::Arc::clone(model));
+                }
+            }
+        }
+        models
+    }
+
+    fn loaded(&self, app: &AppName) -> Vec<Box<serde_json::value::RawValue>> {
+        let fleet = self.parts.catalog.fleet();
+        let residents = fleet.endpoints.iter().filter(|e| e.trouble.is_none()).flat_map(|e| &e.resident);
+        residents.filter(|loaded| self.parts.desk.may_see(app, &loaded.name)).map(|l| l.entry.clone()).collect()
+    }
+
+    /// The lowest version among the servers that answer: what every caller can rely on.
+    fn version(&self) -> Result<String, Fault> {
+        let fleet = self.parts.catalog.fleet();
+        let versions = fleet.endpoints.iter().filter(|e| e.trouble.is_none()).filter_map(|e| e.version.clone());
+        let parts = |version: &String| -> Vec<u64> {
+            version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+        };
+        versions.min_by_key(parts).ok_or_else(unreachable)
+    }
+
+    /// `POST /api/show`.
+    pub async fn show(&self, caller: Caller, body: Box<dyn ReadBody>) -> Answer {
+        let mut flight = self.begin("/api/show");
+        match self.shown(&caller, body, &mut flight).await {
+            Ok((status, body)) => {
+                flight.note(|record| record.status = status);
+                let content_type = "application/json; charset=utf-8";
+                Answer { status, headers: Vec::new(), content_type, body: AnswerBody::whole(body.to_vec(), flight) }
+            }
+            Err(fault) => refused(fault, flight),
+        }
+    }
+
+    async fn shown(
+        &self,
+        caller: &Caller,
+        body: Box<dyn ReadBody>,
+        flight: &mut InFlight,
+    ) -> Result<(u16, Bytes), Fault> {
+        let principal = self.identify(caller, flight)?;
+        let body = body.read(self.parts.desk.max_body(&principal.app)).await?;
+        let request = wire::decode_show(&body)?;
+        let bad = |bad: crate::domain::InvalidName| Fault::new(FaultClass::BadRequest, bad.to_string()).at("model");
+        let name = ModelName::parse(&request.model).map_err(bad)?;
+        if !self.parts.desk.may_see(&principal.app, &name) {
+            return Err(not_found(&name.to_string(), "the application may not use it"));
+        }
+        let fleet = self.parts.catalog.fleet();
+        let holder = fleet.holders(&name).next().map(|(endpoint, _)| endpoint.id);
+        let Some(endpoint) = holder else {
+            self.parts.discovery.refresh(FRESH).await;
+            let fleet = self.parts.catalog.fleet();
+            let found = fleet.holders(&name).next().map(|(endpoint, _)| endpoint.id);
+            let endpoint = found.ok_or_else(|| not_found(&name.to_string(), ""))?;
+            return self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), &request)).await;
+        };
+        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), &request)).await
+    }
+
+    /// A route that exists at Ollama and is not for applications, or not served yet.
+    pub fn closed(&self, route: &'static str, caller: &Caller, fault: Fault) -> Answer {
+        let mut flight = self.begin(route);
+        match self.identify(caller, &mut flight) {
+            Ok(_) => refused(fault, flight),
+            Err(unknown) => refused(unknown, flight),
+        }
+    }
+}
+
+fn good(body: Vec<u8>, listing: &Listing, mut flight: InFlight) -> Answer {
+    flight.note(|record| record.status = 200);
+    let content_type = match listing {
+        Listing::Models | Listing::Model(_) => "application/json",
+        Listing::Tags | Listing::Loaded | Listing::Version => "application/json; charset=utf-8",
+    };
+    Answer { status: 200, headers: Vec::new(), content_type, body: AnswerBody::whole(body, flight) }
+}
+
+fn not_found(name: &str, detail: &str) -> Fault {
+    Fault::new(FaultClass::NotFound, format!("model '{name}' not found")).at("model").detail(detail)
+}
+
+fn unreachable() -> Fault {
+    Fault::new(FaultClass::Unreachable, "no Ollama server can be reached now: try again shortly")
+        .retry(Duration::from_secs(5))
+}

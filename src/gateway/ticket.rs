@@ -1,0 +1,111 @@
+//! Between the line and the scheduler: a ticket from what earlier steps found, and a fault from its refusal.
+
+use std::time::Duration;
+
+use crate::catalog::{Resolved, slots};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent};
+use crate::policy::Grant;
+use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
+
+use super::line::Parts;
+
+/// What the scheduler needs to know of the request.
+///
+/// # Errors
+/// `BadRequest` when the prompt is larger than the application's `max_context`; `Forbidden` when the model is only on
+/// endpoints that the application may not use.
+pub(super) fn make(
+    parts: &Parts,
+    grant: &Grant,
+    request: &InferenceRequest,
+    resolved: &Resolved,
+) -> Result<Ticket, Fault> {
+    let measure = request.measure;
+    let rules = grant.rules();
+    if let Some(most) = rules.max_context {
+        let tokens = parts.scheduler.estimate_tokens(&resolved.weights, measure.prompt_bytes);
+        if tokens > most {
+            return Err(too_long(tokens, most));
+        }
+    }
+    let allowed = |name: &str, url: &str| rules.allows_endpoint(name, url);
+    let seats: Vec<Seat> = resolved
+        .holders
+        .iter()
+        .filter(|holder| allowed(&holder.endpoint.name, &holder.endpoint.url))
+        .map(|holder| {
+            let configured = parts.slots.get(usize::from(holder.endpoint.id.0)).copied().unwrap_or(1);
+            Seat { endpoint: holder.endpoint.id, slots: slots(&holder.model, configured, grant.profile()) }
+        })
+        .collect();
+    if seats.is_empty() {
+        let text = format!("model '{}' is only on servers that this application may not use (endpoints)", request.model);
+        return Err(Fault::new(FaultClass::Forbidden, text).at("model"));
+    }
+    let kind = match request.intent {
+        Intent::Answer if request.surface.task().embeds() => WorkKind::Embed,
+        Intent::Answer => WorkKind::Generate,
+        Intent::Load | Intent::Unload => WorkKind::Load,
+    };
+    Ok(Ticket {
+        id: TicketId(0), // given by the scheduler
+        app: grant.app().clone(),
+        class: grant.class(),
+        weight: grant.weight(),
+        max_concurrent: rules.max_concurrent,
+        max_queued: rules.max_queued,
+        deadline: parts.clock.now().after(rules.max_wait),
+        bytes: measure.body_bytes,
+        work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap() },
+        weights: resolved.weights.clone(),
+        seats,
+    })
+}
+
+fn too_long(tokens: u64, most: u64) -> Fault {
+    let text = format!(
+        "the prompt is about {tokens} tokens, this application may use {most} (max_context): shorten it, \
+         or ask the operator to raise it"
+    );
+    Fault::new(FaultClass::BadRequest, text).at("messages")
+}
+
+/// The scheduler's no, in words that say which limit, its value and when to come back.
+pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
+    let soon = |eta: &Duration| (*eta).clamp(Duration::from_secs(1), Duration::from_secs(600));
+    match why {
+        Refused::AppQueueFull { queued, limit, eta } => Fault::new(
+            FaultClass::QueueFull,
+            format!(
+                "{queued} requests of application '{}' already wait, {limit} may (max_queued); \
+                 a place frees in about {} s",
+                grant.app(),
+                soon(eta).as_secs()
+            ),
+        )
+        .retry(soon(eta)),
+        Refused::QueueFull { queued, bytes, eta } => Fault::new(
+            FaultClass::Busy,
+            format!(
+                "the gateway's queue is full ({queued} requests, {bytes} bytes); try again in about {} s",
+                soon(eta).as_secs()
+            ),
+        )
+        .retry(soon(eta)),
+        Refused::Waited { waited, position, eta } => Fault::new(
+            FaultClass::WaitedTooLong,
+            format!(
+                "no slot came free within {} s (max_wait); the request was number {position} in the queue, \
+                 a new one would start in about {} s",
+                waited.as_secs(),
+                soon(eta).as_secs()
+            ),
+        )
+        .retry(soon(eta)),
+        Refused::Draining => Fault::new(
+            FaultClass::Draining,
+            "the gateway is shutting down and takes no new requests: try again in a moment",
+        )
+        .retry(Duration::from_secs(2)),
+    }
+}

@@ -1,0 +1,86 @@
+//! Reading a request's body: bounded in size and time, and only when somebody may send one.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http_body_util::BodyExt;
+
+use crate::domain::{Fault, FaultClass};
+use crate::gateway::ReadBody;
+
+/// A body that has not been read yet.
+pub(super) struct Unread {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    pub(super) patience: Duration,
+}
+
+impl ReadBody for Unread {
+    fn read(self: Box<Self>, most: usize) -> BoxFuture<'static, Result<Bytes, Fault>> {
+        Box::pin(async move {
+            plain(&self.headers)?;
+            let announced = self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            if let Some(announced) = announced
+                && announced > most
+            {
+                return Err(too_large(announced, most));
+            }
+            match tokio::time::timeout(self.patience, collect(self.body, announced.unwrap_or(0), most)).await {
+                Ok(read) => read,
+                Err(_) => Err(Fault::new(
+                    FaultClass::TooSlow,
+                    format!("the request body did not arrive within {} s", self.patience.as_secs()),
+                )),
+            }
+        })
+    }
+}
+
+async fn collect(mut body: Body, announced: usize, most: usize) -> Result<Bytes, Fault> {
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Fault::new(FaultClass::BadRequest, "the request body ended early or is not valid HTTP")
+                .detail(error.to_string())
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let so_far = whole.len() + first.as_ref().map_or(0, Bytes::len) + data.len();
+        if so_far > most {
+            return Err(too_large(so_far, most));
+        }
+        match first.take() {
+            // most bodies come in one piece and need no copy
+            None if whole.is_empty() => first = Some(data),
+            None => whole.extend_from_slice(&data),
+            Some(earlier) => {
+                whole.reserve(announced.max(earlier.len() + data.len()).min(most));
+                whole.extend_from_slice(&earlier);
+                whole.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+fn plain(headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
+    let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
+    if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
+        return Ok(());
+    }
+    let text = format!("request bodies with Content-Encoding {encoding:?} are not accepted: send plain JSON");
+    Err(Fault::new(FaultClass::BadRequest, text).at("Content-Encoding"))
+}
+
+fn too_large(size: usize, most: usize) -> Fault {
+    let text = format!(
+        "the request body has at least {size} bytes, this application may send {most} (max_body): send less, \
+         or ask the operator to raise it"
+    );
+    Fault::new(FaultClass::TooLarge, text)
+}

@@ -1,0 +1,111 @@
+//! The JSON line of a record.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Record;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'static str,
+    message: &'static str,
+    request_id: String,
+    app: Option<&'a str>,
+    key: Option<&'a str>,
+    class: Option<&'static str>,
+    model: Option<&'a str>,
+    endpoint: Option<&'a str>,
+    dialect: &'static str,
+    route: &'static str,
+    stream: bool,
+    status: u16,
+    outcome: &'static str,
+    queue_ms: f64,
+    load_ms: f64,
+    prompt_ms: f64,
+    generation_ms: f64,
+    first_event_ms: Option<f64>,
+    total_ms: f64,
+    prompt_tokens: u64,
+    output_tokens: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+/// Milliseconds with three digits.
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// One line, without its end.
+pub(super) fn render(record: &Record) -> String {
+    let usage = &record.usage;
+    let line = Line {
+        timestamp: timestamp(record.arrived + usage.total),
+        level: "INFO",
+        message: "request",
+        request_id: record.id.to_string(),
+        app: record.app.as_ref().map(|app| app.as_str()),
+        key: record.key.as_ref().map(|key| &*key.0),
+        class: record.class.map(|class| class.as_str()),
+        model: record.model.as_deref(),
+        endpoint: record.endpoint.as_deref(),
+        dialect: record.dialect.as_str(),
+        route: record.route,
+        stream: record.stream,
+        status: record.status,
+        outcome: record.outcome.as_str(),
+        queue_ms: ms(usage.queue),
+        load_ms: ms(usage.load),
+        prompt_ms: ms(usage.prompt),
+        generation_ms: ms(usage.generation),
+        first_event_ms: usage.first_event.map(ms),
+        total_ms: ms(usage.total),
+        prompt_tokens: usage.prompt_tokens,
+        output_tokens: usage.output_tokens,
+        bytes_in: usage.bytes_in,
+        bytes_out: usage.bytes_out,
+        reason: record.reason.as_deref(),
+        detail: record.detail.as_deref(),
+    };
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+fn timestamp(since_1970: Duration) -> String {
+    let nanos = i128::try_from(since_1970.as_nanos()).unwrap_or_default();
+    jiff::Timestamp::from_nanosecond(nanos).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::{AppName, Fault, FaultClass, Outcome, RequestId};
+
+    #[test]
+    fn a_line_tells_who_what_how_long_and_why() {
+        let mut record = Record::new(RequestId(0x1f), "/api/chat", Duration::from_secs(1_795_415_330));
+        record.app = Some(AppName::parse("chat-ui").unwrap());
+        record.usage.queue = Duration::from_micros(1500);
+        record.usage.total = Duration::from_millis(20);
+        let fault = Fault::new(FaultClass::RateLimited, "too many");
+        record.outcome = Outcome::Faulted(fault.class);
+        record.reason = Some(fault.message);
+        record.status = 429;
+        let line: serde_json::Value = serde_json::from_str(&render(&record)).unwrap();
+        assert_eq!(line["timestamp"], "2026-11-23T06:28:50.020Z");
+        assert_eq!(line["request_id"], "req_000000000000001f");
+        assert_eq!(line["app"], "chat-ui");
+        assert_eq!(line["queue_ms"], 1.5);
+        assert_eq!(line["outcome"], "rate_limited");
+        assert_eq!(line["reason"], "too many");
+        assert_eq!(line["status"], 429);
+    }
+}

@@ -1,0 +1,102 @@
+//! The record of one request and where it is entered.
+
+use std::time::Duration;
+
+use crate::domain::{AppName, Class, Dialect, FaultClass, KeyId, Outcome, RequestId, Usage};
+use crate::telemetry::{LogLine, RequestMetrics, RequestSample};
+
+use super::line;
+
+/// Everything that is known of a request at its end.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its id.
+    pub id: RequestId,
+    /// When it arrived, since 1970.
+    pub arrived: Duration,
+    /// The route.
+    pub route: &'static str,
+    /// The grammar it spoke.
+    pub dialect: Dialect,
+    /// Whose it was.
+    pub app: Option<AppName>,
+    /// The key that proved it.
+    pub key: Option<KeyId>,
+    /// The application's class.
+    pub class: Option<Class>,
+    /// The model's canonical name, once it is known to exist.
+    pub model: Option<String>,
+    /// The endpoint's name, once it was admitted.
+    pub endpoint: Option<String>,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// Status code sent.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The public message of what refused or failed it.
+    pub reason: Option<String>,
+    /// What only the log may show of that.
+    pub detail: Option<String>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+impl Record {
+    /// A request that just arrived; unless something else is noted, its caller will have left.
+    #[must_use]
+    pub fn new(id: RequestId, route: &'static str, arrived: Duration) -> Self {
+        let dialect = if route.starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Ollama };
+        Self {
+            id,
+            arrived,
+            route,
+            dialect,
+            app: None,
+            key: None,
+            class: None,
+            model: None,
+            endpoint: None,
+            stream: false,
+            status: 499,
+            outcome: Outcome::Left,
+            reason: None,
+            detail: None,
+            usage: Usage::default(),
+        }
+    }
+}
+
+/// Where records go.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    metrics: RequestMetrics,
+    log: LogLine,
+}
+
+impl Ledger {
+    /// A ledger that counts into `metrics` and writes lines to `log`.
+    #[must_use]
+    pub fn new(metrics: RequestMetrics, log: LogLine) -> Self {
+        Self { metrics, log }
+    }
+
+    /// Enters a record.
+    pub fn enter(&self, record: &Record) {
+        let app = record.app.as_ref().map_or("unknown", AppName::as_str);
+        let model = record.model.as_deref().unwrap_or("unknown");
+        self.metrics.observe(&RequestSample {
+            app,
+            model,
+            endpoint: record.endpoint.as_deref().unwrap_or("none"),
+            surface: record.route,
+            class: record.class,
+            outcome: record.outcome,
+            usage: record.usage,
+        });
+        self.log.write(line::render(record));
+        if matches!(record.outcome, Outcome::Faulted(FaultClass::Internal)) {
+            tracing::error!(request = %record.id, detail = record.detail.as_deref(), "an internal fault");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One call to an endpoint: send, read at full speed, give the slot back the moment upstream is done.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::{EndpointId, Event, Fault, FaultClass, Metrics, Task};
+use crate::scheduler::Permit;
+use crate::scheduler::core::Observed;
+use crate::wire;
+
+use super::client::{Client, reason};
+use super::discovery::Discovery;
+use super::reply::{Budget, Reply, Sink, pipe};
+
+/// Longest line, and longest whole answer, that is accepted from upstream.
+const MOST_BYTES: usize = 256 << 20;
+
+/// What to call.
+#[derive(Debug)]
+pub struct Order {
+    /// Which native route.
+    pub task: Task,
+    /// Whether upstream was asked to stream.
+    pub stream: bool,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The way to the endpoints; clones are handles.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: Client,
+    discovery: Discovery,
+    budget: Budget,
+    tasks: TaskTracker,
+}
+
+impl Upstream {
+    /// Calls by `client`, within `budget`, each in a task of `tasks`.
+    #[must_use]
+    pub fn new(client: Client, discovery: Discovery, budget: Budget, tasks: TaskTracker) -> Self {
+        Self { client, discovery, budget, tasks }
+    }
+
+    /// Calls the permit's endpoint. The call goes on by itself until it ends or the reply is dropped; the permit is
+    /// given back at that moment.
+    #[must_use]
+    pub fn call(&self, permit: Permit, order: Order) -> Reply {
+        let (sink, reply) = pipe(&self.budget);
+        let pump = Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink };
+        let task = self.tasks.spawn(pump.run(permit));
+        reply.driven_by(task.abort_handle())
+    }
+
+    /// `/api/show` of the endpoint: status and body as it answered.
+    ///
+    /// # Errors
+    /// `Unreachable` when it does not answer.
+    pub async fn show(&self, endpoint: EndpointId, body: Vec<u8>) -> Result<(u16, Bytes), Fault> {
+        let endpoint = self.client.endpoint(endpoint)?;
+        self.client.ask(endpoint, "/api/show", body).await.map_err(unreachable)
+    }
+
+    /// Bytes of answers that callers have not taken yet.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.budget.held()
+    }
+}
+
+fn unreachable(detail: String) -> Fault {
+    Fault::new(FaultClass::Unreachable, "the Ollama server cannot be reached now: try again shortly")
+        .retry(Duration::from_secs(2))
+        .detail(detail)
+}
+
+struct Pump {
+    client: Client,
+    discovery: Discovery,
+    order: Order,
+    sink: Sink,
+}
+
+impl Pump {
+    async fn run(mut self, permit: Permit) {
+        let mut observed = Observed::default();
+        let ended = self.drive(permit.endpoint(), &mut observed).await;
+        if let Err(fault) = ended {
+            if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
+                self.discovery.hurry();
+            }
+            self.sink.fault(fault);
+        }
+        permit.settle(observed);
+    }
+
+    async fn drive(&mut self, endpoint: EndpointId, observed: &mut Observed) -> Result<(), Fault> {
+        let timeouts = self.client.timeouts;
+        let patience = if self.order.stream { timeouts.first_event } else { timeouts.whole };
+        let response = tokio::time::timeout(patience, self.send(endpoint))
+            .await
+            .map_err(|_| too_slow("did not begin to answer", patience))??;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let body = whole(response, timeouts.idle).await?;
+            return Err(wire::upstream_fault(status, &body));
+        }
+        if self.order.stream { self.stream(response, observed).await } else { self.once(response, observed).await }
+    }
+
+    async fn send(&mut self, endpoint: EndpointId) -> Result<reqwest::Response, Fault> {
+        let body = std::mem::take(&mut self.order.body);
+        let endpoint = self.client.endpoint(endpoint)?;
+        self.client.post(endpoint, self.order.task.path(), body).await.map_err(|error| {
+            if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) }
+        })
+    }
+
+    async fn once(&self, response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
+        let body = whole(response, self.client.timeouts.idle).await?;
+        let event = wire::decode_event(self.order.task, &body).map_err(|bad| broken(&bad.to_string()))?;
+        if let Event::Error(text) = event {
+            return Err(wire::upstream_fault(500, wire::error_line(&text).as_slice()));
+        }
+        learn(&event, observed);
+        self.sink.event(event, body.len())
+    }
+
+    async fn stream(&self, mut response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
+        let mut lines = wire::Lines::new(MOST_BYTES);
+        let mut patience = self.client.timeouts.first_event;
+        loop {
+            let chunk = tokio::time::timeout(patience, response.chunk())
+                .await
+                .map_err(|_| too_slow("stopped in the middle of the answer", patience))?
+                .map_err(|error| broken(&reason(&error)))?;
+            patience = self.client.timeouts.idle;
+            let Some(chunk) = chunk else {
+                return Err(broken("the stream ended without done:true"));
+            };
+            lines.push(&chunk).map_err(|bad| broken(&bad.to_string()))?;
+            while let Some(line) = lines.next_line() {
+                let event = wire::decode_event(self.order.task, &line).map_err(|bad| broken(&bad.to_string()))?;
+                if let Event::Error(text) = event {
+                    return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
+                }
+                let last = learn(&event, observed);
+                self.sink.event(event, line.len())?;
+                if last {
+                    // its end of file means that Ollama has let go of the slot, and that the connection can be reused
+                    let _ = tokio::time::timeout(Duration::from_millis(250), response.chunk()).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Reads a whole body, bounded.
+async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = tokio::time::timeout(patience, response.chunk())
+            .await
+            .map_err(|_| too_slow("stopped in the middle of the answer", patience))?
+            .map_err(|error| broken(&reason(&error)))?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(broken("the answer is larger than 256 MiB"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+/// Notes what the event says about speed and length; true for the last one.
+fn learn(event: &Event, observed: &mut Observed) -> bool {
+    let (metrics, complete) = match event {
+        Event::Piece(piece) => match &piece.finish {
+            Some(finish) => (finish.metrics, matches!(finish.reason.as_deref(), Some("stop" | "length"))),
+            None => return false,
+        },
+        Event::Vectors(vectors) => (vectors.metrics, true),
+        Event::Error(_) => return false,
+    };
+    *observed = seen(metrics, complete);
+    true
+}
+
+fn seen(metrics: Metrics, complete: bool) -> Observed {
+    Observed {
+        prompt_tokens: metrics.prompt_tokens,
+        prompt_seconds: metrics.prompt.as_secs_f64(),
+        output_tokens: metrics.output_tokens,
+        output_seconds: metrics.generation.as_secs_f64(),
+        complete,
+    }
+}
+
+fn too_slow(what: &str, patience: Duration) -> Fault {
+    Fault::new(FaultClass::UpstreamTimeout, format!("the Ollama server {what} within {} s", patience.as_secs()))
+}
+
+fn broken(detail: &str) -> Fault {
+    let text = "the Ollama server broke off before the answer was complete: the answer so far is not whole, try again";
+    Fault::new(FaultClass::UpstreamBroken, text).detail(detail.to_owned())
+}

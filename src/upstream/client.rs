@@ -1,0 +1,146 @@
+//! One HTTP client for every endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+
+use crate::domain::{EndpointId, Fault, FaultClass};
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a TCP connection.
+    pub connect: Duration,
+    /// From sending a request to its first event; covers a load and a long prompt.
+    pub first_event: Duration,
+    /// Between two events of a stream.
+    pub idle: Duration,
+    /// For an answer that is not streamed, whole.
+    pub whole: Duration,
+    /// For `/api/tags`, `/api/ps`, `/api/show` and `/api/version`.
+    pub control: Duration,
+}
+
+/// One upstream Ollama as configured.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Position in the list.
+    pub id: EndpointId,
+    /// The name policies and people use.
+    pub name: String,
+    /// Base URL without a trailing slash, for example `http://127.0.0.1:11434`.
+    pub base: String,
+    /// Slots per runner (`OLLAMA_NUM_PARALLEL` of that server).
+    pub num_parallel: u32,
+}
+
+/// The shared client; clones are handles.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// The configured endpoints, by id.
+    pub endpoints: Arc<[Endpoint]>,
+    /// The time limits.
+    pub timeouts: Timeouts,
+}
+
+impl Client {
+    /// A client for these endpoints.
+    ///
+    /// # Errors
+    /// A sentence when the TLS set-up cannot be made.
+    pub fn new(endpoints: Vec<Endpoint>, timeouts: Timeouts) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls()?)
+            .connect_timeout(timeouts.connect)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .default_headers(headers)
+            .build()
+            .map_err(|error| format!("the upstream HTTP client cannot be made: {error}"))?;
+        Ok(Self { http, endpoints: endpoints.into(), timeouts })
+    }
+
+    /// The endpoint with this id.
+    pub(super) fn endpoint(&self, id: EndpointId) -> Result<&Endpoint, Fault> {
+        self.endpoints
+            .get(usize::from(id.0))
+            .ok_or_else(|| Fault::new(FaultClass::Internal, "the endpoint is no longer configured"))
+    }
+
+    /// `POST path` with a JSON body. Waits for the response's head only.
+    pub(super) async fn post(
+        &self,
+        endpoint: &Endpoint,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        let mut request = self.http.post(format!("{}{path}", endpoint.base)).body(body);
+        request = request.header(CONTENT_TYPE, "application/json");
+        local_host(request, endpoint).send().await
+    }
+
+    /// `GET path`, whole, within the control time limit.
+    pub(super) async fn get(&self, endpoint: &Endpoint, path: &'static str) -> Result<bytes::Bytes, String> {
+        let request = self.http.get(format!("{}{path}", endpoint.base)).timeout(self.timeouts.control);
+        let response = local_host(request, endpoint).send().await.map_err(|error| reason(&error))?;
+        if !response.status().is_success() {
+            return Err(format!("{path} answered {}", response.status()));
+        }
+        response.bytes().await.map_err(|error| reason(&error))
+    }
+
+    /// `POST path`, whole, within the control time limit: status and body.
+    pub(super) async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(u16, bytes::Bytes), String> {
+        let request = self.http.post(format!("{}{path}", endpoint.base)).timeout(self.timeouts.control).body(body);
+        let response = local_host(request, endpoint).send().await.map_err(|error| reason(&error))?;
+        let status = response.status().as_u16();
+        Ok((status, response.bytes().await.map_err(|error| reason(&error))?))
+    }
+}
+
+/// A server bound to loopback refuses foreign `Host` headers, for example through a port forward under another name
+/// (`ollama-facts` 6); this one is always allowed.
+fn local_host(request: reqwest::RequestBuilder, endpoint: &Endpoint) -> reqwest::RequestBuilder {
+    if endpoint.base.starts_with("http://") { request.header(HOST, "localhost:11434") } else { request }
+}
+
+/// The root cause in a few words, without the URL.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if error.is_connect() {
+        format!("cannot connect: {cause}")
+    } else if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else {
+        cause.to_string()
+    }
+}
+
+/// `https` upstreams verify against the machine's CA bundle; a machine without one (a scratch image) still starts.
+fn tls() -> Result<rustls::ClientConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // one odd certificate in the bundle must not keep the others out
+        let _ = roots.add(certificate);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}

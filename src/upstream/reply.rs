@@ -1,0 +1,148 @@
+//! An answer on its way: read at full speed into bounded memory, taken at the caller's speed.
+//!
+//! A caller that reads slowly, or not at all, never slows the pump and so never holds a GPU slot (defect B6).
+//! What it has not taken is counted against its own bound and against one bound over all replies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::domain::{Event, Fault, FaultClass};
+
+/// Most events of one reply that wait to be taken; far above any real answer, the bytes bind first.
+const MOST_EVENTS: usize = 1 << 20;
+
+/// What a reply hands out.
+pub type Taken = Result<Event, Fault>;
+
+/// Bytes that replies may hold in memory.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    held: Arc<AtomicUsize>,
+    whole: usize,
+    each: usize,
+}
+
+impl Budget {
+    /// `whole` bytes over all replies, `each` for one of them.
+    #[must_use]
+    pub fn new(whole: usize, each: usize) -> Self {
+        Self { held: Arc::default(), whole, each }
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
+/// The bytes one reply holds; given back when it goes.
+#[derive(Debug)]
+struct Account {
+    budget: Budget,
+    held: AtomicUsize,
+}
+
+impl Account {
+    fn add(&self, bytes: usize) -> Result<(), Fault> {
+        let mine = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let all = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if mine > self.budget.each || all > self.budget.whole {
+            let text = format!(
+                "the answer was cut: {mine} bytes of it were not read in time (limit {})",
+                self.budget.each
+            );
+            return Err(Fault::new(FaultClass::SlowReader, text));
+        }
+        Ok(())
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(*self.held.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// The pump's end.
+#[derive(Debug)]
+pub(super) struct Sink {
+    account: Arc<Account>,
+    tx: mpsc::Sender<(Taken, usize)>,
+}
+
+impl Sink {
+    /// Hands over an event that took `bytes` upstream.
+    ///
+    /// # Errors
+    /// The fault that ends the reply when the caller reads too slowly; it has been handed over as well.
+    pub(super) fn event(&self, event: Event, bytes: usize) -> Result<(), Fault> {
+        let room = self.account.add(bytes);
+        if let Err(fault) = room {
+            self.fault(fault.clone());
+            return Err(fault);
+        }
+        // the other end is gone or full of events: the reply ends when its handle is dropped
+        let _ = self.tx.try_send((Ok(event), bytes));
+        Ok(())
+    }
+
+    /// Ends the reply with a fault.
+    pub(super) fn fault(&self, fault: Fault) {
+        let _ = self.tx.try_send((Err(fault), 0));
+    }
+}
+
+/// The caller's end. Dropping it stops the pump, which cancels the upstream call and frees the slot.
+#[derive(Debug)]
+pub struct Reply {
+    account: Arc<Account>,
+    rx: mpsc::Receiver<(Taken, usize)>,
+    pump: Option<AbortHandle>,
+}
+
+/// Both ends of a reply.
+pub(super) fn pipe(budget: &Budget) -> (Sink, Reply) {
+    let account = Arc::new(Account { budget: budget.clone(), held: AtomicUsize::new(0) });
+    let (tx, rx) = mpsc::channel(MOST_EVENTS);
+    (Sink { account: Arc::clone(&account), tx }, Reply { account, rx, pump: None })
+}
+
+impl Reply {
+    pub(super) fn driven_by(mut self, pump: AbortHandle) -> Self {
+        self.pump = Some(pump);
+        self
+    }
+
+    /// The next event or the fault that ends the reply; `None` after the end.
+    pub async fn next(&mut self) -> Option<Taken> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Reply::next`], for hand-written bodies.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
+        self.rx.poll_recv(cx).map(|next| {
+            next.map(|(taken, bytes)| {
+                self.account.sub(bytes);
+                taken
+            })
+        })
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(pump) = &self.pump {
+            pump.abort();
+        }
+    }
+}
