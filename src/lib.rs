@@ -4,3 +4,6 @@
 
 // 0: words
 pub mod domain;
+
+// 3: what each application may do
+pub mod policy;
