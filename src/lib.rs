@@ -5,5 +5,12 @@
 // 0: words
 pub mod domain;
 
+// 1: the state folder, logs and metrics
+pub mod store;
+pub mod telemetry;
+
+// 3: what each application may do
+pub mod policy;
+
 // 6: admission
 pub mod scheduler;

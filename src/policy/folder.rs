@@ -1,0 +1,74 @@
+//! The folder of policy files as it is now: names and bytes, so that "has it changed?" and "is it right?" look at the same thing.
+//!
+//! Owns reading the folder. It does not own what the bytes say (`compile`) or when to look again (`config::watch`).
+//! Only `*.toml` is read; hidden files (an editor's, or a mounted volume's `..data`) and other names are left alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::document::Problem;
+
+/// Larger than any policy file; a bound on what one file may cost.
+const LARGEST: u64 = 1 << 20;
+
+/// The files of a policies folder. Equal folders hold equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Each `*.toml`, or why it could not be read; in order of name.
+    pub(super) files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    /// Why the folder itself could not be read.
+    pub(super) trouble: Option<String>,
+}
+
+impl Folder {
+    /// Reads the folder. Trouble is kept as part of the result: it becomes a problem when the folder is compiled.
+    #[must_use]
+    pub fn read(path: &Path) -> Self {
+        let mut folder = Self { path: path.to_owned(), files: BTreeMap::new(), trouble: None };
+        if let Err(error) = folder.fill() {
+            folder.trouble = Some(error.to_string());
+        }
+        folder
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            let toml = path.extension().is_some_and(|extension| extension == "toml");
+            if toml && !hidden && !path.is_dir() {
+                let bytes = read_file(&path).map_err(|error| error.to_string());
+                self.files.insert(path, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// The problems of reading: a folder or a file that cannot be read.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let folder = self.trouble.iter().map(|why| {
+            let message =
+                format!("the policies folder cannot be read ({why}): create it, or name another with --policies");
+            Problem::whole(&self.path, "", "", message)
+        });
+        let files = self.files.iter().filter_map(|(path, read)| {
+            let why = read.as_ref().err()?;
+            Some(Problem::whole(path, "", "", format!("cannot be read: {why}")))
+        });
+        folder.chain(files).collect()
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::other("larger than 1MiB, which no policy file needs"));
+    }
+    Ok(bytes)
+}
