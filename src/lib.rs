@@ -4,3 +4,6 @@
 
 // 0: words
 pub mod domain;
+
+// 1: the state folder
+pub mod store;
