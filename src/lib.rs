@@ -5,5 +5,6 @@
 // 0: words
 pub mod domain;
 
-// 1: the state folder
+// 1: the state folder; logs and metrics
 pub mod store;
+pub mod telemetry;
