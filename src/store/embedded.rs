@@ -1,0 +1,171 @@
+//! The embedded database: one SQLite file in the state folder, shared by `serve` and the command line.
+//!
+//! Owns the folder's and the file's making (0700, 0600), the connections and their settings. Write-ahead log, so that
+//! readers never wait for a writer; `synchronous = FULL`, so that a key once shown survives a power cut.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::document::{self, Change, Collection, Document, Version};
+use super::{StoreError, schema};
+
+/// How long a call waits for another writer.
+const BUSY: Duration = Duration::from_secs(5);
+const FILE: &str = "gaucho.db";
+
+/// A handle on the database; clones share one connection. Every call blocks.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: Arc<Path>,
+    connection: Arc<Mutex<Connection>>,
+}
+
+impl Store {
+    /// Opens the state in `folder`, making folder, file and tables where they are missing.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `Missing`.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        make_folder(folder)?;
+        let path = folder.join(FILE);
+        // made here and not by SQLite, for the mode; its -wal and -shm files take after it
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| StoreError::unwritable(&path, &error))?;
+        let mut connection = connect(&path)?;
+        use_write_ahead_log(&connection, &path)?;
+        schema::migrate(&mut connection, &path)?;
+        Ok(Self { path: path.into(), connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    /// Opens the state in `folder` and makes nothing, so that a mistyped folder is an error.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when there is none; otherwise as [`Store::open`].
+    pub fn open_existing(folder: &Path) -> Result<Self, StoreError> {
+        if folder.join(FILE).exists() { Self::open(folder) } else { Err(StoreError::Missing(folder.to_owned())) }
+    }
+
+    /// The document `id`, if there is one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn get(&self, from: Collection, id: &str) -> Result<Option<Document>, StoreError> {
+        document::get(&self.lock(), from, id).map_err(|error| self.failed(&error))
+    }
+
+    /// Every document of a collection, by id.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn list(&self, from: Collection) -> Result<Vec<Document>, StoreError> {
+        document::list(&self.lock(), from).map_err(|error| self.failed(&error))
+    }
+
+    /// Makes all `changes` as one, on disk before it returns. `None` when one of them met a conflict: then nothing
+    /// changed, and the caller reads again and decides anew.
+    ///
+    /// # Errors
+    /// The database cannot be written; nothing changed.
+    pub fn commit(&self, changes: &[Change<'_>]) -> Result<Option<Version>, StoreError> {
+        document::commit(&mut self.lock(), changes).map_err(|error| self.failed(&error))
+    }
+
+    /// Begins to notice changes made by any handle of any process, this one included.
+    ///
+    /// # Errors
+    /// The database cannot be opened or read.
+    pub fn watch(&self) -> Result<Watch, StoreError> {
+        // SQLite tells a connection only of *other* connections' changes, so a watch has one of its own
+        let mut watch = Watch {
+            connection: connect(&self.path)?,
+            path: self.path.to_path_buf(),
+            file: inode(&self.path)?,
+            seen: 0,
+        };
+        watch.changed()?;
+        Ok(watch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // a panic elsewhere rolled its transaction back, so the connection is fit for use
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        StoreError::sqlite(&self.path, error)
+    }
+}
+
+/// Notices commits. A look costs microseconds and reads no table.
+#[derive(Debug)]
+pub struct Watch {
+    connection: Connection,
+    path: PathBuf,
+    file: u64,
+    seen: i64,
+}
+
+impl Watch {
+    /// Whether anything was committed since the last look (or since the watch began).
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] when the file is no longer the one that was opened, which nothing would tell otherwise;
+    /// or the database cannot be read.
+    pub fn changed(&mut self) -> Result<bool, StoreError> {
+        if inode(&self.path)? != self.file {
+            return Err(StoreError::Replaced(self.path.clone()));
+        }
+        let now = self
+            .connection
+            .pragma_query_value(None, "data_version", |row| row.get(0))
+            .map_err(|error| StoreError::sqlite(&self.path, &error))?;
+        Ok(std::mem::replace(&mut self.seen, now) != now)
+    }
+}
+
+/// Which file stands at `path`.
+fn inode(path: &Path) -> Result<u64, StoreError> {
+    path.metadata().map(|metadata| metadata.ino()).map_err(|_| StoreError::Replaced(path.to_owned()))
+}
+
+/// Makes `folder`, readable by its owner only; one that exists keeps its mode.
+pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| StoreError::unwritable(folder, &error))
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |error: rusqlite::Error| StoreError::sqlite(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    Ok(connection)
+}
+
+/// Turns the write-ahead log on. Two processes that make the file at once get "busy" here whatever the time-out says,
+/// so this waits by itself.
+fn use_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && waited < BUSY => {
+                thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            done => return done.map_err(|error| StoreError::sqlite(path, &error)),
+        }
+    }
+}

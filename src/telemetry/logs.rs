@@ -1,0 +1,73 @@
+//! The log's form: JSON lines for machines, compact text for a person at a terminal.
+//!
+//! Owns the filter's grammar (`info`, `gaucho=debug,warn`) and the set-up of `tracing`; `lines` writes.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing::Subscriber;
+use tracing::subscriber::SetGlobalDefaultError;
+use tracing_subscriber::EnvFilter;
+
+use super::LogLines;
+
+/// How log events look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// One short coloured line.
+    Text,
+}
+
+impl LogFormat {
+    /// Text when standard error is a terminal, else JSON.
+    #[must_use]
+    pub fn for_stderr() -> Self {
+        if stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// The log filter cannot be read, or logs were set up before.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    /// The text is not a filter.
+    #[error(
+        "log filter {text:?} is not usable: {detail}; use a level (error, warn, info, debug, trace), \
+         or levels by part, such as `warn,gaucho=debug`"
+    )]
+    Syntax {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A second set-up in one process.
+    #[error("logs are set up already in this process")]
+    Repeated(#[from] SetGlobalDefaultError),
+}
+
+/// Sends the log events of this process that pass `filter` to `lines`.
+///
+/// # Errors
+/// [`LogsError`]; nothing is set up then.
+pub fn init(filter: &str, format: LogFormat, lines: &LogLines) -> Result<(), LogsError> {
+    tracing::subscriber::set_global_default(subscriber(filter, format, lines)?)?;
+    Ok(())
+}
+
+pub(super) fn subscriber(
+    filter: &str,
+    format: LogFormat,
+    lines: &LogLines,
+) -> Result<Box<dyn Subscriber + Send + Sync>, LogsError> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| LogsError::Syntax { text: filter.to_owned(), detail: error.to_string() })?;
+    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
+    Ok(match format {
+        LogFormat::Json => {
+            Box::new(base.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
+        }
+        LogFormat::Text => Box::new(base.compact().with_ansi(true).finish()),
+    })
+}

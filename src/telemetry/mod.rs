@@ -1,0 +1,19 @@
+//! What operators see: log lines and metrics.
+//!
+//! Owns the log's format and its one writer, the metrics registry with its naming rule, and the families of the request
+//! path. It does not decide what is logged or counted: rooms do, and register further families of their own. Prompts and
+//! keys have no place here. Invariants: logging never blocks a request (a full queue drops the line and counts it);
+//! every label has a bounded set of values.
+
+mod lines;
+mod logs;
+mod metrics;
+mod request;
+
+#[cfg(test)]
+mod tests;
+
+pub use lines::LogLines;
+pub use logs::{LogFormat, LogsError, init};
+pub use metrics::{Counters, Gauges, Histograms, Label, Registry};
+pub use request::{Finished, RequestMetrics};

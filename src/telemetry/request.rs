@@ -1,0 +1,162 @@
+//! The families of the request path, and how a request's end becomes numbers.
+//!
+//! Owns names, help texts, labels and buckets. The bound on labels is in the types: applications are those that proved
+//! who they are, models those that exist upstream (`None` for any other name a caller made up), outcomes and reasons are
+//! fault classes. `endpoint` is the upstream's position in the configuration.
+
+use std::time::Duration;
+
+use crate::domain::{AppName, EndpointId, FaultClass, ModelName, Outcome, Surface, Usage};
+
+use super::{Counters, Gauges, Histograms, Label, Registry};
+
+/// Seconds: from a cache hit to the longest wait that a policy is likely to allow.
+const WAITS: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0];
+/// Tokens per second: from a model on the CPU to a small one on a fast GPU.
+const SPEEDS: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
+/// What stands for a model, endpoint or application that is not known (yet).
+const UNKNOWN: Label = Label::Borrowed("unknown");
+
+/// A request that got as far as a principal, at its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// Who asked.
+    pub app: &'a AppName,
+    /// What was asked, if upstream has it.
+    pub model: Option<&'a ModelName>,
+    /// Where it ran, if it got there.
+    pub endpoint: Option<EndpointId>,
+    /// How it came in.
+    pub surface: Surface,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub usage: &'a Usage,
+}
+
+/// The request path's families; clones share them.
+#[derive(Debug, Clone)]
+pub struct RequestMetrics {
+    requests: Counters<5>,
+    refused: Counters<2>,
+    ttft: Histograms<1>,
+    speed: Histograms<1>,
+    prompt_tokens: Counters<2>,
+    output_tokens: Counters<2>,
+    queue_wait: Histograms<1>,
+    queue_depth: Gauges<0>,
+    slots: Gauges<2>,
+    slots_used: Gauges<2>,
+    upstream_errors: Counters<2>,
+    policy_reloads: Counters<1>,
+}
+
+impl RequestMetrics {
+    /// Registers the families. Once for each registry.
+    #[must_use]
+    pub fn register(to: &Registry) -> Self {
+        let tokens = ["app", "model"];
+        let runner = ["endpoint", "model"];
+        Self {
+            requests: to.counters(
+                "gateway_requests",
+                "Requests that ended, by how",
+                ["app", "model", "endpoint", "surface", "outcome"],
+            ),
+            refused: to.counters("gateway_refused", "Requests refused before they ran, by reason", ["app", "reason"]),
+            ttft: to.histograms("gateway_ttft_seconds", "Arrival to first event from upstream", ["model"], WAITS),
+            speed: to.histograms(
+                "gateway_generation_tokens_per_second",
+                "Tokens generated per second, by upstream's own figures",
+                ["model"],
+                SPEEDS,
+            ),
+            prompt_tokens: to.counters("gateway_prompt_tokens", "Prompt tokens, cached ones included", tokens),
+            output_tokens: to.counters("gateway_output_tokens", "Tokens generated", tokens),
+            queue_wait: to.histograms("scheduler_queue_wait_seconds", "Arrival to admission", ["class"], WAITS),
+            queue_depth: to.gauges("scheduler_queue_depth", "Requests that wait now", []),
+            slots: to.gauges("scheduler_slots", "Requests a runner may serve at once", runner),
+            slots_used: to.gauges("scheduler_slots_used", "Requests a runner serves now", runner),
+            upstream_errors: to.counters("upstream_errors", "Failures of upstream calls", ["endpoint", "reason"]),
+            policy_reloads: to.counters("policy_reloads", "Reloads of the policy folder", ["result"]),
+        }
+    }
+
+    /// Counts a request at its end: outcome, tokens, time to first event, speed.
+    pub fn finished(&self, end: &Finished<'_>) {
+        let app = || Label::Owned(end.app.as_str().to_owned());
+        let model = end.model.map_or(UNKNOWN, |model| model.to_string().into());
+        let usage = end.usage;
+        let labels = [
+            app(),
+            model.clone(),
+            end.endpoint.map_or(UNKNOWN, endpoint),
+            end.surface.path().into(),
+            end.outcome.as_str().into(),
+        ];
+        self.requests.add(labels, 1);
+        if usage.prompt_tokens > 0 {
+            self.prompt_tokens.add([app(), model.clone()], usage.prompt_tokens);
+        }
+        if usage.output_tokens > 0 {
+            self.output_tokens.add([app(), model.clone()], usage.output_tokens);
+        }
+        if let Some(speed) = tokens_per_second(usage) {
+            self.speed.observe([model.clone()], speed);
+        }
+        if let Some(first) = usage.first_event {
+            self.ttft.observe([model], first.as_secs_f64());
+        }
+    }
+
+    /// Counts a refusal; `app` is `None` for a caller that did not prove who it is.
+    pub fn refused(&self, app: Option<&AppName>, reason: FaultClass) {
+        let app = app.map_or(UNKNOWN, |app| app.as_str().to_owned().into());
+        self.refused.add([app, reason.as_str().into()], 1);
+    }
+
+    /// Counts an admission of a request of `class` after `wait`.
+    pub fn admitted(&self, class: &'static str, wait: Duration) {
+        self.queue_wait.observe([class.into()], wait.as_secs_f64());
+    }
+
+    /// Says how many requests wait now.
+    pub fn queue_depth(&self, waiting: u64) {
+        self.queue_depth.set([], waiting);
+    }
+
+    /// Says how many of a runner's slots are taken. `model` is the tag that stands for the runner.
+    pub fn slots(&self, at: EndpointId, model: &ModelName, used: u64, slots: u64) {
+        let model = Label::Owned(model.to_string());
+        self.slots_used.set([endpoint(at), model.clone()], used);
+        self.slots.set([endpoint(at), model], slots);
+    }
+
+    /// Forgets a runner that is gone.
+    pub fn slots_gone(&self, at: EndpointId, model: &ModelName) {
+        let model = Label::Owned(model.to_string());
+        self.slots_used.forget([endpoint(at), model.clone()]);
+        self.slots.forget([endpoint(at), model]);
+    }
+
+    /// Counts a failed upstream call.
+    pub fn upstream_error(&self, at: EndpointId, reason: FaultClass) {
+        self.upstream_errors.add([endpoint(at), reason.as_str().into()], 1);
+    }
+
+    /// Counts a reload of the policies, taken or rejected.
+    pub fn policy_reload(&self, taken: bool) {
+        self.policy_reloads.add([if taken { "taken" } else { "rejected" }.into()], 1);
+    }
+}
+
+fn endpoint(id: EndpointId) -> Label {
+    id.0.to_string().into()
+}
+
+/// `None` where upstream gave no figures.
+#[expect(clippy::cast_precision_loss, reason = "a token count beyond 2^52 does not occur")]
+fn tokens_per_second(usage: &Usage) -> Option<f64> {
+    (usage.output_tokens > 0 && !usage.generation.is_zero())
+        .then(|| usage.output_tokens as f64 / usage.generation.as_secs_f64())
+}
