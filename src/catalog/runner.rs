@@ -1,12 +1,11 @@
 //! How a runner is asked for: slots, and one settled value per runner option.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use crate::domain::{EndpointId, JsonField, ModelView, Resident};
-use crate::policy::RunnerProfile;
+use crate::policy::{KeepAlive, RunnerProfile};
 
 use super::Holder;
 
@@ -49,7 +48,7 @@ impl RunnerOptions {
 
     /// How long Ollama keeps the runner when idle, where the profile says.
     #[must_use]
-    pub fn keep_alive(&self) -> Option<Duration> {
+    pub fn keep_alive(&self) -> Option<KeepAlive> {
         self.profile.keep_alive
     }
 }
@@ -67,7 +66,8 @@ pub fn slots(model: &ModelView, configured: u32, profile: &RunnerProfile) -> u32
 /// Profile first, then what the resident runner has, then the tag's own, then those of other tags of the same weights.
 /// What none of them names is left to Ollama, for every tag alike, which never reloads either.
 pub(super) fn settle(holder: &Holder, profile: &RunnerProfile) -> RunnerOptions {
-    let mut values: BTreeMap<String, serde_json::Value> = profile.options.clone();
+    let mut values: BTreeMap<String, serde_json::Value> =
+        profile.options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     if let Some(resident) = resident(holder)
         && let Some(num_ctx) = resident.context_length
     {

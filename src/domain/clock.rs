@@ -88,3 +88,10 @@ impl Clock {
         }
     }
 }
+
+/// A wall-clock reading (since 1970) as a date that prints as RFC 3339 in UTC.
+#[must_use]
+pub fn date(since_1970: Duration) -> jiff::Timestamp {
+    let nanos = i128::try_from(since_1970.as_nanos()).unwrap_or(i128::MAX);
+    jiff::Timestamp::from_nanosecond(nanos).unwrap_or(jiff::Timestamp::MAX)
+}

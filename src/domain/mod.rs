@@ -14,7 +14,7 @@ mod request;
 mod usage;
 
 pub use class::Class;
-pub use clock::{Clock, Moment};
+pub use clock::{Clock, Moment, date};
 pub use event::{Event, Finish, Metrics, Piece, Vectors};
 pub use fault::{Fault, FaultClass, Limit, Origin};
 pub use fleet::{EndpointView, FleetView, ModelView, Resident};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Clock, Event, Fault, Moment, Outcome, RequestId};
+use crate::domain::{Clock, Dialect, Event, Fault, Moment, Outcome, RequestId};
 use crate::ledger::Record;
 
 use super::settle::Settler;
@@ -10,6 +10,7 @@ use super::settle::Settler;
 /// Moved into the reply's body; its drop only sends the record to the settling task.
 #[derive(Debug)]
 pub struct InFlight {
+    id: RequestId,
     record: Option<Box<Record>>,
     arrived: Moment,
     clock: Clock,
@@ -19,7 +20,7 @@ pub struct InFlight {
 impl InFlight {
     pub(super) fn begin(id: RequestId, route: &'static str, clock: Clock, settler: Settler) -> Self {
         let record = Some(Box::new(Record::new(id, route, clock.wall())));
-        Self { record, arrived: clock.now(), clock, settler }
+        Self { id, record, arrived: clock.now(), clock, settler }
     }
 
     /// The record, to fill in what becomes known.
@@ -27,6 +28,19 @@ impl InFlight {
         if let Some(record) = &mut self.record {
             write(record);
         }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.record.as_ref().map_or(Dialect::Ollama, |record| record.dialect)
+    }
+
+    /// When the request arrived, since 1970.
+    pub(super) fn arrived_wall(&self) -> Duration {
+        self.record.as_ref().map_or(Duration::ZERO, |record| record.arrived)
     }
 
     /// Time since the request arrived.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Resolved};
-use crate::domain::{Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId};
-use crate::identity::{Doors, Principal};
-use crate::policy::{Desk, Grant};
+use crate::domain::{date, Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId};
+use crate::identity::{CallerFacts, Doorkeeper, Principal};
+use crate::policy::{Desk, Grant, KeepAlive};
 use crate::scheduler::{Permit, Scheduler};
 use crate::upstream::{Discovery, Order, Upstream};
 use crate::wire::{self, Encoder};
@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The rooms a gateway is made of.
 pub struct Parts {
     /// Who may call.
-    pub doors: Arc<Doors>,
+    pub doors: Doorkeeper,
     /// What they may do.
     pub desk: Arc<Desk>,
     /// What names mean.
@@ -38,7 +38,7 @@ pub struct Parts {
     /// Slots per runner of each endpoint, by id.
     pub slots: Vec<u32>,
     /// How long Ollama keeps an idle runner where no profile says.
-    pub keep_alive: wire::KeepAlive,
+    pub keep_alive: KeepAlive,
     /// Time.
     pub clock: Clock,
     /// Where ended requests go.
@@ -81,17 +81,17 @@ impl Gateway {
     /// The line. Each step takes what earlier steps made; a fault leaves at once.
     async fn run(&self, call: Call, flight: &mut InFlight) -> Result<Served, Fault> {
         let principal = self.identify(&call.caller, flight)?;
-        let most = self.parts.desk.max_body(&principal.app);
+        let most = self.max_body(&principal);
         let body = call.body.read(most).await?;
         flight.note(|record| record.usage.bytes_in = body.len() as u64);
         let request = wire::decode(call.surface, &body)?;
         drop(body);
         flight.note(|record| record.stream = request.stream);
         let name = ModelName::parse(&request.model).map_err(|bad| malformed(&bad.to_string()))?;
-        let grant = self.parts.desk.grant(&principal.app, &request, &name)?;
-        flight.note(|record| record.class = Some(grant.class()));
+        let grant = self.parts.desk.grant(principal.app(), &request, &name)?;
+        flight.note(|record| record.class = Some(grant.rules.class));
         let resolved = self.resolve(&name, &request).await?;
-        flight.note(|record| record.model = Some(resolved.name.to_string()));
+        flight.note(|record| record.model = Some(resolved.name.clone()));
         if request.intent == Intent::Unload {
             return Ok(Served { first: unloaded(&self.parts.clock), reply: None, request, principal, grant });
         }
@@ -100,7 +100,7 @@ impl Gateway {
         let mut reply = self.parts.upstream.call(permit, order);
         let first = tokio::select! {
             first = reply.next() => first.unwrap_or_else(|| Err(ended()))?,
-            () = principal.gone.cancelled() => return Err(revoked()),
+            () = gone.cancelled() => return Err(revoked()),
         };
         Ok(Served { first, reply: Some(reply), request, principal, grant })
     }
@@ -113,13 +113,18 @@ impl Gateway {
 
     /// Step 2: who is calling.
     pub(super) fn identify(&self, caller: &Caller, flight: &mut InFlight) -> Result<Principal, Fault> {
-        let facts = crate::identity::credentials(&caller.headers, caller.peer, caller.path_key.as_deref());
+        let facts = CallerFacts::read(caller.peer, &caller.headers, caller.path_key.as_deref())?;
         let principal = self.parts.doors.identify(&facts)?;
         flight.note(|record| {
-            record.app = Some(principal.app.clone());
-            record.key.clone_from(&principal.key);
+            record.app = Some(principal.app().clone());
+            record.key = principal.key().cloned();
         });
         Ok(principal)
+    }
+
+    /// Most bytes of a body that this principal may send.
+    pub(super) fn max_body(&self, principal: &Principal) -> usize {
+        usize::try_from(self.parts.desk.rules(principal.app()).max_body).unwrap_or(usize::MAX)
     }
 
     /// Step 5: what the name means. A name nobody has may have been pulled a moment ago, so the fleet is asked again.
@@ -146,12 +151,12 @@ impl Gateway {
         let ticket = ticket::make(&self.parts, grant, request, resolved)?;
         let permit = tokio::select! {
             permit = self.parts.scheduler.admit(ticket) => permit.map_err(|why| ticket::refusal(&why, grant))?,
-            () = principal.gone.cancelled() => return Err(revoked()),
+            () = gone.cancelled() => return Err(revoked()),
         };
         let holder = resolved.holders.iter().find(|holder| holder.endpoint.id == permit.endpoint());
         flight.note(|record| {
             record.usage.queue = permit.waited();
-            record.endpoint = holder.map(|holder| holder.endpoint.name.clone());
+            record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
         });
         Ok(permit)
     }
@@ -166,13 +171,13 @@ impl Gateway {
     ) -> Result<Order, Fault> {
         let holder = resolved.holders.iter().find(|holder| holder.endpoint.id == permit.endpoint());
         let holder = holder.ok_or_else(|| Fault::new(FaultClass::Internal, "admitted where the model is not"))?;
-        let options = self.parts.catalog.runner_options(holder, grant.profile());
+        let options = self.parts.catalog.runner_options(holder, &grant.profile);
         let model = resolved.name.to_string();
         let target = wire::UpstreamTarget {
             model: &model,
             runner_options: &options.options,
             keep_alive: Some(options.keep_alive().unwrap_or(self.parts.keep_alive)),
-            output_cap: grant.output_cap(),
+            output_cap: grant.output_cap,
         };
         let body = wire::encode_upstream(request, &target);
         Ok(Order { task: request.surface.task(), stream: request.stream, body })
@@ -184,7 +189,7 @@ fn good(served: Served, mut flight: InFlight) -> Answer {
     let Served { first, reply, request, principal, grant } = served;
     let mut encoder = Encoder::new(&request, flight.id(), flight.arrived_wall().as_secs());
     let mut headers = vec![("X-Request-Id", flight.id().to_string())];
-    if let Some(standing) = grant.standing() {
+    if let Some(standing) = grant.standing {
         headers.extend(wire::limit_headers(request.surface.dialect(), &standing));
     }
     flight.note(|record| record.status = 200);
@@ -192,7 +197,7 @@ fn good(served: Served, mut flight: InFlight) -> Answer {
     match reply {
         Some(reply) if streams => {
             let content_type = encoder.content_type(true);
-            let revoked = principal.gone.clone().cancelled_owned();
+            let revoked = principal.gone().cancelled_owned();
             Answer { status: 200, headers, content_type, body: AnswerBody::stream(first, reply, encoder, revoked, flight) }
         }
         _ => {
@@ -234,6 +239,6 @@ fn revoked() -> Fault {
 /// Ollama's reply to an unload. Residency is the operator's, so it is answered as done and evicts nothing.
 fn unloaded(clock: &Clock) -> Event {
     let finish = Finish { reason: Some("unload".to_owned()), ..Finish::default() };
-    let created_at = crate::ledger::timestamp_nanos(clock.wall());
+    let created_at = date(clock.wall()).to_string();
     Event::Piece(Box::new(Piece { created_at, finish: Some(finish), ..Piece::default() }))
 }

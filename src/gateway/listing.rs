@@ -58,7 +58,7 @@ impl Gateway {
     async fn listed(&self, listing: &Listing, caller: &Caller, flight: &mut InFlight) -> Result<Vec<u8>, Fault> {
         let principal = self.identify(caller, flight)?;
         self.parts.discovery.refresh(FRESH).await;
-        let app = &principal.app;
+        let app = principal.app();
         match listing {
             Listing::Tags => Ok(wire::tags(self.visible(app).iter().map(|model| &*model.entry))),
             Listing::Loaded => Ok(wire::tags(self.loaded(app).iter().map(|entry| &**entry))),
@@ -126,11 +126,11 @@ impl Gateway {
         flight: &mut InFlight,
     ) -> Result<(u16, Bytes), Fault> {
         let principal = self.identify(caller, flight)?;
-        let body = body.read(self.parts.desk.max_body(&principal.app)).await?;
+        let body = body.read(self.max_body(&principal)).await?;
         let request = wire::decode_show(&body)?;
         let bad = |bad: crate::domain::InvalidName| Fault::new(FaultClass::BadRequest, bad.to_string()).at("model");
         let name = ModelName::parse(&request.model).map_err(bad)?;
-        if !self.parts.desk.may_see(&principal.app, &name) {
+        if !self.parts.desk.may_see(principal.app(), &name) {
             return Err(not_found(&name.to_string(), "the application may not use it"));
         }
         let fleet = self.parts.catalog.fleet();

@@ -21,21 +21,21 @@ pub(super) fn make(
     resolved: &Resolved,
 ) -> Result<Ticket, Fault> {
     let measure = request.measure;
-    let rules = grant.rules();
+    let rules = &grant.rules;
     if let Some(most) = rules.max_context {
         let tokens = parts.scheduler.estimate_tokens(&resolved.weights, measure.prompt_bytes);
         if tokens > most {
             return Err(too_long(tokens, most));
         }
     }
-    let allowed = |name: &str, url: &str| rules.allows_endpoint(name, url);
+    let allowed = |name: &str, url: &str| rules.endpoints.allow(name, url);
     let seats: Vec<Seat> = resolved
         .holders
         .iter()
         .filter(|holder| allowed(&holder.endpoint.name, &holder.endpoint.url))
         .map(|holder| {
             let configured = parts.slots.get(usize::from(holder.endpoint.id.0)).copied().unwrap_or(1);
-            Seat { endpoint: holder.endpoint.id, slots: slots(&holder.model, configured, grant.profile()) }
+            Seat { endpoint: holder.endpoint.id, slots: slots(&holder.model, configured, &grant.profile) }
         })
         .collect();
     if seats.is_empty() {
@@ -49,14 +49,14 @@ pub(super) fn make(
     };
     Ok(Ticket {
         id: TicketId(0), // given by the scheduler
-        app: grant.app().clone(),
-        class: grant.class(),
-        weight: grant.weight(),
+        app: grant.app.clone(),
+        class: rules.class,
+        weight: rules.weight,
         max_concurrent: rules.max_concurrent,
         max_queued: rules.max_queued,
         deadline: parts.clock.now().after(rules.max_wait),
         bytes: measure.body_bytes,
-        work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap() },
+        work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap },
         weights: resolved.weights.clone(),
         seats,
     })
@@ -79,7 +79,7 @@ pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
             format!(
                 "{queued} requests of application '{}' already wait, {limit} may (max_queued); \
                  a place frees in about {} s",
-                grant.app(),
+                grant.app,
                 soon(eta).as_secs()
             ),
         )

@@ -15,7 +15,7 @@ struct Line<'a> {
     app: Option<&'a str>,
     key: Option<&'a str>,
     class: Option<&'static str>,
-    model: Option<&'a str>,
+    model: Option<String>,
     endpoint: Option<&'a str>,
     dialect: &'static str,
     route: &'static str,
@@ -44,7 +44,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 /// One line, without its end.
-pub(super) fn render(record: &Record) -> String {
+pub(super) fn render(record: &Record) -> Vec<u8> {
     let usage = &record.usage;
     let line = Line {
         timestamp: timestamp(record.arrived + usage.total),
@@ -54,8 +54,8 @@ pub(super) fn render(record: &Record) -> String {
         app: record.app.as_ref().map(|app| app.as_str()),
         key: record.key.as_ref().map(|key| &*key.0),
         class: record.class.map(|class| class.as_str()),
-        model: record.model.as_deref(),
-        endpoint: record.endpoint.as_deref(),
+        model: record.model.as_ref().map(ToString::to_string),
+        endpoint: record.endpoint.as_ref().map(|(_, name)| name.as_str()),
         dialect: record.dialect.as_str(),
         route: record.route,
         stream: record.stream,
@@ -74,12 +74,11 @@ pub(super) fn render(record: &Record) -> String {
         reason: record.reason.as_deref(),
         detail: record.detail.as_deref(),
     };
-    serde_json::to_string(&line).unwrap_or_default()
+    serde_json::to_vec(&line).unwrap_or_default()
 }
 
 fn timestamp(since_1970: Duration) -> String {
-    let nanos = i128::try_from(since_1970.as_nanos()).unwrap_or_default();
-    jiff::Timestamp::from_nanosecond(nanos).map(|at| format!("{at:.3}")).unwrap_or_default()
+    format!("{:.3}", crate::domain::date(since_1970))
 }
 
 #[cfg(test)]
@@ -99,7 +98,7 @@ mod tests {
         record.outcome = Outcome::Faulted(fault.class);
         record.reason = Some(fault.message);
         record.status = 429;
-        let line: serde_json::Value = serde_json::from_str(&render(&record)).unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&render(&record)).unwrap();
         assert_eq!(line["timestamp"], "2026-11-23T06:28:50.020Z");
         assert_eq!(line["request_id"], "req_000000000000001f");
         assert_eq!(line["app"], "chat-ui");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::domain::{AppName, Class, Dialect, FaultClass, KeyId, Outcome, RequestId, Usage};
-use crate::telemetry::{LogLine, RequestMetrics, RequestSample};
+use crate::domain::{AppName, Class, Dialect, EndpointId, FaultClass, KeyId, ModelName, Origin, Outcome, RequestId, Usage};
+use crate::telemetry::{Finished, LogLines, RequestMetrics};
 
 use super::line;
 
@@ -25,9 +25,9 @@ pub struct Record {
     /// The application's class.
     pub class: Option<Class>,
     /// The model's canonical name, once it is known to exist.
-    pub model: Option<String>,
-    /// The endpoint's name, once it was admitted.
-    pub endpoint: Option<String>,
+    pub model: Option<ModelName>,
+    /// Where it ran, once it was admitted: the endpoint and its name.
+    pub endpoint: Option<(EndpointId, String)>,
     /// Whether a stream was asked for.
     pub stream: bool,
     /// Status code sent.
@@ -46,7 +46,11 @@ impl Record {
     /// A request that just arrived; unless something else is noted, its caller will have left.
     #[must_use]
     pub fn new(id: RequestId, route: &'static str, arrived: Duration) -> Self {
-        let dialect = if route.starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Ollama };
+        let dialect = match route {
+            "/v1/messages" => Dialect::Anthropic,
+            _ if route.starts_with("/v1/") => Dialect::OpenAi,
+            _ => Dialect::Ollama,
+        };
         Self {
             id,
             arrived,
@@ -71,29 +75,38 @@ impl Record {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     metrics: RequestMetrics,
-    log: LogLine,
+    log: LogLines,
 }
 
 impl Ledger {
     /// A ledger that counts into `metrics` and writes lines to `log`.
     #[must_use]
-    pub fn new(metrics: RequestMetrics, log: LogLine) -> Self {
+    pub fn new(metrics: RequestMetrics, log: LogLines) -> Self {
         Self { metrics, log }
     }
 
     /// Enters a record.
     pub fn enter(&self, record: &Record) {
-        let app = record.app.as_ref().map_or("unknown", AppName::as_str);
-        let model = record.model.as_deref().unwrap_or("unknown");
-        self.metrics.observe(&RequestSample {
-            app,
-            model,
-            endpoint: record.endpoint.as_deref().unwrap_or("none"),
-            surface: record.route,
-            class: record.class,
-            outcome: record.outcome,
-            usage: record.usage,
-        });
+        let endpoint = record.endpoint.as_ref().map(|(_, name)| name.as_str());
+        if let Outcome::Faulted(class) = record.outcome {
+            self.metrics.refused(record.app.as_ref(), class);
+            if let (Some(name), Origin::Upstream) = (endpoint, class.origin()) {
+                self.metrics.upstream_error(name, class);
+            }
+        }
+        if let (Some(class), Some(_)) = (record.class, endpoint) {
+            self.metrics.admitted(class.as_str(), record.usage.queue);
+        }
+        if let Some(app) = &record.app {
+            self.metrics.finished(&Finished {
+                app,
+                model: record.model.as_ref(),
+                endpoint,
+                route: record.route,
+                outcome: record.outcome,
+                usage: &record.usage,
+            });
+        }
         self.log.write(line::render(record));
         if matches!(record.outcome, Outcome::Faulted(FaultClass::Internal)) {
             tracing::error!(request = %record.id, detail = record.detail.as_deref(), "an internal fault");

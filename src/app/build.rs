@@ -1,0 +1,195 @@
+//! From settings to a gateway: every room made, every handle passed on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::Catalog;
+use crate::config::{Settings, endpoint_problems};
+use crate::domain::{Clock, EndpointId};
+use crate::gateway::{Gateway, Parts, settler};
+use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
+use crate::ledger::Ledger;
+use crate::policy::{Desk, Folder, KeepAlive, Policies, Problem};
+use crate::scheduler::Scheduler;
+use crate::scheduler::core::Bounds;
+use crate::store::Store;
+use crate::telemetry::{LogLines, Registry, RequestMetrics};
+use crate::upstream::{Budget, Client, Discovery, Endpoint, Timeouts, Upstream};
+
+use super::reload::Reload;
+
+/// Bytes of answers that callers have not taken yet: over all, and of one.
+const ANSWERS: (usize, usize) = (1 << 30, 64 << 20);
+/// Ollama's own default, sent where neither a profile nor `OLLAMA_KEEP_ALIVE` says otherwise.
+const KEEP_ALIVE: KeepAlive = KeepAlive::seconds(300);
+/// For the small calls to Ollama.
+const CONTROL: Duration = Duration::from_secs(10);
+
+/// Where a process logs and counts; made before anything else, so that start-up is logged too.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Log lines.
+    pub lines: LogLines,
+    /// Metrics.
+    pub registry: Registry,
+}
+
+/// The rooms of a running gateway that others look at.
+#[derive(Clone)]
+pub(super) struct House {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) scheduler: Scheduler,
+    pub(super) discovery: Discovery,
+    pub(super) upstream: Upstream,
+    pub(super) metrics: RequestMetrics,
+}
+
+/// Builds the rooms and starts their tasks on `tasks`; they end at `stop`.
+///
+/// # Errors
+/// Every reason why this configuration cannot run.
+pub(super) async fn build(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    clock: &Clock,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<House, Vec<String>> {
+    let one = |why: String| vec![why];
+    let metrics = RequestMetrics::register(&telemetry.registry);
+    let folder = settings.policies.as_deref().map(Folder::read);
+    let policies = match &folder {
+        Some(folder) => Policies::compile(folder).map_err(listed)?,
+        None => Policies::built_in(),
+    };
+    let strays = endpoint_problems(settings, &policies);
+    if !strays.is_empty() {
+        return Err(listed(strays));
+    }
+    let (policy_keys, policy_keys_seen) = watch::channel(Arc::new(policy_keys(&policies)));
+    let store = open(&settings.state).await.map_err(one)?;
+    let keyring = keyring(store.clone(), Arc::clone(&policy_keys_seen.borrow()), clock).await.map_err(one)?;
+    tasks.spawn(keep_fresh(store, Arc::clone(&keyring), clock.clone(), policy_keys_seen, stop.clone()));
+    let doors = Doorkeeper::new(keyring, clock.clone(), LocalRules { hostname: hostname(), origins: Vec::new() });
+    let desk = Arc::new(Desk::new(policies, clock.clone()));
+    if let Some(folder) = folder {
+        let reload = Reload { desk: Arc::clone(&desk), keys: policy_keys, metrics: metrics.clone() };
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(reload.follow(folder)).await });
+    }
+
+    let client = client(settings).map_err(one)?;
+    let discovery = Discovery::new(client.clone(), clock.clone());
+    let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
+    let scheduler = Scheduler::new(bounds, clock.clone());
+    let upstream = Upstream::new(client, discovery.clone(), Budget::new(ANSWERS.0, ANSWERS.1), tasks.clone());
+    let (settler, settling) = settler(Ledger::new(metrics.clone(), telemetry.lines.clone()));
+    tasks.spawn(settling);
+    start(tasks, stop, &scheduler, &discovery);
+    let gateway = Gateway::new(
+        Parts {
+            doors,
+            desk,
+            catalog: Arc::new(Catalog::new(discovery.watch())),
+            scheduler: scheduler.clone(),
+            upstream: upstream.clone(),
+            discovery: discovery.clone(),
+            slots: settings.endpoints.iter().map(|endpoint| endpoint.num_parallel).collect(),
+            keep_alive: settings.keep_alive.unwrap_or(KEEP_ALIVE),
+            clock: clock.clone(),
+            settler,
+        },
+        seed(),
+    );
+    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics })
+}
+
+fn listed(problems: Vec<Problem>) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// What the policies say of identity.
+pub(super) fn policy_keys(policies: &Policies) -> PolicyKeys {
+    let hashes = policies.key_hashes().map(|(app, hash)| (app.clone(), hash)).collect();
+    PolicyKeys { applications: policies.has_app_files(), hashes }
+}
+
+async fn open(state: &Path) -> Result<Store, String> {
+    let state = state.to_owned();
+    blocking(move || Store::open(&state)).await
+}
+
+async fn keyring(store: Store, policy: Arc<PolicyKeys>, clock: &Clock) -> Result<Arc<Keyring>, String> {
+    let now = clock.wall();
+    blocking(move || Keyring::load(&store, &policy, now)).await.map(Arc::new)
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static, E: ToString + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn hostname() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+fn client(settings: &Settings) -> Result<Client, String> {
+    let endpoints = settings.endpoints.iter().zip(0u16..).map(|(endpoint, id)| Endpoint {
+        id: EndpointId(id),
+        name: endpoint.name.clone(),
+        base: endpoint.url.as_str().trim_end_matches('/').to_owned(),
+        num_parallel: endpoint.num_parallel,
+    });
+    let upstream = settings.upstream;
+    let timeouts = Timeouts {
+        connect: upstream.connect,
+        first_event: upstream.first_event,
+        idle: upstream.idle,
+        whole: upstream.whole,
+        control: CONTROL,
+    };
+    Client::new(endpoints.collect(), timeouts)
+}
+
+/// The rooms' own tasks, and the wire from the fleet view to the scheduler.
+fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, discovery: &Discovery) {
+    let (poller, poller_stop) = (discovery.clone(), stop.clone());
+    tasks.spawn(async move { poller.run(poller_stop).await });
+    let (timer, timer_stop) = (scheduler.clone(), stop.clone());
+    tasks.spawn(async move { timer.run(timer_stop).await });
+    let (scheduler, mut fleet, stop) = (scheduler.clone(), discovery.watch(), stop.clone());
+    tasks.spawn(async move {
+        loop {
+            let view = Arc::clone(&fleet.borrow_and_update());
+            for endpoint in &view.endpoints {
+                scheduler.endpoint(endpoint.id, endpoint.trouble.is_none());
+            }
+            tokio::select! {
+                changed = fleet.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+}
+
+/// Random, so that request ids differ between two runs.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    // without randomness ids start at 0, which is still right within one run
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

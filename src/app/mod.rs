@@ -1,0 +1,10 @@
+//! The composition root: builds every room, connects them, starts, drains and stops.
+//!
+//! Owns the wiring and the order of start and stop. It decides nothing about requests.
+
+mod build;
+mod reload;
+mod run;
+
+pub use build::Telemetry;
+pub use run::{Cut, Gaucho};

@@ -1,0 +1,47 @@
+//! Live reload of the policies: a good edit reaches every room at once, a bad one changes nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config;
+use crate::identity::PolicyKeys;
+use crate::policy::{Desk, Folder, Policies, Problem};
+use crate::telemetry::RequestMetrics;
+
+use super::build::policy_keys;
+
+/// The rooms that take new policies.
+pub(super) struct Reload {
+    pub(super) desk: Arc<Desk>,
+    pub(super) keys: watch::Sender<Arc<PolicyKeys>>,
+    pub(super) metrics: RequestMetrics,
+}
+
+impl Reload {
+    /// Follows the folder from which `seen` was read; never ends.
+    pub(super) async fn follow(self, seen: Folder) {
+        config::watch(seen, |changed| self.take(changed)).await;
+    }
+
+    fn take(&self, changed: Result<Policies, Vec<Problem>>) {
+        self.metrics.policy_reload(changed.is_ok());
+        match changed {
+            Ok(policies) => {
+                let applications = policies.apps().len();
+                self.keys.send_replace(Arc::new(policy_keys(&policies)));
+                self.desk.replace(policies);
+                tracing::info!(applications, "the policies were read again and are in force");
+            }
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!(%problem, "a mistake in the policies");
+                }
+                tracing::error!(
+                    mistakes = problems.len(),
+                    "the policies were changed but not taken: those in force stay; `gaucho check` lists the mistakes"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A process's life: open the doors, wait for the lease, serve, drain, stop.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Phase, Readiness};
+use crate::config::Settings;
+use crate::domain::Clock;
+use crate::http::{Limits, Server, Shared, router};
+use crate::store::Lease;
+
+use super::build::{House, Telemetry, build};
+use super::gauges;
+
+/// For a peer that stops reading.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the rooms' own tasks to end once nothing is served any more.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
+/// A gateway process, from open doors to the end.
+pub struct Gaucho {
+    settings: Settings,
+    telemetry: Telemetry,
+    clock: Clock,
+    readiness: Readiness,
+    house: Arc<OnceLock<House>>,
+    gateway: Arc<OnceLock<Arc<crate::gateway::Gateway>>>,
+    /// Ends accepting, then open connections, then the rooms' tasks.
+    stop: CancellationToken,
+    cut: CancellationToken,
+    halt: CancellationToken,
+    /// The application listener's task; it ends with the last connection.
+    serving: Option<JoinHandle<()>>,
+    operators: Option<JoinHandle<()>>,
+    tasks: TaskTracker,
+    addresses: Option<Addresses>,
+    lease: Option<Lease>,
+}
+
+/// Where a process listens, ports resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// For applications.
+    pub applications: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+}
+
+/// What a drain did not finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cut {
+    /// Requests that were running.
+    pub running: usize,
+    /// Requests that were waiting.
+    pub waiting: usize,
+}
+
+impl Gaucho {
+    /// A process that has opened nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, telemetry: Telemetry, clock: Clock) -> Self {
+        Self {
+            settings,
+            telemetry,
+            clock,
+            readiness: Readiness::new(Phase::Standby("starting".to_owned())),
+            house: Arc::default(),
+            gateway: Arc::default(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            halt: CancellationToken::new(),
+            serving: None,
+            operators: None,
+            tasks: TaskTracker::new(),
+            addresses: None,
+            lease: None,
+        }
+    }
+
+    /// Where it listens, once it does.
+    #[must_use]
+    pub fn addresses(&self) -> Option<Addresses> {
+        self.addresses
+    }
+
+    /// Opens both listeners. Until [`Gaucho::serve`] is done they answer as a standby does.
+    ///
+    /// # Errors
+    /// Every address that cannot be listened on.
+    pub async fn open(&mut self) -> Result<Addresses, Vec<String>> {
+        if let Some(addresses) = self.addresses {
+            return Ok(addresses);
+        }
+        let limits = Limits {
+            header_timeout: self.settings.limits.header_timeout,
+            write_timeout: WRITE_TIMEOUT,
+            connections: self.settings.limits.max_connections,
+        };
+        let applications = Server::bind(self.settings.listen, limits).await.map_err(|why| vec![why])?;
+        let admin = Server::bind(self.settings.admin_listen, limits).await.map_err(|why| vec![why])?;
+        let addresses = Addresses {
+            applications: applications.address().map_err(|why| vec![why])?,
+            admin: admin.address().map_err(|why| vec![why])?,
+        };
+        let shared = Shared { gateway: Arc::clone(&self.gateway), body_timeout: self.settings.limits.body_timeout };
+        let app = router(shared).merge(admin::probes(self.readiness.clone()));
+        let (house, registry) = (Arc::clone(&self.house), self.telemetry.registry.clone());
+        let metrics = Arc::new(move || {
+            if let Some(house) = house.get() {
+                gauges::set(house);
+            }
+            registry.encode()
+        });
+        let token = self.settings.admin_token.clone();
+        let operators = admin::router(self.readiness.clone(), metrics, token);
+        self.serving = Some(tokio::spawn(applications.run(app, self.stop.clone(), self.cut.clone())));
+        // the probes answer until the very end
+        self.operators = Some(tokio::spawn(admin.run(operators, self.halt.clone(), self.halt.clone())));
+        tracing::info!(applications = %addresses.applications, admin = %addresses.admin, "listening");
+        self.addresses = Some(addresses);
+        Ok(addresses)
+    }
+
+    /// Waits for the state folder's lease, then serves. Returns once requests are served.
+    ///
+    /// # Errors
+    /// Every reason why this configuration cannot run.
+    pub async fn serve(&mut self) -> Result<Addresses, Vec<String>> {
+        self.take_lease().await?;
+        let house = build(&self.settings, &self.telemetry, &self.clock, &self.tasks, &self.halt).await?;
+        let addresses = self.open().await?;
+        self.readiness.serve(house.discovery.watch());
+        let _ = self.gateway.set(Arc::clone(&house.gateway));
+        let _ = self.house.set(house);
+        tracing::info!(
+            endpoints = ?self.settings.endpoints.iter().map(|e| e.url.as_str()).collect::<Vec<_>>(),
+            policies = self.settings.policies.as_ref().map_or("none".into(), |dir| dir.display().to_string()),
+            state = %self.settings.state.display(),
+            "serving"
+        );
+        Ok(addresses)
+    }
+
+    async fn take_lease(&mut self) -> Result<(), Vec<String>> {
+        let state = self.settings.state.clone();
+        let note = format!("process {}, listening on {}", std::process::id(), self.settings.listen);
+        let taken = Lease::try_take(&state, &note).map_err(|error| vec![error.to_string()])?;
+        if let Some(lease) = taken {
+            self.lease = Some(lease);
+            return Ok(());
+        }
+        let who = Lease::holder(&state).unwrap_or_else(|| "another process".to_owned());
+        let why = format!("{who} serves from {}", state.display());
+        self.readiness.enter(Phase::Standby(why.clone()));
+        tracing::warn!(%why, "standing by: this gateway takes over when the other one lets go");
+        // the owner may listen on the very same addresses; then they are opened after it has gone
+        if let Err(problems) = self.open().await {
+            tracing::info!(problems = problems.join("; "), "standing by without listening");
+        }
+        self.lease = Some(Lease::take(state, note).await.map_err(|error| vec![error.to_string()])?);
+        tracing::info!("taking over");
+        Ok(())
+    }
+
+    /// Takes nothing new, finishes what runs and what waits within `patience` or until `hurry` resolves, and stops.
+    pub async fn drain(mut self, patience: Duration, hurry: impl Future<Output = ()>) -> Cut {
+        self.readiness.enter(Phase::Draining);
+        if let Some(house) = self.house.get() {
+            house.scheduler.drain();
+        }
+        self.stop.cancel();
+        let mut cut = Cut::default();
+        if let Some(serving) = self.serving.take() {
+            let mut serving = std::pin::pin!(serving);
+            tokio::select! {
+                _ = &mut serving => {}
+                () = tokio::time::sleep(patience) => cut = self.cut_off(),
+                () = hurry => cut = self.cut_off(),
+            }
+            self.cut.cancel();
+            let _ = tokio::time::timeout(LAST_TASKS, serving).await;
+        }
+        self.close().await;
+        cut
+    }
+
+    /// Ends the rooms' tasks; the settling task goes last, when everything that may still settle is gone.
+    async fn close(self) {
+        self.halt.cancel();
+        let Self { operators, tasks, house, gateway, lease, .. } = self;
+        if let Some(operators) = operators {
+            let _ = tokio::time::timeout(LAST_TASKS, operators).await;
+        }
+        drop((house, gateway));
+        tasks.close();
+        let _ = tokio::time::timeout(LAST_TASKS, tasks.wait()).await;
+        drop(lease);
+    }
+
+    /// Refuses what waits and counts what is cut.
+    fn cut_off(&self) -> Cut {
+        let Some(house) = self.house.get() else { return Cut::default() };
+        let view = house.scheduler.view();
+        let running = view.runners.iter().map(|runner| runner.used as usize).sum();
+        house.scheduler.cut();
+        Cut { running, waiting: view.queued }
+    }
+}
