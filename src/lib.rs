@@ -4,3 +4,6 @@
 
 // 0: words
 pub mod domain;
+
+// 1: the grammar of callers and of Ollama
+pub mod wire;
