@@ -5,12 +5,32 @@
 // 0: words
 pub mod domain;
 
-// 1: the state folder, logs and metrics
+// 1: grammars; the state folder; logs and metrics
 pub mod store;
 pub mod telemetry;
+pub mod wire;
+
+// 2: who is calling
+pub mod identity;
 
 // 3: what each application may do
 pub mod policy;
 
-// 6: admission
+// 4: what a name means
+pub mod catalog;
+
+// 6: when it runs
 pub mod scheduler;
+
+// 7: where it runs
+pub mod upstream;
+
+// 8: what it used
+pub mod ledger;
+
+// 9: the line through all of them
+pub mod gateway;
+
+// 10, 11: the two listeners
+pub mod admin;
+pub mod http;

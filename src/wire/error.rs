@@ -1,0 +1,171 @@
+//! A fault as a reply: status, headers and body, in the caller's dialect.
+//!
+//! The only place that knows which status a fault class has. Where Ollama refuses with the same words, the reply is
+//! Ollama's to the byte; faults it does not have also name the field and the class.
+
+use std::time::Duration;
+
+use super::out::{push, string};
+use crate::domain::{Dialect, Fault, FaultClass, Limit};
+
+/// A whole reply that refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// More headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+const JSON: &str = "application/json";
+const JSON_UTF8: &str = "application/json; charset=utf-8";
+
+/// Bad requests that Ollama's handlers find behind its `/v1` middleware: their replies pass a second encoder, which
+/// names no charset and ends the line.
+const FOUND_LATE: [&str; 4] =
+    ["invalid model name", "invalid input type", "model is required", "top_logprobs must be between 0 and 20"];
+
+/// Renders a fault that ends a request before its first byte of answer.
+#[must_use]
+pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
+    let status = status(dialect, fault);
+    let mut headers = Vec::new();
+    if status == 401 {
+        headers.push(("www-authenticate", "Bearer".to_owned()));
+    }
+    if let Some(wait) = fault.retry_after {
+        headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
+    }
+    if let Some(limit) = &fault.limit {
+        headers.extend(limit_headers(dialect, limit));
+    }
+    let mut body = Vec::with_capacity(128 + fault.message.len());
+    object(&mut body, dialect, fault, status);
+    let late = fault.class != FaultClass::BadRequest
+        || fault.upstream_status.is_some()
+        || FOUND_LATE.contains(&fault.message.as_str());
+    let content_type = if dialect != Dialect::Ollama && late {
+        body.push(b'\n');
+        JSON
+    } else {
+        JSON_UTF8
+    };
+    Refusal { status, content_type, headers, body }
+}
+
+/// Headers that say where an application stands against its limit, on good replies as on refusals.
+#[must_use]
+pub fn limit_headers(dialect: Dialect, limit: &Limit) -> Vec<(&'static str, String)> {
+    let reset = whole_seconds(limit.reset);
+    let mut headers = vec![
+        ("ratelimit-limit", limit.limit.to_string()),
+        ("ratelimit-remaining", limit.remaining.to_string()),
+        ("ratelimit-reset", reset.to_string()),
+    ];
+    if dialect == Dialect::OpenAi {
+        headers.push(("x-ratelimit-limit-requests", limit.limit.to_string()));
+        headers.push(("x-ratelimit-remaining-requests", limit.remaining.to_string()));
+        headers.push(("x-ratelimit-reset-requests", format!("{reset}s")));
+    }
+    headers
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
+}
+
+/// The status of a fault.
+fn status(dialect: Dialect, fault: &Fault) -> u16 {
+    match fault.class {
+        FaultClass::BadRequest => 400,
+        // the Ollama CLI swallows the text of a 401
+        FaultClass::Unauthenticated | FaultClass::Revoked if dialect == Dialect::Ollama => 403,
+        FaultClass::Unauthenticated | FaultClass::Revoked => 401,
+        FaultClass::Forbidden => 403,
+        FaultClass::NotFound => 404,
+        FaultClass::TooSlow | FaultClass::SlowReader => 408,
+        FaultClass::TooLarge => 413,
+        FaultClass::RateLimited | FaultClass::QueueFull => 429,
+        FaultClass::Internal => 500,
+        FaultClass::NotSupported => 501,
+        FaultClass::Unreachable | FaultClass::UpstreamBroken => 502,
+        FaultClass::Busy | FaultClass::WaitedTooLong | FaultClass::Draining => 503,
+        FaultClass::UpstreamTimeout => 504,
+        FaultClass::UpstreamError => fault.upstream_status.filter(|status| (400..=599).contains(status)).unwrap_or(502),
+    }
+}
+
+/// Appends the error object as it stands in a refusal or in the middle of a stream.
+pub(super) fn object(out: &mut Vec<u8>, dialect: Dialect, fault: &Fault, status: u16) {
+    match dialect {
+        Dialect::Ollama => {
+            push(out, "{\"error\":");
+            string(out, &fault.message);
+            out.push(b'}');
+        }
+        Dialect::OpenAi => openai(out, fault, status),
+        Dialect::Anthropic => {
+            push(out, "{\"type\":\"error\",\"error\":{\"type\":");
+            string(out, anthropic_type(status));
+            push(out, ",\"message\":");
+            string(out, &fault.message);
+            push(out, "}}");
+        }
+    }
+}
+
+/// The error object of a fault in the middle of a stream.
+pub(super) fn object_in_stream(out: &mut Vec<u8>, dialect: Dialect, fault: &Fault) {
+    object(out, dialect, fault, status(dialect, fault));
+}
+
+fn openai(out: &mut Vec<u8>, fault: &Fault, status: u16) {
+    // Ollama has no other types and no codes; ours appear only where Ollama never answers so
+    let ours = fault.upstream_status.is_none()
+        && (fault.param.is_some() || !matches!(fault.class, FaultClass::BadRequest | FaultClass::NotFound));
+    push(out, "{\"error\":{\"message\":");
+    string(out, &fault.message);
+    push(out, ",\"type\":");
+    string(out, openai_type(status, ours));
+    push(out, ",\"param\":");
+    match &fault.param {
+        Some(param) => string(out, param),
+        None => push(out, "null"),
+    }
+    push(out, ",\"code\":");
+    if ours {
+        string(out, fault.class.as_str())
+    } else {
+        push(out, "null")
+    }
+    push(out, "}}");
+}
+
+fn openai_type(status: u16, ours: bool) -> &'static str {
+    match status {
+        400 => "invalid_request_error",
+        404 => "not_found_error",
+        401 if ours => "authentication_error",
+        403 if ours => "permission_error",
+        413 if ours => "invalid_request_error",
+        429 if ours => "rate_limit_error",
+        _ => "api_error",
+    }
+}
+
+fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        400 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        _ => "api_error",
+    }
+}

@@ -1,0 +1,340 @@
+//! Reads a text against a table of a Go struct: which key is which field, and whether the types fit.
+//!
+//! As in Go a wrong type is remembered while reading goes on (the first one is reported), a type with a decoder of
+//! its own ends the reading with its own words, and a broken grammar anywhere beats both.
+
+use std::borrow::Cow;
+
+use super::scan::{Bad, Kind, Scanner, Span};
+use super::text::{folds_to, unquote};
+use super::value::{check_base64, check_think, fits_float32, fits_float64, keep_alive};
+
+/// A Go type, as far as a request can break it.
+#[derive(Debug)]
+pub(in crate::wire) enum Type {
+    /// `string`.
+    Text,
+    /// A `string` that becomes prompt tokens: its bytes are counted.
+    Prompt,
+    /// `bool`.
+    Bool,
+    /// `int`.
+    Int,
+    /// `float64`.
+    Float64,
+    /// `float32`.
+    Float32,
+    /// `interface{}`.
+    Any,
+    /// `map[string]interface {}`.
+    Map,
+    /// Not looked into.
+    Raw,
+    /// `api.ImageData`.
+    Base64,
+    /// `api.ThinkValue`.
+    Think,
+    /// `api.Duration`.
+    KeepAlive,
+    /// A slice: Go's name of it and its element.
+    List(&'static str, &'static Type),
+    /// A struct.
+    Struct(&'static Struct),
+    /// A struct with a decoder of its own: what is wrong inside is final and named after the struct around it.
+    Own(&'static Struct),
+}
+
+/// A Go struct: the name in `Go value of type …`, the one in `Go struct field ….`, and its fields.
+#[derive(Debug)]
+pub(in crate::wire) struct Struct {
+    pub(in crate::wire) full: &'static str,
+    pub(in crate::wire) short: &'static str,
+    pub(in crate::wire) fields: &'static [Field],
+}
+
+/// A field's JSON name and type.
+pub(in crate::wire) type Field = (&'static str, Type);
+
+impl Struct {
+    /// The position of the field that Go would put the key into.
+    fn find(&self, key: &str) -> Option<usize> {
+        let exact = self.fields.iter().position(|(name, _)| *name == key);
+        exact.or_else(|| self.fields.iter().position(|(name, _)| folds_to(key, name)))
+    }
+}
+
+impl Type {
+    /// Go's name.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Text | Self::Prompt => "string",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Float64 => "float64",
+            Self::Float32 => "float32",
+            Self::Map => "map[string]interface {}",
+            Self::Base64 => "api.ImageData",
+            Self::List(name, _) => name,
+            Self::Struct(s) | Self::Own(s) => s.full,
+            Self::Any | Self::Raw | Self::Think | Self::KeepAlive => "interface {}",
+        }
+    }
+
+    /// Whether a later `null` takes back an earlier value (pointers, slices, maps) or changes nothing (the rest).
+    fn null_clears(&self) -> bool {
+        !matches!(self, Self::Text | Self::Prompt)
+    }
+}
+
+/// An object read against a table.
+#[derive(Debug)]
+pub(in crate::wire) struct Document<'a> {
+    table: &'static Struct,
+    found: Vec<(usize, &'a str)>,
+    /// Keys that are no field of the table, decoded, with their values; in order, with duplicates.
+    pub(in crate::wire) unknown: Vec<(Cow<'a, str>, &'a str)>,
+    /// Bytes of the strings that become prompt tokens.
+    pub(in crate::wire) prompt_bytes: usize,
+}
+
+impl<'a> Document<'a> {
+    /// The value that counts for a field: the last one; `null` is absent.
+    pub(in crate::wire) fn get(&self, name: &str) -> Option<&'a str> {
+        self.all(name).last()
+    }
+
+    /// Every value of a field since the last `null`, for types that merge.
+    pub(in crate::wire) fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let slot = self.table.fields.iter().position(|(field, _)| *field == name);
+        let clears = slot.and_then(|slot| self.table.fields.get(slot)).is_some_and(|(_, ty)| ty.null_clears());
+        let of_slot = move |entry: &&(usize, &'a str)| Some(entry.0) == slot;
+        let after = match self.found.iter().rposition(|(at, value)| Some(*at) == slot && clears && *value == "null") {
+            Some(null) => null + 1,
+            None => 0,
+        };
+        self.found.iter().skip(after).filter(of_slot).map(|(_, value)| *value).filter(|value| *value != "null")
+    }
+
+    /// The decoded text of a string field; empty when absent.
+    pub(in crate::wire) fn text(&self, name: &str) -> Cow<'a, str> {
+        self.get(name).map_or(Cow::Borrowed(""), unquote)
+    }
+
+    /// Whether a bool field is true.
+    pub(in crate::wire) fn is_true(&self, name: &str) -> bool {
+        self.get(name) == Some("true")
+    }
+}
+
+/// Reads the first JSON value of `body` against `table`; what follows it is ignored.
+///
+/// # Errors
+/// [`Bad::Empty`] for no value at all; otherwise Go's words for the first fault.
+pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Result<Document<'a>, Bad> {
+    let mut reader = Reader { scan: Scanner::new(body), found: Vec::new(), bad: None, end: false, prompt: 0 };
+    if reader.scan.lead().is_none() {
+        return Err(Bad::Empty);
+    }
+    let context = Context { path: None, owner: table, own: false };
+    if reader.scan.kind()? == Kind::Object {
+        reader.object(Some(table), &Type::Raw, &context, true)?;
+    } else {
+        reader.value(&Type::Struct(table), &context)?;
+    }
+    let taken = body.get(..reader.scan.at()).unwrap_or_default();
+    let text = std::str::from_utf8(taken)
+        .map_err(|e| Bad::Text(format!("invalid UTF-8 at byte {} of the body: JSON must be UTF-8", e.valid_up_to())))?;
+    if let Some(bad) = reader.bad {
+        return Err(Bad::Text(bad));
+    }
+    let slice = |(from, to): Span| text.get(from..to).unwrap_or_default();
+    let mut document = Document { table, found: Vec::new(), unknown: Vec::new(), prompt_bytes: reader.prompt };
+    document.found.reserve(reader.found.len());
+    for entry in reader.found {
+        match entry.slot {
+            Some(slot) => document.found.push((slot, slice(entry.value))),
+            None => document.unknown.push((unquote(slice(entry.key)), slice(entry.value))),
+        }
+    }
+    Ok(document)
+}
+
+/// A member of the outermost object, as byte ranges.
+struct Entry {
+    slot: Option<usize>,
+    key: Span,
+    value: Span,
+}
+
+/// Where in the structs the reader is, for error texts.
+struct Context<'c> {
+    path: Option<Path<'c>>,
+    owner: &'static Struct,
+    own: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Path<'c> {
+    name: &'static str,
+    up: Option<&'c Path<'c>>,
+}
+
+impl Path<'_> {
+    fn write(&self, out: &mut String) {
+        if let Some(up) = self.up {
+            up.write(out);
+            out.push('.');
+        }
+        out.push_str(self.name);
+    }
+}
+
+struct Reader<'a> {
+    scan: Scanner<'a>,
+    found: Vec<Entry>,
+    bad: Option<String>,
+    /// Set when `bad` is final: only the grammar is read from there on.
+    end: bool,
+    prompt: usize,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        if self.end || matches!(ty, Type::Raw) {
+            return self.scan.value().map(drop);
+        }
+        if matches!(ty, Type::Think | Type::KeepAlive) {
+            return self.own_scalar(ty, context);
+        }
+        let kind = self.scan.kind()?;
+        match (kind, ty) {
+            (Kind::Object, Type::Struct(s) | Type::Own(s)) => {
+                let own = context.own || matches!(ty, Type::Own(_));
+                let inside = Context { path: context.path, owner: if own { context.owner } else { s }, own };
+                self.object(Some(s), &Type::Raw, &inside, false)
+            }
+            (Kind::Object, Type::Map | Type::Any) => self.object(None, &Type::Any, context, false),
+            (Kind::Array, Type::List(_, item)) => self.array(item, context),
+            (Kind::Array, Type::Any) => self.array(&Type::Any, context),
+            (Kind::Object | Kind::Array, _) => {
+                self.mismatch(kind.word(), ty, context);
+                self.scan.value().map(drop)
+            }
+            _ => self.scalar(kind, ty, context),
+        }
+    }
+
+    fn object(
+        &mut self,
+        table: Option<&'static Struct>,
+        other: &Type,
+        context: &Context<'_>,
+        outermost: bool,
+    ) -> Result<(), Bad> {
+        let mut more = !self.scan.open(b'}')?;
+        while more {
+            let key = self.scan.key()?;
+            // a key that is not UTF-8 is no field's; the body is refused for it later
+            let slot = table.and_then(|t| t.find(&unquote(self.scan.text(key)?)));
+            self.scan.lead();
+            let start = self.scan.at();
+            match slot.and_then(|slot| table.and_then(|t| t.fields.get(slot))) {
+                Some((name, ty)) => {
+                    let path = Path { name, up: context.path.as_ref() };
+                    self.value(ty, &Context { path: Some(path), ..*context })?;
+                }
+                None => self.value(other, context)?,
+            }
+            if outermost {
+                self.found.push(Entry { slot, key, value: (start, self.scan.at()) });
+            }
+            more = self.scan.more(b'}', "after object key:value pair")?;
+        }
+        Ok(())
+    }
+
+    fn array(&mut self, item: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let mut more = !self.scan.open(b']')?;
+        while more {
+            self.value(item, context)?;
+            more = self.scan.more(b']', "after array element")?;
+        }
+        Ok(())
+    }
+
+    fn scalar(&mut self, kind: Kind, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let start = self.scan.at();
+        self.scan.scalar(kind)?;
+        let Some(token) = self.scan.text((start, self.scan.at())) else { return Ok(()) };
+        match (kind, ty) {
+            (Kind::Null, _) | (Kind::Text, Type::Text | Type::Any) | (Kind::Bool, Type::Bool | Type::Any) => {}
+            (Kind::Text, Type::Prompt) => self.prompt += token.len() - 2,
+            (Kind::Text, Type::Base64) => {
+                if let Err(text) = check_base64(&unquote(token)) {
+                    self.fault(text, context.own);
+                }
+            }
+            (Kind::Number, Type::Int) if token.parse::<i64>().is_ok() => {}
+            (Kind::Number, Type::Float32) if fits_float32(token) => {}
+            (Kind::Number, Type::Float64 | Type::Any) if fits_float64(token) => {}
+            (Kind::Number, Type::Int | Type::Float32 | Type::Float64) => {
+                self.mismatch(&format!("number {token}"), ty, context);
+            }
+            (Kind::Number, Type::Any) => self.mismatch(&format!("number {token}"), &Type::Float64, context),
+            _ => self.mismatch(kind.word(), ty, context),
+        }
+        Ok(())
+    }
+
+    /// A value whose Go type reads itself.
+    fn own_scalar(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let kind = self.scan.kind()?;
+        let Ok(token) = std::str::from_utf8(self.scan.value()?) else { return Ok(()) };
+        let read = match ty {
+            _ if kind == Kind::Null => Ok(()),
+            Type::Think => check_think(token),
+            _ if kind == Kind::Number && !fits_float64(token) => {
+                Err(unmarshal(&format!("number {token}"), &Type::Float64, context))
+            }
+            _ => keep_alive(token).map(drop),
+        };
+        if let Err(text) = read {
+            self.fault(text, true);
+        }
+        Ok(())
+    }
+
+    fn mismatch(&mut self, what: &str, ty: &Type, context: &Context<'_>) {
+        if self.bad.is_some() && !context.own {
+            return;
+        }
+        // inside a decoder of its own Go sees a private copy of the type
+        let text = unmarshal(what, ty, context);
+        self.fault(text, context.own || matches!(ty, Type::Own(_)));
+    }
+
+    fn fault(&mut self, text: String, last: bool) {
+        if last {
+            self.end = true;
+            self.bad = Some(text);
+        } else {
+            self.bad.get_or_insert(text);
+        }
+    }
+}
+
+fn unmarshal(what: &str, ty: &Type, context: &Context<'_>) -> String {
+    let mut text = format!("json: cannot unmarshal {what} into Go ");
+    match &context.path {
+        Some(path) => {
+            text.push_str("struct field ");
+            text.push_str(context.owner.short);
+            text.push('.');
+            path.write(&mut text);
+        }
+        None => text.push_str("value"),
+    }
+    text.push_str(" of type ");
+    text.push_str(ty.name());
+    text
+}

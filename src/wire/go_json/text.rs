@@ -1,0 +1,145 @@
+//! Strings as Go's `encoding/json` and `strconv` read and write them.
+//!
+//! Owns unquoting (a lone surrogate becomes U+FFFD), key folding, JSON quoting with Go's escapes, and `%q`.
+
+use std::borrow::Cow;
+
+/// The text of a JSON string token that was already scanned, quotes included. Never fails: what is no escape stays.
+pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
+    let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
+    let Some(first) = inner.find('\\') else { return Cow::Borrowed(inner) };
+    let (head, mut rest) = inner.split_at(first);
+    let mut out = String::with_capacity(inner.len());
+    out.push_str(head);
+    while let Some(found) = rest.find('\\') {
+        let (plain, escape) = rest.split_at(found);
+        out.push_str(plain);
+        rest = unescape(escape, &mut out);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Reads the escape at the start of `text` and gives what follows it.
+fn unescape<'a>(text: &'a str, out: &mut String) -> &'a str {
+    let code = text.as_bytes().get(1).copied().unwrap_or(b'\\');
+    if code == b'u' {
+        return unescape_unit(text, out);
+    }
+    out.push(match code {
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        other => char::from(other),
+    });
+    text.get(2..).unwrap_or_default()
+}
+
+/// Reads `\uXXXX`, and a second one when the two are a surrogate pair.
+fn unescape_unit<'a>(text: &'a str, out: &mut String) -> &'a str {
+    let unit = |at: &str| at.strip_prefix("\\u").and_then(|t| t.get(..4)).and_then(|h| u16::from_str_radix(h, 16).ok());
+    let first = unit(text).unwrap_or(0xFFFD);
+    let rest = text.get(6..).unwrap_or_default();
+    if let Some(second) = unit(rest)
+        && let Some(Ok(pair)) = char::decode_utf16([first, second]).next()
+        && u32::from(pair) > 0xFFFF
+    {
+        out.push(pair);
+        return rest.get(6..).unwrap_or_default();
+    }
+    out.push(char::from_u32(u32::from(first)).unwrap_or(char::REPLACEMENT_CHARACTER));
+    rest
+}
+
+/// Whether Go takes the key `written` for the field `name` (lower-case ASCII): any case, and the two letters outside
+/// ASCII whose simple folding is an ASCII letter (long s, Kelvin sign).
+pub(in crate::wire) fn folds_to(written: &str, name: &str) -> bool {
+    if written.is_ascii() {
+        return written.eq_ignore_ascii_case(name);
+    }
+    fold(written).eq(name.chars().map(|c| c.to_ascii_lowercase()))
+}
+
+/// Whether `written` starts with `prefix` (lower-case ASCII) after folding.
+pub(in crate::wire) fn folds_to_start(written: &str, prefix: &str) -> bool {
+    let mut letters = fold(written);
+    prefix.chars().all(|wanted| letters.next() == Some(wanted))
+}
+
+fn fold(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().map(|c| match c {
+        '\u{17F}' => 's',
+        '\u{212A}' => 'k',
+        other => other.to_ascii_lowercase(),
+    })
+}
+
+/// Appends `text` as a JSON string as Go does: `<`, `>`, `&` and the two line separators are escaped too.
+pub(in crate::wire) fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut done = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= b' ' && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2) {
+            continue;
+        }
+        let (escape, width): (&[u8], usize) = match byte {
+            b'"' => (b"\\\"", 1),
+            b'\\' => (b"\\\\", 1),
+            b'\n' => (b"\\n", 1),
+            b'\r' => (b"\\r", 1),
+            b'\t' => (b"\\t", 1),
+            0x08 => (b"\\b", 1),
+            0x0C => (b"\\f", 1),
+            0xE2 => match bytes.get(at + 1..at + 3) {
+                Some([0x80, 0xA8]) => (b"\\u2028", 3),
+                Some([0x80, 0xA9]) => (b"\\u2029", 3),
+                _ => continue,
+            },
+            _ => (b"", 1),
+        };
+        out.extend_from_slice(bytes.get(done..at).unwrap_or_default());
+        if escape.is_empty() {
+            write_unit(out, byte);
+        } else {
+            out.extend_from_slice(escape);
+        }
+        done = at + width;
+    }
+    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+    out.push(b'"');
+}
+
+fn write_unit(out: &mut Vec<u8>, byte: u8) {
+    const HEX: [u8; 16] = *b"0123456789abcdef";
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+}
+
+/// `text` as Go's `%q` prints it.
+pub(in crate::wire) fn go_quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if u32::from(c) < 0x20 || u32::from(c) == 0x7F => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() || (c.is_whitespace() && c != ' ') || u32::from(c) == 0xAD => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

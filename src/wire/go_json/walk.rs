@@ -1,0 +1,66 @@
+//! Walks over JSON that needs no table: an object's members, an array's elements, one whole value.
+//!
+//! One pass, no tree, nothing copied but escaped strings.
+
+use std::borrow::Cow;
+
+use super::scan::{Bad, Kind, Scanner};
+use super::text::unquote;
+
+/// Calls `each` with every member of the object in `text` (decoded key, value as written), duplicates included.
+/// Text after the object is ignored.
+///
+/// # Errors
+/// When `text` does not start with a whole JSON object.
+pub(in crate::wire) fn members<'a>(text: &'a str, mut each: impl FnMut(Cow<'a, str>, &'a str)) -> Result<(), Bad> {
+    let mut scan = Scanner::new(text.as_bytes());
+    expect(&mut scan, Kind::Object)?;
+    let mut more = !scan.open(b'}')?;
+    while more {
+        let key = scan.key()?;
+        let value = value(&mut scan)?;
+        each(unquote(scan.text(key).unwrap_or_default()), value);
+        more = scan.more(b'}', "after object key:value pair")?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with every element of the array in `text`, as written. Text after the array is ignored.
+///
+/// # Errors
+/// When `text` does not start with a whole JSON array.
+pub(in crate::wire) fn elements<'a>(text: &'a str, mut each: impl FnMut(&'a str)) -> Result<(), Bad> {
+    let mut scan = Scanner::new(text.as_bytes());
+    expect(&mut scan, Kind::Array)?;
+    let mut more = !scan.open(b']')?;
+    while more {
+        each(value(&mut scan)?);
+        more = scan.more(b']', "after array element")?;
+    }
+    Ok(())
+}
+
+/// The one value `text` holds, if it is JSON and nothing but white space stands around it.
+pub(in crate::wire) fn whole(text: &str) -> Option<&str> {
+    let mut scan = Scanner::new(text.as_bytes());
+    let value = value(&mut scan).ok()?;
+    scan.lead().is_none().then_some(value)
+}
+
+fn expect(scan: &mut Scanner<'_>, kind: Kind) -> Result<(), Bad> {
+    if scan.lead().is_none() {
+        return Err(Bad::Empty);
+    }
+    let found = scan.kind()?;
+    if found == kind {
+        return Ok(());
+    }
+    Err(Bad::Text(format!("expected {}, found {}", kind.word(), found.word())))
+}
+
+fn value<'a>(scan: &mut Scanner<'a>) -> Result<&'a str, Bad> {
+    scan.lead();
+    let start = scan.at();
+    scan.value()?;
+    scan.text((start, scan.at())).ok_or_else(|| Bad::Text("invalid UTF-8".into()))
+}

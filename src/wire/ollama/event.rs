@@ -1,0 +1,167 @@
+//! One NDJSON line, or one whole body, of Ollama's native replies as an event.
+//!
+//! Fields this version does not know are kept as written; so are values nobody here needs to understand.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::domain::{Event, Finish, JsonField, Metrics, Piece, Task, Vectors};
+use crate::wire::go_json::{members, unquote};
+
+/// A line that is not Ollama's protocol; the text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(pub String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a reply of Ollama: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Reads one line of a stream, or the whole body of a reply that is none.
+///
+/// # Errors
+/// [`Malformed`] when it is no JSON object, a field has the wrong type, or nothing says what it is.
+pub fn decode_event(task: Task, line: &[u8]) -> Result<Event, Malformed> {
+    let text = std::str::from_utf8(line).map_err(|e| Malformed(e.to_string()))?;
+    let mut reply = Reply::default();
+    let mut bad = None;
+    members(text, |key, value| {
+        if let Err(malformed) = reply.take(task, key, value) {
+            bad.get_or_insert(malformed);
+        }
+    })
+    .map_err(|e| Malformed(e.text()))?;
+    if let Some(error) = reply.error {
+        return Ok(Event::Error(error));
+    }
+    match bad {
+        Some(malformed) => Err(malformed),
+        None if task.embeds() => reply.vectors(),
+        None => reply.piece(),
+    }
+}
+
+#[derive(Default)]
+struct Reply {
+    error: Option<String>,
+    done: Option<bool>,
+    piece: Piece,
+    finish: Finish,
+    vectors: Option<Box<RawValue>>,
+}
+
+impl Reply {
+    fn take(&mut self, task: Task, key: Cow<'_, str>, value: &str) -> Result<(), Malformed> {
+        if value == "null" && key != "error" {
+            return Ok(());
+        }
+        match &*key {
+            "model" => {}
+            "created_at" => self.piece.created_at = text(&key, value)?,
+            "response" if task == Task::Generate => self.piece.text = text(&key, value)?,
+            "thinking" if task == Task::Generate => self.piece.thinking = some_text(&key, value)?,
+            "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)?),
+            "message" if task == Task::Chat => self.message(value)?,
+            "embeddings" if task == Task::Embed => self.vectors = Some(raw(value)?),
+            "embedding" if task == Task::Embeddings => self.vectors = Some(raw(value)?),
+            "done" => self.done = Some(value == "true"),
+            "done_reason" => self.finish.reason = some_text(&key, value)?,
+            "context" => self.finish.context = Some(raw(value)?),
+            "logprobs" => self.piece.logprobs = Some(raw(value)?),
+            "error" => self.error = Some(error_text(value)),
+            _ if self.metric(&key, value)? => {}
+            _ => self.piece.extra.push((key.as_ref().into(), raw(value)?)),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, object: &str) -> Result<(), Malformed> {
+        let mut bad = None;
+        let piece = &mut self.piece;
+        let mut take = |key: Cow<'_, str>, value: &str| {
+            match &*key {
+                _ if value == "null" => {}
+                "role" => {}
+                "content" => piece.text = text(&key, value)?,
+                "thinking" => piece.thinking = some_text(&key, value)?,
+                "tool_calls" => piece.tool_calls = Some(raw(value)?),
+                _ => piece.message_extra.push((key.as_ref().into(), raw(value)?)),
+            }
+            Ok(())
+        };
+        members(object, |key, value| {
+            if let Err(malformed) = take(key, value) {
+                bad.get_or_insert(malformed);
+            }
+        })
+        .map_err(|e| Malformed(format!("message: {}", e.text())))?;
+        bad.map_or(Ok(()), Err)
+    }
+
+    fn metric(&mut self, key: &str, value: &str) -> Result<bool, Malformed> {
+        let metrics = &mut self.finish.metrics;
+        match key {
+            "total_duration" => metrics.total = duration(key, value)?,
+            "load_duration" => metrics.load = duration(key, value)?,
+            "prompt_eval_count" => metrics.prompt_tokens = count(key, value)?,
+            "prompt_eval_duration" => metrics.prompt = duration(key, value)?,
+            "eval_count" => metrics.output_tokens = count(key, value)?,
+            "eval_duration" => metrics.generation = duration(key, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn piece(mut self) -> Result<Event, Malformed> {
+        let done = self.done.ok_or_else(|| Malformed("no \"done\" in it".into()))?;
+        if done {
+            self.piece.finish = Some(self.finish);
+        }
+        Ok(Event::Piece(Box::new(self.piece)))
+    }
+
+    fn vectors(self) -> Result<Event, Malformed> {
+        let vectors = self.vectors.ok_or_else(|| Malformed("no embeddings in it".into()))?;
+        let metrics: Metrics = self.finish.metrics;
+        let extra: Vec<JsonField> = self.piece.extra;
+        Ok(Event::Vectors(Box::new(Vectors { vectors, metrics, extra })))
+    }
+}
+
+fn text(key: &str, value: &str) -> Result<String, Malformed> {
+    if value.starts_with('"') {
+        return Ok(unquote(value).into_owned());
+    }
+    Err(Malformed(format!("{key} is no string")))
+}
+
+fn some_text(key: &str, value: &str) -> Result<Option<String>, Malformed> {
+    Ok(Some(text(key, value)?).filter(|text| !text.is_empty()))
+}
+
+/// An error's words; one that is no string is shown as written.
+fn error_text(value: &str) -> String {
+    if value.starts_with('"') { unquote(value).into_owned() } else { value.to_owned() }
+}
+
+fn count(key: &str, value: &str) -> Result<u64, Malformed> {
+    if let Ok(count) = value.parse::<u64>() {
+        return Ok(count);
+    }
+    // Go's clock may step back: a negative figure is none
+    if value.parse::<i64>().is_ok() { Ok(0) } else { Err(Malformed(format!("{key} is no whole number"))) }
+}
+
+fn duration(key: &str, value: &str) -> Result<Duration, Malformed> {
+    count(key, value).map(Duration::from_nanos)
+}
+
+fn raw(value: &str) -> Result<Box<RawValue>, Malformed> {
+    RawValue::from_string(value.to_owned()).map_err(|e| Malformed(e.to_string()))
+}

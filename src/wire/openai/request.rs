@@ -1,0 +1,120 @@
+//! What the `/v1` requests have in common: refusals, sampling options, usage in streams.
+
+use std::time::Duration;
+
+use super::tables;
+use crate::domain::{Fault, FaultClass, JsonField, ReplyShape};
+use crate::wire::go_json::{self, Bad, Document, elements, number, read, unquote};
+use crate::wire::ollama::raw;
+use crate::wire::options::{Merged, Options};
+
+/// A refusal in Ollama's words.
+pub(super) fn bad(text: impl Into<String>) -> Fault {
+    Fault::new(FaultClass::BadRequest, text)
+}
+
+/// A body that is no such request; nothing at all is Go's `EOF` here.
+pub(super) fn refuse(bad_json: Bad) -> Fault {
+    bad(bad_json.text())
+}
+
+/// A field whose text a conversion made.
+pub(super) fn made(name: &str, text: &str) -> Result<JsonField, Fault> {
+    Ok((name.into(), raw(text)?))
+}
+
+/// Refuses what a caller would rely on and Ollama cannot do.
+pub(super) fn refuse_unsupported(document: &Document<'_>) -> Result<(), Fault> {
+    if let Some(count) = document.get("n").filter(|count| number(count) > 1.0) {
+        return Err(bad(format!(
+            "n is {count}, but one request gives one choice here: set n to 1, or send {count} requests"
+        ))
+        .at("n"));
+    }
+    let empty = |value: &str| value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}");
+    if document.get("logit_bias").is_some_and(|bias| !empty(bias)) {
+        return Err(bad("logit_bias is not supported by Ollama: leave it out").at("logit_bias"));
+    }
+    Ok(())
+}
+
+/// Whether the tools stay: not with `tool_choice: "none"`; what forces a call is refused.
+pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {
+    match document.get("tool_choice") {
+        None => Ok(true),
+        Some(choice) => match &*unquote(choice) {
+            "auto" => Ok(true),
+            "none" => Ok(false),
+            _ => Err(bad(format!(
+                "tool_choice is {choice}, but Ollama cannot be made to call a tool: use \"auto\" or \"none\""
+            ))
+            .at("tool_choice")),
+        },
+    }
+}
+
+/// Options in Ollama's terms: what the request names, then the gateway's own `options` object, then 1.0 for
+/// `temperature` and `top_p`, which Ollama's `/v1` sets over a model's own.
+pub(super) fn options(document: &Document<'_>, stop: Option<&str>, named: &[(&str, &str)]) -> Result<Options, Fault> {
+    let mut merged = Merged::read(document.all("options"))?;
+    for (field, option) in named {
+        if let Some(value) = document.get(field) {
+            merged.set((*option).to_owned(), value);
+        }
+    }
+    if let Some(stop) = stop {
+        merged.set("stop", stop);
+    }
+    for option in ["temperature", "top_p"] {
+        if !merged.has(option) {
+            merged.set(option, "1.0");
+        }
+    }
+    merged.check()
+}
+
+/// `stop` as a list of strings; `None` when nothing of it can be used. With `strict`, an item that is no string is
+/// refused (completions); without, it is skipped (chat).
+pub(super) fn stop(document: &Document<'_>, strict: bool) -> Result<Option<String>, Fault> {
+    let Some(stop) = document.get("stop") else { return Ok(None) };
+    if stop.starts_with('"') {
+        return Ok(Some(format!("[{stop}]")));
+    }
+    let mut texts: Vec<&str> = Vec::new();
+    let mut odd = None;
+    let list = elements(stop, |item| if item.starts_with('"') { texts.push(item) } else { odd = Some(item) });
+    match odd {
+        Some(item) if strict => Err(bad(format!("invalid type for 'stop' field: {}", go_type(item)))),
+        _ if list.is_err() || texts.is_empty() => Ok(None),
+        _ => Ok(Some(format!("[{}]", texts.join(",")))),
+    }
+}
+
+/// What `%T` prints for a value decoded into an `interface{}`.
+pub(super) fn go_type(token: &str) -> &'static str {
+    match token.bytes().next() {
+        Some(b'"') => "string",
+        Some(b'{') => "map[string]interface {}",
+        Some(b'[') => "[]interface {}",
+        Some(b't' | b'f') => "bool",
+        Some(b'n') | None => "<nil>",
+        _ => "float64",
+    }
+}
+
+/// `stream_options`, objects merged.
+pub(super) fn shape(document: &Document<'_>) -> Result<ReplyShape, Fault> {
+    let mut shape = ReplyShape::default();
+    for object in document.all("stream_options") {
+        let options = read(object.as_bytes(), &tables::STREAM_OPTIONS).map_err(refuse)?;
+        if let Some(wanted) = options.get("include_usage") {
+            shape.include_usage = wanted == "true";
+        }
+    }
+    Ok(shape)
+}
+
+/// `keep_alive`, as on the native routes.
+pub(super) fn keep_alive(document: &Document<'_>) -> Option<Duration> {
+    document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok())
+}

@@ -1,0 +1,60 @@
+//! Small pieces of JSON output: everything the encoders write goes through these few functions.
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::go_json::write_string;
+
+/// Appends text as it is (JSON punctuation and constant keys).
+pub(super) fn push(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a JSON string.
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+    write_string(out, text);
+}
+
+/// Appends a number.
+pub(super) fn number(out: &mut Vec<u8>, value: u64) {
+    // writing to a vector cannot fail
+    let _ = write!(out, "{value}");
+}
+
+/// Appends a value as written.
+pub(super) fn raw(out: &mut Vec<u8>, value: &RawValue) {
+    push(out, value.get());
+}
+
+/// Appends `,"name":value` for a field whose name needs escaping.
+pub(super) fn member(out: &mut Vec<u8>, name: &str, value: &RawValue) {
+    out.push(b',');
+    string(out, name);
+    out.push(b':');
+    raw(out, value);
+}
+
+/// Appends a constant key such as `,"eval_count":` and a number, unless that is zero.
+pub(super) fn count(out: &mut Vec<u8>, key: &str, value: u64) {
+    if value != 0 {
+        push(out, key);
+        number(out, value);
+    }
+}
+
+/// The same for a duration in nanoseconds.
+pub(super) fn nanos(out: &mut Vec<u8>, key: &str, value: Duration) {
+    count(out, key, u64::try_from(value.as_nanos()).unwrap_or(u64::MAX));
+}
+
+/// Whether a token is an empty array.
+pub(super) fn is_empty_list(token: &str) -> bool {
+    token.strip_prefix('[').is_some_and(|rest| rest.trim_start() == "]")
+}
+
+/// A raw value, unless it is an empty list: Ollama leaves those out.
+pub(super) fn filled(list: Option<&RawValue>) -> Option<&RawValue> {
+    list.filter(|list| !is_empty_list(list.get()))
+}

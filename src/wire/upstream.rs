@@ -1,0 +1,88 @@
+//! Writes the body of the native call that serves a request, whatever dialect it came in.
+//!
+//! What only the gateway decides (model tag, runner options, `keep_alive`, the output cap) is an argument, so that
+//! nothing the caller sent for them can slip through.
+
+use std::time::Duration;
+
+use super::options::bound;
+use super::out::{member, number, push, raw, string};
+use crate::domain::{InferenceRequest, JsonField};
+
+/// What the gateway decided for one upstream call.
+#[derive(Debug, Clone, Copy)]
+pub struct UpstreamTarget<'a> {
+    /// The tag to ask Ollama for.
+    pub model: &'a str,
+    /// Runner options to send (`num_ctx`, …); `shift` among them goes to the top level.
+    pub runner_options: &'a [JsonField],
+    /// How long the model stays loaded; [`Duration::MAX`] is for ever, `None` leaves it to Ollama.
+    pub keep_alive: Option<Duration>,
+    /// Most tokens to generate; used when it is lower than what the caller asked for, or the caller set no bound.
+    pub output_cap: Option<u64>,
+}
+
+/// The body to send to `request.surface.task().path()`: one JSON object.
+#[must_use]
+pub fn encode_upstream(request: &InferenceRequest, target: &UpstreamTarget<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(request.measure.body_bytes + 256);
+    push(&mut out, "{\"model\":");
+    string(&mut out, target.model);
+    for (name, value) in &request.fields {
+        member(&mut out, name, value);
+    }
+    if !request.surface.task().embeds() {
+        push(&mut out, if request.stream { ",\"stream\":true" } else { ",\"stream\":false" });
+    }
+    options(&mut out, request, target);
+    if let Some((name, value)) = target.runner_options.iter().find(|(name, _)| &**name == "shift") {
+        member(&mut out, name, value);
+    }
+    if let Some(time) = target.keep_alive {
+        keep_alive(&mut out, time);
+    }
+    out.push(b'}');
+    out
+}
+
+fn options(out: &mut Vec<u8>, request: &InferenceRequest, target: &UpstreamTarget<'_>) {
+    let cap = target.output_cap.filter(|_| !request.surface.task().embeds());
+    let runner = target.runner_options.iter().filter(|(name, _)| &**name != "shift");
+    let mut capped = false;
+    let start = out.len();
+    push(out, ",\"options\":{");
+    let first = out.len();
+    for (name, value) in request.options.iter().chain(runner) {
+        if out.len() > first {
+            out.push(b',');
+        }
+        string(out, name);
+        out.push(b':');
+        let lower = cap.filter(|cap| &**name == "num_predict" && bound(value.get()).is_none_or(|own| own > *cap));
+        capped = capped || &**name == "num_predict";
+        match lower {
+            Some(cap) => number(out, cap),
+            None => raw(out, value),
+        }
+    }
+    if let (Some(cap), false) = (cap, capped) {
+        push(out, if out.len() > first { ",\"num_predict\":" } else { "\"num_predict\":" });
+        number(out, cap);
+    }
+    if out.len() == first {
+        out.truncate(start);
+    } else {
+        out.push(b'}');
+    }
+}
+
+fn keep_alive(out: &mut Vec<u8>, time: Duration) {
+    push(out, ",\"keep_alive\":");
+    if time == Duration::MAX {
+        push(out, "-1");
+    } else if time.subsec_nanos() == 0 {
+        number(out, time.as_secs());
+    } else {
+        string(out, &format!("{}ns", time.as_nanos()));
+    }
+}
