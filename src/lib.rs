@@ -8,3 +8,9 @@ pub mod domain;
 // 1: the state folder; logs and metrics
 pub mod store;
 pub mod telemetry;
+
+// 2: who is calling
+pub mod identity;
+
+// 14: the command line
+pub mod cli;
