@@ -34,3 +34,6 @@ pub mod gateway;
 // 10, 11: the two listeners
 pub mod admin;
 pub mod http;
+
+// 14: the commands
+pub mod cli;

@@ -1,2 +1,7 @@
 //! The `gaucho` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gaucho::cli::run(std::env::args_os()).into()
+}

@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +23,8 @@ const FILE: &str = "gaucho.db";
 #[derive(Debug, Clone)]
 pub struct Store {
     path: Arc<Path>,
+    /// Which file stood at `path` when it was opened.
+    file: u64,
     connection: Arc<Mutex<Connection>>,
 }
 
@@ -46,7 +48,7 @@ impl Store {
         let mut connection = connect(&path)?;
         use_write_ahead_log(&connection, &path)?;
         schema::migrate(&mut connection, &path)?;
-        Ok(Self { path: path.into(), connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { file: inode(&path)?, path: path.into(), connection: Arc::new(Mutex::new(connection)) })
     }
 
     /// Opens the state in `folder` and makes nothing, so that a mistyped folder is an error.
@@ -88,12 +90,8 @@ impl Store {
     /// The database cannot be opened or read.
     pub fn watch(&self) -> Result<Watch, StoreError> {
         // SQLite tells a connection only of *other* connections' changes, so a watch has one of its own
-        let mut watch = Watch {
-            connection: connect(&self.path)?,
-            path: self.path.to_path_buf(),
-            file: inode(&self.path)?,
-            seen: 0,
-        };
+        let mut watch =
+            Watch { connection: connect(&self.path)?, path: Arc::clone(&self.path), file: self.file, seen: 0 };
         watch.changed()?;
         Ok(watch)
     }
@@ -112,7 +110,7 @@ impl Store {
 #[derive(Debug)]
 pub struct Watch {
     connection: Connection,
-    path: PathBuf,
+    path: Arc<Path>,
     file: u64,
     seen: i64,
 }
@@ -125,7 +123,7 @@ impl Watch {
     /// or the database cannot be read.
     pub fn changed(&mut self) -> Result<bool, StoreError> {
         if inode(&self.path)? != self.file {
-            return Err(StoreError::Replaced(self.path.clone()));
+            return Err(StoreError::Replaced(self.path.to_path_buf()));
         }
         let now = self
             .connection

@@ -115,11 +115,13 @@ fn a_watch_notices_every_handle_once() {
 #[test]
 fn a_watch_says_that_its_file_was_taken_away() {
     let dir = folder();
-    let mut watch = Store::open(dir.path()).unwrap().watch().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut watch = store.watch().unwrap();
     fs::remove_file(dir.path().join("gaucho.db")).unwrap();
     assert!(matches!(watch.changed(), Err(StoreError::Replaced(_))));
     Store::open(dir.path()).unwrap();
     assert!(matches!(watch.changed(), Err(StoreError::Replaced(_))));
+    assert!(matches!(store.watch(), Err(StoreError::Replaced(_))), "a new watch is not fooled by the new file");
 }
 
 #[test]
