@@ -123,7 +123,8 @@ fn excused(path: &str, rule: &str) -> bool {
 
 /// Fails with every breach at once.
 fn check(rule: &str, breaches: Vec<(String, String)>) {
-    let left: Vec<_> = breaches.into_iter().filter(|(path, _)| !excused(path.split(':').next().unwrap(), rule)).collect();
+    let left: Vec<_> =
+        breaches.into_iter().filter(|(path, _)| !excused(path.split(':').next().unwrap(), rule)).collect();
     let list: Vec<String> = left.iter().map(|(place, mend)| format!("{place}: {rule}: {mend}")).collect();
     assert!(list.is_empty(), "\n{}\n", list.join("\n"));
 }
@@ -228,7 +229,8 @@ fn tests_do_not_sleep() {
         let start = if test_text { 0 } else { source.lines().count() };
         for (number, line) in source.text.lines().enumerate().skip(start) {
             if line.contains("sleep(") && !line.trim_start().starts_with("//") {
-                breaches.push((format!("{}:{}", source.path, number + 1), "wait for an event, with a limit".to_owned()));
+                breaches
+                    .push((format!("{}:{}", source.path, number + 1), "wait for an event, with a limit".to_owned()));
             }
         }
     }

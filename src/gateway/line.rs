@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, Resolved};
-use crate::domain::{date, Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId};
+use crate::domain::{
+    Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId, date,
+};
 use crate::identity::{CallerFacts, Doorkeeper, Principal};
 use crate::policy::{Desk, Grant, KeepAlive};
 use crate::scheduler::{Permit, Scheduler};
@@ -98,6 +100,7 @@ impl Gateway {
         let permit = self.admit(&principal, &grant, &request, &resolved, flight).await?;
         let order = self.order(&permit, &grant, &request, &resolved)?;
         let mut reply = self.parts.upstream.call(permit, order);
+        let gone = principal.gone();
         let first = tokio::select! {
             first = reply.next() => first.unwrap_or_else(|| Err(ended()))?,
             () = gone.cancelled() => return Err(revoked()),
@@ -149,6 +152,7 @@ impl Gateway {
         flight: &mut InFlight,
     ) -> Result<Permit, Fault> {
         let ticket = ticket::make(&self.parts, grant, request, resolved)?;
+        let gone = principal.gone();
         let permit = tokio::select! {
             permit = self.parts.scheduler.admit(ticket) => permit.map_err(|why| ticket::refusal(&why, grant))?,
             () = gone.cancelled() => return Err(revoked()),
@@ -176,11 +180,11 @@ impl Gateway {
         let target = wire::UpstreamTarget {
             model: &model,
             runner_options: &options.options,
-            keep_alive: Some(options.keep_alive().unwrap_or(self.parts.keep_alive)),
+            keep_alive: Some(options.keep_alive().unwrap_or(self.parts.keep_alive).time()),
             output_cap: grant.output_cap,
         };
         let body = wire::encode_upstream(request, &target);
-        Ok(Order { task: request.surface.task(), stream: request.stream, body })
+        Ok(Order { task: request.surface.task(), stream: request.stream && !request.surface.task().embeds(), body })
     }
 }
 
@@ -198,7 +202,12 @@ fn good(served: Served, mut flight: InFlight) -> Answer {
         Some(reply) if streams => {
             let content_type = encoder.content_type(true);
             let revoked = principal.gone().cancelled_owned();
-            Answer { status: 200, headers, content_type, body: AnswerBody::stream(first, reply, encoder, revoked, flight) }
+            Answer {
+                status: 200,
+                headers,
+                content_type,
+                body: AnswerBody::stream(first, reply, encoder, revoked, flight),
+            }
         }
         _ => {
             flight.event(&first);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{AppName, Fault, FaultClass, ModelName, ModelView};
-use crate::wire;
+use crate::domain::{AppName, EndpointId, Fault, FaultClass, ModelName, ModelView};
+use crate::wire::{self, ListedModel};
 
 use super::answer::{Answer, AnswerBody};
-use super::call::{Call, Caller, ReadBody};
+use super::call::{Caller, ReadBody};
 use super::in_flight::InFlight;
 use super::line::{Gateway, refused};
 
@@ -60,15 +60,19 @@ impl Gateway {
         self.parts.discovery.refresh(FRESH).await;
         let app = principal.app();
         match listing {
-            Listing::Tags => Ok(wire::tags(self.visible(app).iter().map(|model| &*model.entry))),
-            Listing::Loaded => Ok(wire::tags(self.loaded(app).iter().map(|entry| &**entry))),
+            Listing::Tags => Ok(wire::native_list(self.visible(app).iter().map(|model| &*model.entry))),
+            Listing::Loaded => Ok(wire::native_list(self.loaded(app).iter().map(|entry| &**entry))),
             Listing::Version => Ok(wire::version(&self.version()?)),
-            Listing::Models => Ok(wire::models(self.visible(app).iter().map(|model| &**model))),
+            Listing::Models => {
+                let visible = self.visible(app);
+                let ids: Vec<_> = visible.iter().map(|model| (model.name.to_string(), created(model))).collect();
+                Ok(wire::model_list(ids.iter().map(|(id, created)| ListedModel { id, created: *created })))
+            }
             Listing::Model(id) => {
                 let name = ModelName::parse(id).map_err(|bad| not_found(id, &bad.to_string()))?;
                 let found = self.visible(app).into_iter().find(|model| model.name == name);
                 let model = found.ok_or_else(|| not_found(&name.to_string(), ""))?;
-                Ok(wire::model(&model, id))
+                Ok(wire::model(ListedModel { id, created: created(&model) }))
             }
         }
     }
@@ -133,16 +137,20 @@ impl Gateway {
         if !self.parts.desk.may_see(principal.app(), &name) {
             return Err(not_found(&name.to_string(), "the application may not use it"));
         }
-        let fleet = self.parts.catalog.fleet();
-        let holder = fleet.holders(&name).next().map(|(endpoint, _)| endpoint.id);
-        let Some(endpoint) = holder else {
-            self.parts.discovery.refresh(FRESH).await;
-            let fleet = self.parts.catalog.fleet();
-            let found = fleet.holders(&name).next().map(|(endpoint, _)| endpoint.id);
-            let endpoint = found.ok_or_else(|| not_found(&name.to_string(), ""))?;
-            return self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), &request)).await;
+        let endpoint = match self.holder(&name) {
+            Some(endpoint) => endpoint,
+            None => {
+                // it may have been pulled a moment ago
+                self.parts.discovery.refresh(FRESH).await;
+                self.holder(&name).ok_or_else(|| not_found(&name.to_string(), ""))?
+            }
         };
-        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), &request)).await
+        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose)).await
+    }
+
+    /// The first endpoint that has the model.
+    fn holder(&self, name: &ModelName) -> Option<EndpointId> {
+        self.parts.catalog.fleet().holders(name).next().map(|(endpoint, _)| endpoint.id)
     }
 
     /// A route that exists at Ollama and is not for applications, or not served yet.
@@ -162,6 +170,12 @@ fn good(body: Vec<u8>, listing: &Listing, mut flight: InFlight) -> Answer {
         Listing::Tags | Listing::Loaded | Listing::Version => "application/json; charset=utf-8",
     };
     Answer { status: 200, headers: Vec::new(), content_type, body: AnswerBody::whole(body, flight) }
+}
+
+/// When the model was last changed, in seconds since 1970; 0 where the server gave no readable date.
+fn created(model: &ModelView) -> u64 {
+    let at: Option<jiff::Timestamp> = model.modified_at.parse().ok();
+    at.and_then(|at| u64::try_from(at.as_second()).ok()).unwrap_or(0)
 }
 
 fn not_found(name: &str, detail: &str) -> Fault {

@@ -39,7 +39,8 @@ pub(super) fn make(
         })
         .collect();
     if seats.is_empty() {
-        let text = format!("model '{}' is only on servers that this application may not use (endpoints)", request.model);
+        let text =
+            format!("model '{}' is only on servers that this application may not use (endpoints)", request.model);
         return Err(Fault::new(FaultClass::Forbidden, text).at("model"));
     }
     let kind = match request.intent {

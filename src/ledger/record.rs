@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::{AppName, Class, Dialect, EndpointId, FaultClass, KeyId, ModelName, Origin, Outcome, RequestId, Usage};
+use crate::domain::{
+    AppName, Class, Dialect, EndpointId, FaultClass, KeyId, ModelName, Origin, Outcome, RequestId, Usage,
+};
 use crate::telemetry::{Finished, LogLines, RequestMetrics};
 
 use super::line;

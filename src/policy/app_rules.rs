@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::document::{Class, RunnerOptions};
+use super::document::RunnerOptions;
 use super::glob::Glob;
-use crate::domain::{ModelName, Surface};
+use crate::domain::{Class, ModelName, Surface};
 
 /// The rules of one application, with every default filled in.
 #[derive(Debug, Clone, PartialEq)]

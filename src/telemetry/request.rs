@@ -2,11 +2,11 @@
 //!
 //! Owns names, help texts, labels and buckets. The bound on labels is in the types: applications are those that proved
 //! who they are, models those that exist upstream (`None` for any other name a caller made up), outcomes and reasons are
-//! fault classes. `endpoint` is the upstream's position in the configuration.
+//! fault classes. `endpoint` is the upstream's name in the configuration.
 
 use std::time::Duration;
 
-use crate::domain::{AppName, EndpointId, FaultClass, ModelName, Outcome, Surface, Usage};
+use crate::domain::{AppName, FaultClass, ModelName, Outcome, Usage};
 
 use super::{Counters, Gauges, Histograms, Label, Registry};
 
@@ -24,10 +24,10 @@ pub struct Finished<'a> {
     pub app: &'a AppName,
     /// What was asked, if upstream has it.
     pub model: Option<&'a ModelName>,
-    /// Where it ran, if it got there.
-    pub endpoint: Option<EndpointId>,
-    /// How it came in.
-    pub surface: Surface,
+    /// The name of the endpoint it ran on, if it got there.
+    pub endpoint: Option<&'a str>,
+    /// The route it came in by.
+    pub route: &'static str,
     /// How it ended.
     pub outcome: Outcome,
     /// What it used.
@@ -87,13 +87,8 @@ impl RequestMetrics {
         let app = || Label::Owned(end.app.as_str().to_owned());
         let model = end.model.map_or(UNKNOWN, |model| model.to_string().into());
         let usage = end.usage;
-        let labels = [
-            app(),
-            model.clone(),
-            end.endpoint.map_or(UNKNOWN, endpoint),
-            end.surface.path().into(),
-            end.outcome.as_str().into(),
-        ];
+        let labels =
+            [app(), model.clone(), end.endpoint.map_or(UNKNOWN, label), end.route.into(), end.outcome.as_str().into()];
         self.requests.add(labels, 1);
         if usage.prompt_tokens > 0 {
             self.prompt_tokens.add([app(), model.clone()], usage.prompt_tokens);
@@ -126,22 +121,14 @@ impl RequestMetrics {
     }
 
     /// Says how many of a runner's slots are taken. `model` is the tag that stands for the runner.
-    pub fn slots(&self, at: EndpointId, model: &ModelName, used: u64, slots: u64) {
-        let model = Label::Owned(model.to_string());
-        self.slots_used.set([endpoint(at), model.clone()], used);
-        self.slots.set([endpoint(at), model], slots);
-    }
-
-    /// Forgets a runner that is gone.
-    pub fn slots_gone(&self, at: EndpointId, model: &ModelName) {
-        let model = Label::Owned(model.to_string());
-        self.slots_used.forget([endpoint(at), model.clone()]);
-        self.slots.forget([endpoint(at), model]);
+    pub fn slots(&self, endpoint: &str, model: &str, used: u64, slots: u64) {
+        self.slots_used.set([label(endpoint), label(model)], used);
+        self.slots.set([label(endpoint), label(model)], slots);
     }
 
     /// Counts a failed upstream call.
-    pub fn upstream_error(&self, at: EndpointId, reason: FaultClass) {
-        self.upstream_errors.add([endpoint(at), reason.as_str().into()], 1);
+    pub fn upstream_error(&self, endpoint: &str, reason: FaultClass) {
+        self.upstream_errors.add([label(endpoint), reason.as_str().into()], 1);
     }
 
     /// Counts a reload of the policies, taken or rejected.
@@ -150,8 +137,8 @@ impl RequestMetrics {
     }
 }
 
-fn endpoint(id: EndpointId) -> Label {
-    id.0.to_string().into()
+fn label(text: &str) -> Label {
+    text.to_owned().into()
 }
 
 /// `None` where upstream gave no figures.

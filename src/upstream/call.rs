@@ -113,16 +113,17 @@ impl Pump {
     async fn send(&mut self, endpoint: EndpointId) -> Result<reqwest::Response, Fault> {
         let body = std::mem::take(&mut self.order.body);
         let endpoint = self.client.endpoint(endpoint)?;
-        self.client.post(endpoint, self.order.task.path(), body).await.map_err(|error| {
-            if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) }
-        })
+        self.client
+            .post(endpoint, self.order.task.path(), body)
+            .await
+            .map_err(|error| if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) })
     }
 
     async fn once(&self, response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
         let body = whole(response, self.client.timeouts.idle).await?;
         let event = wire::decode_event(self.order.task, &body).map_err(|bad| broken(&bad.to_string()))?;
         if let Event::Error(text) = event {
-            return Err(wire::upstream_fault(500, wire::error_line(&text).as_slice()));
+            return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
         learn(&event, observed);
         self.sink.event(event, body.len())
@@ -138,23 +139,33 @@ impl Pump {
                 .map_err(|error| broken(&reason(&error)))?;
             patience = self.client.timeouts.idle;
             let Some(chunk) = chunk else {
+                // a load is answered by one object without a line end, even to those who asked for a stream
+                let last = lines.rest().to_vec();
+                if !last.is_empty() && self.line(&last, observed)? {
+                    return Ok(());
+                }
                 return Err(broken("the stream ended without done:true"));
             };
-            lines.push(&chunk).map_err(|bad| broken(&bad.to_string()))?;
-            while let Some(line) = lines.next_line() {
-                let event = wire::decode_event(self.order.task, &line).map_err(|bad| broken(&bad.to_string()))?;
-                if let Event::Error(text) = event {
-                    return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
-                }
-                let last = learn(&event, observed);
-                self.sink.event(event, line.len())?;
-                if last {
+            lines.push(&chunk);
+            while let Some(line) = lines.next_line().map_err(|bad| broken(&bad.to_string()))? {
+                if self.line(line, observed)? {
                     // its end of file means that Ollama has let go of the slot, and that the connection can be reused
                     let _ = tokio::time::timeout(Duration::from_millis(250), response.chunk()).await;
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Hands one line over; true for the last one.
+    fn line(&self, line: &[u8], observed: &mut Observed) -> Result<bool, Fault> {
+        let event = wire::decode_event(self.order.task, line).map_err(|bad| broken(&bad.to_string()))?;
+        if let Event::Error(text) = event {
+            return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
+        }
+        let last = learn(&event, observed);
+        self.sink.event(event, line.len())?;
+        Ok(last)
     }
 }
 

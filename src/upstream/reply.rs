@@ -52,10 +52,8 @@ impl Account {
         let mine = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let all = self.budget.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if mine > self.budget.each || all > self.budget.whole {
-            let text = format!(
-                "the answer was cut: {mine} bytes of it were not read in time (limit {})",
-                self.budget.each
-            );
+            let text =
+                format!("the answer was cut: {mine} bytes of it were not read in time (limit {})", self.budget.each);
             return Err(Fault::new(FaultClass::SlowReader, text));
         }
         Ok(())

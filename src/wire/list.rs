@@ -52,6 +52,16 @@ pub fn model(listed: ListedModel<'_>) -> Vec<u8> {
     out
 }
 
+/// The body of `/api/version`.
+#[must_use]
+pub fn version(version: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    push(&mut out, "{\"version\":");
+    string(&mut out, version);
+    out.push(b'}');
+    out
+}
+
 fn object(out: &mut Vec<u8>, listed: &ListedModel<'_>) {
     let name = ModelName::parse(listed.id).ok();
     push(out, "{\"id\":");

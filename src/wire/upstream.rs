@@ -22,6 +22,16 @@ pub struct UpstreamTarget<'a> {
     pub output_cap: Option<u64>,
 }
 
+/// The body of an upstream `/api/show`.
+#[must_use]
+pub fn encode_show(model: &str, verbose: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(model.len() + 32);
+    push(&mut out, "{\"model\":");
+    string(&mut out, model);
+    push(&mut out, if verbose { ",\"verbose\":true}" } else { "}" });
+    out
+}
+
 /// The body to send to `request.surface.task().path()`: one JSON object.
 #[must_use]
 pub fn encode_upstream(request: &InferenceRequest, target: &UpstreamTarget<'_>) -> Vec<u8> {

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::forms::{self, Bytes, Ceiling, Form, Scalar, Span, Whole};
 use super::{Placed, document};
-use crate::domain::{ModelName, Surface};
+use crate::domain::{Class, ModelName, Surface};
 use crate::policy::glob::Glob;
 
 /// Requests per minute, and bursts.
@@ -160,32 +160,6 @@ impl Scalar for Weight {
 
     fn schema() -> Value {
         json!({ "type": "number", "minimum": 0.001, "maximum": 1000 })
-    }
-}
-
-/// Priority of an application's requests; earlier ones go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// A person waits for the answer.
-    Interactive,
-    /// The usual.
-    Standard,
-    /// Work that can wait.
-    Batch,
-}
-
-impl Class {
-    /// Every class, highest priority first.
-    pub const ALL: [Self; 3] = [Self::Interactive, Self::Standard, Self::Batch];
-
-    /// The word in files, logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Standard => "standard",
-            Self::Batch => "batch",
-        }
     }
 }
 

@@ -13,8 +13,8 @@ mod models;
 mod reader;
 mod units;
 
+pub use app::RunnerOptions;
 pub(crate) use app::{AppDocument, KeyHash, ModelGlob, default_schema};
-pub use app::{Class, RunnerOptions};
 pub(crate) use declare::document;
 pub(crate) use forms::{Bytes, Ceiling, Form, OneOrMany, Scalar, Span, Whole, object_schema};
 pub(crate) use models::{ModelsDocument, ProfileDocument, Profiles};

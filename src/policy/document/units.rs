@@ -116,6 +116,12 @@ impl KeepAlive {
         Self(time)
     }
 
+    /// This many seconds.
+    #[must_use]
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
     /// The time; [`Duration::MAX`] stands for "for ever".
     #[must_use]
     pub fn time(self) -> Duration {
