@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gaucho::cli::run(std::env::args_os()).into()
+    ExitCode::from(gaucho::cli::run(std::env::args_os()))
 }

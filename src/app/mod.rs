@@ -3,8 +3,9 @@
 //! Owns the wiring and the order of start and stop. It decides nothing about requests.
 
 mod build;
+mod gauges;
 mod reload;
 mod run;
 
 pub use build::Telemetry;
-pub use run::{Cut, Gaucho};
+pub use run::{Addresses, Cut, Gaucho};

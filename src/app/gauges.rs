@@ -1,0 +1,19 @@
+//! Metrics that are read rather than counted: set when somebody scrapes.
+
+use super::build::House;
+
+/// Sets every gauge of the house to what is true now.
+pub(super) fn set(house: &House) {
+    let view = house.scheduler.view();
+    house.metrics.queue_depth(view.queued as u64);
+    house.metrics.held_bytes(house.upstream.held_bytes() as u64);
+    let fleet = house.discovery.watch();
+    let fleet = fleet.borrow();
+    for runner in &view.runners {
+        let Some(endpoint) = fleet.endpoints.get(usize::from(runner.endpoint.0)) else { continue };
+        // a runner has weights; people know it by the first tag that uses them
+        let tag = endpoint.models.values().find(|model| *model.weights == *runner.weights);
+        let model = tag.map_or_else(|| runner.weights.to_string(), |tag| tag.name.to_string());
+        house.metrics.slots(&endpoint.name, &model, u64::from(runner.used), u64::from(runner.slots));
+    }
+}
