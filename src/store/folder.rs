@@ -1,7 +1,7 @@
 //! The state folder's files: for their owner only, and locked by the kernel.
 //!
-//! Owns modes and locks. A lock ends with the process that holds it, however that ends, so no lock is ever stale; a lock
-//! file stays, because removing it would let two processes lock two files.
+//! Owns modes and locks. A lock ends with the process that holds it, however that ends, so no lock is ever stale; a
+//! lock file stays, because removing it would let two processes lock two files.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

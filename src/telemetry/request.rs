@@ -1,7 +1,7 @@
 //! The families of the request path, and how a request's end becomes numbers.
 //!
-//! Owns names, help texts, labels and buckets. The bound on labels is in the types: applications are those that proved
-//! who they are, models those that exist upstream (`None` for any other name a caller made up), outcomes and reasons are
+//! Owns names, help texts, labels and buckets. The bound on labels is in the types: applications are those that
+//! proved who they are, models those that exist upstream (`None` for any other name a caller made up), outcomes and reasons are
 //! fault classes. `endpoint` is the upstream's position in the configuration.
 
 use std::time::Duration;
