@@ -92,8 +92,8 @@ fn bearer(value: &str) -> Result<Secret<&str>, Fault> {
     Err(Fault::new(
         FaultClass::Unauthenticated,
         format!(
-            "header `Authorization` is not `Bearer KEY`; other schemes, and the signatures that OLLAMA_AUTH=1 makes the \
-             Ollama client send, are not accepted. For a key {HOW}"
+            "header `Authorization` is not `Bearer KEY`; other schemes, and the signatures that OLLAMA_AUTH=1 makes \
+             the Ollama client send, are not accepted. For a key {HOW}"
         ),
     ))
 }

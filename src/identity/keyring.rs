@@ -23,8 +23,8 @@ use super::record::{self, IDENTITY, KeyState, SEAL, StoredKey};
 const LONGEST: usize = 512;
 
 /// How to get a key and where to put it; ends every refusal.
-pub(super) const HOW: &str = "ask the operator for one (gaucho key create APP) and send it as `Authorization: Bearer KEY`, \
-                              as `x-api-key: KEY` or in the path, `/k/KEY/...`";
+pub(super) const HOW: &str = "ask the operator for one (gaucho key create APP) and send it as \
+                              `Authorization: Bearer KEY`, as `x-api-key: KEY` or in the path, `/k/KEY/...`";
 
 /// What the policies say of identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

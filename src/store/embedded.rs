@@ -1,23 +1,25 @@
 //! The embedded database: one SQLite file in the state folder, shared by `serve` and the command line.
 //!
-//! Owns the folder's and the file's making (0700, 0600), the connections and their settings. Write-ahead log, so that
+//! Owns the connections and their settings. Write-ahead log, so that
 //! readers never wait for a writer; `synchronous = FULL`, so that a key once shown survives a power cut.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use nix::fcntl::FlockArg;
+use rusqlite::{Connection, OpenFlags};
 
 use super::document::{self, Change, Collection, Document, Version};
+use super::folder::{lock_file, make_folder, open_private};
 use super::{StoreError, schema};
 
 /// How long a call waits for another writer.
 const BUSY: Duration = Duration::from_secs(5);
 const FILE: &str = "gaucho.db";
+/// Locked for the milliseconds of opening.
+const OPENING: &str = "open.lock";
 
 /// A handle on the database; clones share one connection. Every call blocks.
 #[derive(Debug, Clone)]
@@ -35,18 +37,13 @@ impl Store {
     /// Any [`StoreError`] but `Missing`.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         make_folder(folder)?;
+        // one process at a time: turning the write-ahead log on fails, and does not wait, when another looks in
+        let _turn = lock_file(&folder.join(OPENING), FlockArg::LockExclusive)?;
         let path = folder.join(FILE);
         // made here and not by SQLite, for the mode; its -wal and -shm files take after it
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| StoreError::unwritable(&path, &error))?;
+        open_private(&path)?;
         let mut connection = connect(&path)?;
-        use_write_ahead_log(&connection, &path)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| StoreError::sqlite(&path, &error))?;
         schema::migrate(&mut connection, &path)?;
         Ok(Self { file: inode(&path)?, path: path.into(), connection: Arc::new(Mutex::new(connection)) })
     }
@@ -138,11 +135,6 @@ fn inode(path: &Path) -> Result<u64, StoreError> {
     path.metadata().map(|metadata| metadata.ino()).map_err(|_| StoreError::Replaced(path.to_owned()))
 }
 
-/// Makes `folder`, readable by its owner only; one that exists keeps its mode.
-pub(super) fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| StoreError::unwritable(folder, &error))
-}
-
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::sqlite(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -150,20 +142,4 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     Ok(connection)
-}
-
-/// Turns the write-ahead log on. Two processes that make the file at once get "busy" here whatever the time-out says,
-/// so this waits by itself.
-fn use_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    const PAUSE: Duration = Duration::from_millis(10);
-    let mut waited = Duration::ZERO;
-    loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && waited < BUSY => {
-                thread::sleep(PAUSE);
-                waited += PAUSE;
-            }
-            done => return done.map_err(|error| StoreError::sqlite(path, &error)),
-        }
-    }
 }

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::statvfs;
 use rusqlite::ErrorCode;
 
 /// Why the state folder cannot be used. The text names the path and the remedy.
@@ -79,6 +80,8 @@ impl StoreError {
         let detail = error.to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(path),
+            // the shared-memory file of the write-ahead log: SQLite calls a full disk a failing one there
+            Some(ErrorCode::SystemIoFailure) if is_full(&path) => Self::Full(path),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(path),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, detail },
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
@@ -87,4 +90,10 @@ impl StoreError {
             _ => Self::Other { path, detail },
         }
     }
+}
+
+fn is_full(path: &Path) -> bool {
+    /// What SQLite asks for at least.
+    const NEEDED: u64 = 64 << 10;
+    statvfs(path).is_ok_and(|disk| disk.blocks_available().saturating_mul(disk.fragment_size()) < NEEDED)
 }

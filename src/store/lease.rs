@@ -1,19 +1,17 @@
 //! The lease on a state folder: one `serve` at a time owns it, a second one stands by.
 //!
-//! Owns the lock file. The kernel holds the lock and lets go when the process ends, however it ends, so there is no
-//! stale lock to clear. Command-line tools never take it. The text inside is for people and decides nothing.
+//! Owns the lock file and the note in it. Command-line tools never take the lease. The note is for people
+//! and decides nothing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::StoreError;
-use super::embedded::make_folder;
+use super::folder::{lock_file, make_folder};
 
 const FILE: &str = "serve.lock";
 /// How soon a standby notices that the owner let go.
@@ -22,7 +20,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// The right to serve from a state folder; dropping it lets the next one in.
 #[derive(Debug)]
 pub struct Lease {
-    // held for its lock; the file stays, because removing it would let two owners lock two files
+    // held for its lock
     _lock: Flock<File>,
 }
 
@@ -33,24 +31,12 @@ impl Lease {
     /// The folder or the lock file cannot be made or locked.
     pub fn try_take(folder: &Path, note: &str) -> Result<Option<Self>, StoreError> {
         make_folder(folder)?;
-        let path = folder.join(FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| StoreError::unwritable(&path, &error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                // the note is a courtesy: a full disk must not keep the gateway from serving
-                let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{note}"));
-                Ok(Some(Self { _lock: lock }))
-            }
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
-            Err((_, errno)) => Err(StoreError::unwritable(&path, &errno)),
-        }
+        let lock = lock_file(&folder.join(FILE), FlockArg::LockExclusiveNonblock)?;
+        Ok(lock.map(|mut lock| {
+            // the note is a courtesy: a full disk must not keep the gateway from serving
+            let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{note}"));
+            Self { _lock: lock }
+        }))
     }
 
     /// Waits until the lease is free and takes it. Drop the future to stop waiting.

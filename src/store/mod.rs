@@ -10,6 +10,7 @@
 mod document;
 mod embedded;
 mod error;
+mod folder;
 mod lease;
 mod schema;
 

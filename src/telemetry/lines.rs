@@ -4,7 +4,9 @@
 //! A reader of our log that stalls costs lines, which are counted, and never a request's time.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,16 +17,20 @@ use super::{Counters, Registry};
 /// Lines that may wait; at the usual half kilobyte each this is 4 MB.
 const CAPACITY: usize = 8192;
 
-enum Message {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
 /// A handle on the log's writer; clones share it.
 #[derive(Debug, Clone)]
 pub struct LogLines {
-    sender: SyncSender<Message>,
+    sender: SyncSender<Vec<u8>>,
+    progress: Arc<Progress>,
     dropped: Counters<0>,
+}
+
+/// How far the writer is, for those who wait for it.
+#[derive(Debug, Default)]
+struct Progress {
+    queued: AtomicU64,
+    written: Mutex<u64>,
+    moved: Condvar,
 }
 
 impl LogLines {
@@ -42,10 +48,12 @@ impl LogLines {
         registry: &Registry,
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(lines);
-        thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, out))?;
+        let progress = Arc::new(Progress::default());
+        let theirs = Arc::clone(&progress);
+        thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, out, &theirs))?;
         let dropped =
             registry.counters("telemetry_log_lines_dropped", "Log lines lost because the log's reader stalled", []);
-        Ok(Self { sender, dropped })
+        Ok(Self { sender, progress, dropped })
     }
 
     /// Queues one line, given without its newline; never waits.
@@ -58,46 +66,36 @@ impl LogLines {
     /// For the end of the process: it blocks.
     #[must_use]
     pub fn flush(&self, within: Duration) -> bool {
-        const PAUSE: Duration = Duration::from_millis(5);
-        let (done, written) = sync_channel(1);
-        let mut message = Message::Flush(done);
-        let mut left = within;
-        while let Err(refused) = self.sender.try_send(message) {
-            let TrySendError::Full(back) = refused else { return false };
-            if left.is_zero() {
-                return false;
-            }
-            message = back;
-            thread::sleep(PAUSE.min(left));
-            left = left.saturating_sub(PAUSE);
-        }
-        written.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+        let goal = self.progress.queued.load(Ordering::SeqCst);
+        let written = self.progress.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.progress.moved.wait_timeout_while(written, within, |written| *written < goal);
+        let (written, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *written >= goal
     }
 
     fn queue(&self, line: Vec<u8>) {
-        if self.sender.try_send(Message::Line(line)).is_err() {
-            self.dropped.add([], 1);
+        match self.sender.try_send(line) {
+            Ok(()) => {
+                self.progress.queued.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(_) => self.dropped.add([], 1),
         }
     }
 }
 
 /// The thread's life: ends when the last handle is gone. A broken output loses lines, and there is no one to tell.
-fn write_all(receiver: &Receiver<Message>, out: impl Write) {
+fn write_all(receiver: &Receiver<Vec<u8>>, out: impl Write, progress: &Progress) {
     let mut out = io::BufWriter::new(out);
     while let Ok(first) = receiver.recv() {
+        let mut lines = 0;
         // what queued up meanwhile goes out in one write
-        for message in std::iter::once(first).chain(receiver.try_iter().take(CAPACITY)) {
-            match message {
-                Message::Line(line) => {
-                    let _ = out.write_all(&line);
-                }
-                Message::Flush(done) => {
-                    let _ = out.flush();
-                    let _ = done.send(());
-                }
-            }
+        for line in std::iter::once(first).chain(receiver.try_iter().take(CAPACITY)) {
+            let _ = out.write_all(&line);
+            lines += 1;
         }
         let _ = out.flush();
+        *progress.written.lock().unwrap_or_else(PoisonError::into_inner) += lines;
+        progress.moved.notify_all();
     }
 }
 

@@ -1,9 +1,9 @@
 //! What operators see: log lines and metrics.
 //!
-//! Owns the log's format and its one writer, the metrics registry with its naming rule, and the families of the request
-//! path. It does not decide what is logged or counted: rooms do, and register further families of their own. Prompts and
-//! keys have no place here. Invariants: logging never blocks a request (a full queue drops the line and counts it);
-//! every label has a bounded set of values.
+//! Owns the log's format and its one writer, the metrics registry with its naming rule, and the request path's
+//! families. It does not decide what is logged or counted: rooms do, and register further families of their own.
+//! Prompts and keys have no place here. Invariants: logging never blocks a request (a full queue drops the line and
+//! counts it); every label has a bounded set of values.
 
 mod lines;
 mod logs;

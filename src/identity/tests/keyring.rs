@@ -181,7 +181,7 @@ fn a_stand_in_is_never_gone() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Through any order of changes, exactly the valid keys prove anything, and what runs is gone exactly when its key is.
+    /// Through any order of changes, exactly the valid keys prove anything, and what runs is gone when its key is.
     #[test]
     fn the_keyring_follows_the_records(steps in prop::collection::vec((0..5_u8, any::<prop::sample::Index>()), 1..24)) {
         let site = Site::new();

