@@ -7,3 +7,9 @@ pub mod domain;
 
 // 3: what each application may do
 pub mod policy;
+
+// 12: settings
+pub mod config;
+
+// 14: commands
+pub mod cli;

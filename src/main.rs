@@ -1,2 +1,5 @@
 //! The `gaucho` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    gaucho::cli::main()
+}
