@@ -10,8 +10,9 @@ pub mod store;
 pub mod telemetry;
 pub mod wire;
 
-// 2: who is calling
+// 2: who is calling; a stand-in Ollama
 pub mod identity;
+pub mod sim;
 
 // 3: what each application may do
 pub mod policy;
@@ -34,6 +35,12 @@ pub mod gateway;
 // 10, 11: the two listeners
 pub mod admin;
 pub mod http;
+
+// 12: settings
+pub mod config;
+
+// 13: all of it together
+pub mod app;
 
 // 14: the commands
 pub mod cli;

@@ -17,11 +17,11 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
     /// Where it is.
-    pub(super) path: PathBuf,
+    path: PathBuf,
     /// Each `*.toml`, or why it could not be read; in order of name.
     pub(super) files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     /// Why the folder itself could not be read.
-    pub(super) trouble: Option<String>,
+    trouble: Option<String>,
 }
 
 impl Folder {
@@ -33,6 +33,12 @@ impl Folder {
             folder.trouble = Some(error.to_string());
         }
         folder
+    }
+
+    /// Where the folder is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn fill(&mut self) -> io::Result<()> {

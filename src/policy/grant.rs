@@ -17,7 +17,6 @@ use crate::domain::{AppName, Clock, Fault, FaultClass, InferenceRequest, Limit, 
 
 /// What policy allowed one request. Cannot be made elsewhere, so the step cannot be skipped.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct Grant {
     /// Whose request it is.
     pub app: AppName,
@@ -30,8 +29,12 @@ pub struct Grant {
     pub output_cap: Option<u64>,
     /// Where the application stands against its rate, this request counted; `None` without a rate.
     pub standing: Option<Limit>,
-    _made_here: (),
+    _seal: Seal,
 }
+
+/// Keeps other rooms of the crate from building a [`Grant`] (`non_exhaustive` would not).
+#[derive(Debug, Clone)]
+struct Seal;
 
 impl Grant {
     /// A grant for tests of later rooms.
@@ -39,7 +42,7 @@ impl Grant {
     pub(crate) fn for_tests(app: AppName, rules: AppRules, profile: RunnerProfile) -> Self {
         let (rules, profile) = (Arc::new(rules), Arc::new(profile));
         let output_cap = rules.max_output_tokens;
-        Self { app, rules, profile, output_cap, standing: None, _made_here: () }
+        Self { app, rules, profile, output_cap, standing: None, _seal: Seal }
     }
 }
 
@@ -85,7 +88,7 @@ impl Desk {
         };
         let writes = !request.surface.task().embeds();
         let output_cap = rules.output_cap(request.measure.output_cap).filter(|_| writes);
-        Ok(Grant { app: app.clone(), rules, profile, output_cap, standing, _made_here: () })
+        Ok(Grant { app: app.clone(), rules, profile, output_cap, standing, _seal: Seal })
     }
 
     /// Whether lists may show the model to the application.

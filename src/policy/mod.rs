@@ -7,6 +7,11 @@
 //! Invariants: a file with a mistake compiles to nothing, and every mistake is listed; `rules` is pure; governor is
 //! used in `quota` only; a `:cloud` model is never granted.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a Fault is made once per refused request, never on the way of a granted one"
+)]
+
 mod app_rules;
 mod compile;
 mod document;
@@ -30,7 +35,8 @@ pub use schema::{SchemaOf, schema};
 
 // the machinery of settings files, for `config`
 pub(crate) use document::{
-    Bytes, Ceiling, Form, OneOrMany, Place, Placed, Reader, Scalar, Span, Whole, document, object_schema, read_document,
+    Bytes, Form, OneOrMany, Place, Placed, Reader, Scalar, Span, Whole, document, object_schema, read_document,
+    show_text,
 };
 
 #[cfg(test)]

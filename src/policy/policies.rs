@@ -62,7 +62,7 @@ impl Policies {
             }
         }
         policies.add_apps(&written_apps, &mut problems);
-        problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        problems.sort_by(Problem::by_place);
         if problems.is_empty() { Ok(policies) } else { Err(problems) }
     }
 

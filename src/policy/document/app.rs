@@ -222,4 +222,9 @@ impl Scalar for KeyHash {
     fn schema() -> Value {
         json!({ "type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$" })
     }
+
+    /// Somebody may have put the key itself here.
+    fn shown(_: &DeValue<'_>) -> String {
+        "this value (hidden: it may be a key)".to_owned()
+    }
 }

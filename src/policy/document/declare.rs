@@ -33,12 +33,16 @@ macro_rules! document {
                 };
                 let mut document = Self::default();
                 for (key, value) in table {
-                    let place = reader.key_place(place, key.get_ref(), key.span());
-                    match key.get_ref().as_ref() {
+                    let name = key.get_ref().as_ref();
+                    match name {
                         $( stringify!($key) => {
+                            let place = reader.key_place(place, name, value.span());
                             document.$key = $crate::policy::Form::read(value.get_ref(), &place, reader);
                         } )+
-                        unknown => reader.unknown_key(&place, unknown, Self::KEYS),
+                        _ => {
+                            let place = reader.key_place(place, name, key.span());
+                            reader.unknown_key(&place, name, Self::KEYS);
+                        }
                     }
                 }
                 Some(document)

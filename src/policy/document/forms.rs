@@ -7,8 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
-use super::units;
-use super::{Place, Reader};
+use super::{Place, Reader, reader, units};
 
 /// A form that a value in a file may take.
 pub(crate) trait Form: Sized {
@@ -29,13 +28,18 @@ pub(crate) trait Scalar: Sized {
 
     /// Its JSON Schema.
     fn schema() -> Value;
+
+    /// A refused value as a problem shows it; a form whose values may be secret hides it.
+    fn shown(value: &DeValue<'_>) -> String {
+        reader::show(value)
+    }
 }
 
 impl<T: Scalar> Form for T {
     fn read(value: &DeValue<'_>, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
         let parsed = T::parse(value);
         if parsed.is_none() {
-            reader.refuse(value, place, &T::allowed());
+            reader.refuse_as(T::shown(value), place, &T::allowed());
         }
         parsed
     }

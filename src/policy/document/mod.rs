@@ -19,7 +19,7 @@ pub(crate) use declare::document;
 pub(crate) use forms::{Bytes, Ceiling, Form, OneOrMany, Scalar, Span, Whole, object_schema};
 pub(crate) use models::{ModelsDocument, ProfileDocument, Profiles};
 pub use reader::Problem;
-pub(crate) use reader::{Place, Placed, Reader, read_document};
+pub(crate) use reader::{Place, Placed, Reader, read_document, show_text};
 pub use units::KeepAlive;
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Owns the walk's bookkeeping. It does not know any key or form. Lines and columns count from 1, columns in characters.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// The order in which people go through problems: file, line, column.
+    pub(crate) fn by_place(a: &Self, b: &Self) -> Ordering {
+        (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column))
+    }
+
     /// A problem with something that has no position: a whole file, a flag, a variable.
     #[must_use]
     pub fn whole(file: impl Into<PathBuf>, path: &str, value: &str, message: impl Into<String>) -> Self {
@@ -138,7 +145,11 @@ impl Reader<'_> {
 
     /// Adds the problem "this value is not allowed".
     pub(crate) fn refuse(&mut self, value: &DeValue<'_>, place: &Place, allowed: &str) {
-        let shown = show(value);
+        self.refuse_as(show(value), place, allowed);
+    }
+
+    /// Adds the problem "this value is not allowed", with the value as it may be shown.
+    pub(crate) fn refuse_as(&mut self, shown: String, place: &Place, allowed: &str) {
         let message = format!("{shown} is not allowed: use {allowed}");
         self.report(place.problem(shown, message));
     }
@@ -170,18 +181,19 @@ pub(crate) fn read_document<D: Form>(file: &Path, bytes: &[u8], problems: &mut V
     };
     let mut reader = Reader { file: file.into(), text, problems: Vec::new() };
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut broken_lines = BTreeSet::new();
     for error in errors {
         let place = reader.at(String::new(), error.span().map_or(0, |span| span.start));
-        let message = format!("not valid TOML: {}", error.message().replace('\n', ", "));
-        reader.report(place.problem("", message));
+        // what follows the first error of a line is mostly its echo
+        if broken_lines.insert(place.line) {
+            let message = format!("not valid TOML: {}", error.message().replace('\n', ", "));
+            problems.push(place.problem("", message));
+        }
     }
-    let broken_lines: Vec<usize> = reader.problems.iter().map(|problem| problem.line).collect();
     let root = reader.at(String::new(), 0);
     let document = D::read(&DeValue::Table(Spanned::into_inner(table)), &root, &mut reader);
-    // a line that is not TOML is reported once: what the parser made of it says nothing more
-    let syntax = broken_lines.len();
-    let found = reader.problems.into_iter().enumerate();
-    problems.extend(found.filter(|(n, p)| *n < syntax || !broken_lines.contains(&p.line)).map(|(_, p)| p));
+    // and what the parser made of a broken line says nothing more
+    problems.extend(reader.problems.into_iter().filter(|problem| !broken_lines.contains(&problem.line)));
     document
 }
 
@@ -203,7 +215,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 /// A value as its writer would recognise it, shortened to about 60 characters.
 pub(crate) fn show(value: &DeValue<'_>) -> String {
     let full = match value {
-        DeValue::String(text) => format!("{text:?}"),
+        DeValue::String(text) => show_text(text),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(flag) => flag.to_string(),
@@ -212,6 +224,18 @@ pub(crate) fn show(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     };
+    shorten(full)
+}
+
+/// A text as its writer would recognise it, shortened; what stands before an `@` may be a password and is hidden.
+pub(crate) fn show_text(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, rest)) => shorten(format!("{:?}", format!("…@{rest}"))),
+        None => shorten(format!("{text:?}")),
+    }
+}
+
+fn shorten(full: String) -> String {
     match full.char_indices().nth(60) {
         Some((cut, _)) => format!("{}…", full.get(..cut).unwrap_or_default()),
         None => full,

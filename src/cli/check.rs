@@ -1,0 +1,204 @@
+//! `gaucho check`: every mistake in settings and policies at once, or a summary when there is none.
+//!
+//! Owns the output. The checks are those of `config` and `policy`, the same that `serve` and reload use.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::config::{self, Overrides, Settings};
+use crate::policy::{self, AppRules, Policies, Problem, SchemaOf};
+
+/// Check settings and policies: lists every mistake with its place, and exits with 1 if there is one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Folder of policy files [default: what the settings say, else ./policies]
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the JSON Schema of a kind of file instead, for editors
+    #[arg(long, value_name = "KIND", num_args = 0..=1, default_missing_value = "app")]
+    schema: Option<Kind>,
+}
+
+/// A kind of file that has a schema.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// policies/<app>.toml
+    App,
+    /// policies/default.toml
+    Default,
+    /// policies/models.toml
+    Models,
+    /// gaucho.toml
+    Settings,
+}
+
+/// Runs the command with the process's environment; returns the exit code.
+pub(crate) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
+    // an output that is closed early (a pager, `head`) does not change the verdict
+    let (code, _) = judge(args, &config::process_env, out, err);
+    code
+}
+
+fn judge(
+    args: &CheckArgs,
+    env: &dyn Fn(&str) -> Option<String>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> (i32, io::Result<()>) {
+    if let Some(kind) = args.schema {
+        return (0, writeln!(out, "{:#}", schema(kind)));
+    }
+    match check(args, env) {
+        Ok((settings, policies)) => (0, summary(&settings, &policies, out)),
+        Err(problems) => (1, list(&problems, err)),
+    }
+}
+
+fn schema(kind: Kind) -> serde_json::Value {
+    match kind {
+        Kind::App => policy::schema(SchemaOf::App),
+        Kind::Default => policy::schema(SchemaOf::Default),
+        Kind::Models => policy::schema(SchemaOf::Models),
+        Kind::Settings => config::schema(),
+    }
+}
+
+/// Settings and policies are checked even when the other is wrong, as far as one is known without the other.
+fn check(args: &CheckArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<(Settings, Policies), Vec<Problem>> {
+    let overrides = Overrides { policies: args.policies.clone(), ..Overrides::default() };
+    let settings = config::load(args.config.as_deref(), overrides, env);
+    let folder = match &settings {
+        Ok(settings) => settings.policies.clone(),
+        Err(_) => args.policies.clone(),
+    };
+    let policies = folder.map_or_else(|| Ok(Policies::built_in()), |folder| Policies::load(&folder));
+    match (settings, policies) {
+        (Ok(settings), Ok(policies)) => {
+            // without a settings file the servers are a guess, and the check may run far from them
+            let known = args.config.is_some();
+            let problems = if known { config::endpoint_problems(&settings, &policies) } else { Vec::new() };
+            if problems.is_empty() { Ok((settings, policies)) } else { Err(problems) }
+        }
+        (settings, policies) => {
+            let mut problems = settings.err().unwrap_or_default();
+            problems.extend(policies.err().unwrap_or_default());
+            Err(problems)
+        }
+    }
+}
+
+fn list(problems: &[Problem], err: &mut dyn Write) -> io::Result<()> {
+    for problem in problems {
+        writeln!(err, "{problem}")?;
+    }
+    let noun = if problems.len() == 1 { "problem" } else { "problems" };
+    writeln!(err, "{} {noun}", problems.len())
+}
+
+fn summary(settings: &Settings, policies: &Policies, out: &mut dyn Write) -> io::Result<()> {
+    let Some(folder) = &settings.policies else {
+        return writeln!(out, "no policies folder: built-in rules for every application; fine");
+    };
+    let (apps, profiles) = (policies.apps(), policies.profiles().count());
+    writeln!(out, "{}: {} applications, {profiles} runner profiles; fine", folder.display(), apps.len())?;
+    let widest = apps.iter().map(|(app, _)| app.as_str().len()).max().unwrap_or(0);
+    for (app, rules) in apps {
+        writeln!(out, "  {:widest$}  {}", app.as_str(), line(rules))?;
+    }
+    Ok(())
+}
+
+fn line(rules: &AppRules) -> String {
+    let models: Vec<&str> = rules.models.patterns().collect();
+    let models = if models.is_empty() { "none".to_owned() } else { models.join(", ") };
+    let rate = match rules.rate {
+        Some(rate) => format!("{}/min, burst {}", rate.requests_per_minute, rate.burst),
+        None => "no rate".to_owned(),
+    };
+    let running = rules.max_concurrent.map_or_else(|| "any number".to_owned(), |most| most.to_string());
+    let class = rules.class.as_str();
+    format!(
+        "{class:<11}  weight {:<5}  {rate:<20}  {running} running, {} waiting  models {models}",
+        rules.weight, rules.max_queued
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CheckArgs,
+    }
+
+    /// Exit code, standard output, standard error.
+    fn gaucho_check(arguments: &[&str]) -> (i32, String, String) {
+        let args = Line::try_parse_from(["check"].iter().chain(arguments)).unwrap_or_else(|e| unreachable!("{e}")).args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (code, written) = judge(&args, &|_| None, &mut out, &mut err);
+        written.unwrap();
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn the_shipped_policies_pass_with_a_summary() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+        let (code, out, err) = gaucho_check(&["--policies", folder.to_str().unwrap()]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains("policies: 5 applications, 5 runner profiles; fine"), "{out}");
+        assert!(out.contains("ci                  standard     weight 0.5    30/min, burst 5"), "{out}");
+    }
+
+    #[test]
+    fn mistakes_of_settings_and_policies_are_listed_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("gaucho.toml");
+        std::fs::write(&config, "lisen = 1\npolicies = \"p\"\n").unwrap();
+        std::fs::create_dir(dir.path().join("p")).unwrap();
+        std::fs::write(dir.path().join("p/a.toml"), "weight = 0\nclass = 1\n").unwrap();
+        let (policies, config) = (dir.path().join("p"), config.to_str().unwrap());
+        let (code, out, err) = gaucho_check(&["--config", config, "--policies", policies.to_str().unwrap()]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("gaucho.toml:1:1: lisen: unknown key; did you mean \"listen\"?"), "{err}");
+        assert!(err.contains("a.toml:2:9: class: 1 is not allowed"), "{err}");
+        assert!(err.ends_with("3 problems\n"), "{err}");
+    }
+
+    #[test]
+    fn endpoints_that_do_not_exist_are_a_problem_when_the_servers_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("gaucho.toml");
+        std::fs::write(&config, "ollama = \"gpu-1\"\npolicies = \".\"\n").unwrap();
+        std::fs::write(dir.path().join("a.toml"), "endpoints = [\"gpu-2*\"]").unwrap();
+        std::fs::rename(&config, dir.path().join(".gaucho.toml")).unwrap();
+        let config = dir.path().join(".gaucho.toml");
+        let (code, _, err) = gaucho_check(&["--config", config.to_str().unwrap()]);
+        assert_eq!(code, 1);
+        assert!(
+            err.contains("a.toml: endpoints: \"gpu-2*\" covers none of the servers, which are gpu-1:11434"),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn every_schema_is_printed() {
+        for kind in [&["--schema"][..], &["--schema", "default"], &["--schema", "models"], &["--schema", "settings"]] {
+            let (code, out, _) = gaucho_check(kind);
+            let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+            assert_eq!((code, &schema["additionalProperties"]), (0, &serde_json::json!(false)));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What `gaucho.toml` may say.
+//!
+//! Owns the keys. It does not own defaults or which source wins (`settings`).
+
+use serde_json::{Value, json};
+
+use super::forms::{Address, EndpointName, UpstreamUrl};
+use crate::policy::{Bytes, Form, OneOrMany, Placed, Span, Whole, document, titled};
+
+/// Slots of a server.
+pub(super) type Slots = Whole<1, 1024>;
+/// How long a shutdown may take.
+pub(super) type Drain = Span<0, 86_400>;
+/// A time limit on someone else's silence.
+pub(super) type Timeout = Span<1, 86_400>;
+
+document! {
+    /// Settings of the gateway. Flags and environment variables of the same names win over this file.
+    pub(super) struct SettingsDocument {
+        /// Address for applications.
+        listen: Address,
+        /// Address for metrics and administration.
+        admin_listen: Address,
+        /// URL of the Ollama server, or a list of them; [[endpoint]] says more about each.
+        ollama: OneOrMany<Placed<UpstreamUrl>>,
+        /// One Ollama server.
+        endpoint: Vec<Placed<EndpointDocument>>,
+        /// Folder of the policy files, relative to this file.
+        policies: String,
+        /// Folder of the embedded store, relative to this file.
+        state: String,
+        /// Log filter: error, warn, info, debug, trace, or per part of the gateway.
+        log: String,
+        /// How long a shutdown lets running and waiting requests finish.
+        drain: Drain,
+        /// Slots per model of a server that does not say its own: its OLLAMA_NUM_PARALLEL.
+        num_parallel: Slots,
+        /// Time limits towards the servers.
+        upstream: UpstreamDocument,
+        /// Bounds of the gateway as a whole.
+        limits: LimitsDocument,
+    }
+}
+
+document! {
+    /// One Ollama server.
+    pub(super) struct EndpointDocument {
+        /// Its name in policies, logs and metrics; host and port by default.
+        name: EndpointName,
+        /// Its URL.
+        url: UpstreamUrl,
+        /// Its slots per model: the OLLAMA_NUM_PARALLEL it runs with.
+        num_parallel: Slots,
+    }
+}
+
+document! {
+    /// Time limits towards the servers.
+    pub(super) struct UpstreamDocument {
+        /// To connect.
+        connect_timeout: Timeout,
+        /// From a request to its first event, loading the model included.
+        first_event_timeout: Timeout,
+        /// Between two events.
+        idle_timeout: Timeout,
+    }
+}
+
+document! {
+    /// Bounds of the gateway as a whole.
+    pub(super) struct LimitsDocument {
+        /// Requests that may wait, all applications together.
+        max_queued: Whole<0, 10_000_000>,
+        /// Bytes that waiting requests may hold.
+        max_queued_bytes: Bytes<1_048_576, 1_099_511_627_776>,
+        /// For a client to send its headers.
+        header_timeout: Timeout,
+        /// For a client to send its body.
+        body_timeout: Timeout,
+        /// Connections open at once.
+        max_connections: Whole<1, 1_000_000>,
+    }
+}
+
+/// The JSON Schema (2020-12) of `gaucho.toml`.
+#[must_use]
+pub fn schema() -> Value {
+    let mut whole = SettingsDocument::schema();
+    if let Some(endpoint) = whole.pointer_mut("/properties/endpoint/items").and_then(Value::as_object_mut) {
+        endpoint.insert("required".to_owned(), json!(["url"]));
+    }
+    titled("gaucho.toml", whole)
+}
