@@ -4,3 +4,6 @@
 
 // 0: words
 pub mod domain;
+
+// 2: an Ollama for tests and demos
+pub mod sim;
