@@ -1,0 +1,109 @@
+//! What every route needs: the models, the stage, the wall clock, and admission with its refusals.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::http::{Reply, refuse};
+use super::stage::{Lease, Stage};
+use crate::domain::ModelName;
+use crate::sim::core::{Ask, Limits};
+use crate::sim::model::Model;
+use crate::sim::options::{Base, Options, merge};
+use crate::sim::settings::Settings;
+
+/// What Ollama spends on a request whose runner is loaded.
+const FAST_PATH: Duration = Duration::from_nanos(1_208_317);
+
+/// The server's state.
+pub(super) struct App {
+    pub(super) stage: Arc<Stage>,
+    pub(super) settings: Settings,
+    models: Mutex<Vec<Arc<Model>>>,
+}
+
+/// A runner in hand.
+pub(super) struct Admitted {
+    pub(super) options: Options,
+    /// `load_duration`, in the models' time.
+    pub(super) load: Duration,
+}
+
+impl App {
+    pub(super) fn new(settings: Settings) -> Self {
+        let limits = Limits {
+            max_loaded: settings.max_loaded_models,
+            max_queue: settings.max_queue,
+            memory: settings.memory,
+            keep_alive: settings.keep_alive,
+        };
+        let stage = Arc::new(Stage::new(limits, settings.speed));
+        let models = Mutex::new(settings.models.iter().cloned().map(Arc::new).collect());
+        Self { stage, settings, models }
+    }
+
+    pub(super) fn models(&self) -> MutexGuard<'_, Vec<Arc<Model>>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn find(&self, name: &ModelName) -> Option<Arc<Model>> {
+        let name = name.to_string();
+        self.models().iter().find(|model| model.name == name).cloned()
+    }
+
+    /// The time of day.
+    pub(super) fn now(&self) -> Timestamp {
+        let wall = self.stage.clock.wall();
+        Timestamp::from_nanosecond(i128::try_from(wall.as_nanos()).unwrap_or(0)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Waits for the model's runner.
+    pub(super) async fn admit(&self, lease: &Lease, model: &Arc<Model>, want: Want<'_>) -> Result<Admitted, Reply> {
+        let base = Base {
+            parameters: &model.parameters,
+            context_length: self.settings.context_length,
+            trained: model.context_length,
+            shift: want.shift.unwrap_or(model.family != "deepseek2"),
+        };
+        let options = merge(&base, want.options).map_err(|text| refuse(StatusCode::INTERNAL_SERVER_ERROR, &text))?;
+        let slots = model.slots(self.settings.num_parallel);
+        let ask = |id| Ask {
+            id,
+            weights: model.weights.as_str().into(),
+            tag: model.clone(),
+            options: options.runner.clone(),
+            keep_alive: want.keep_alive.map(keep_alive),
+            load: self.stage.real(Duration::from_millis(model.load_ms)),
+            memory: model.memory_for(options.runner.num_ctx, slots),
+            slots,
+        };
+        let Some(waited) = lease.admit(ask).await else {
+            let text = "server busy, please try again.  maximum pending requests exceeded";
+            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, text));
+        };
+        Ok(Admitted { options, load: self.stage.model(waited) + FAST_PATH })
+    }
+}
+
+/// What a request says of the runner it wants.
+pub(super) struct Want<'a> {
+    pub(super) options: &'a Map<String, Value>,
+    /// Nanoseconds.
+    pub(super) keep_alive: Option<i64>,
+    pub(super) shift: Option<bool>,
+}
+
+fn keep_alive(nanos: i64) -> Duration {
+    match u64::try_from(nanos) {
+        Ok(nanos) if nanos < i64::MAX.unsigned_abs() => Duration::from_nanos(nanos),
+        _ => Duration::MAX,
+    }
+}
+
+/// Nanoseconds for a reply.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
