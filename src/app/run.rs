@@ -116,7 +116,7 @@ impl Gaucho {
             }
             registry.encode()
         });
-        let token = self.settings.admin_token.clone();
+        let token = self.settings.admin_token.clone().map(|secret| secret.0);
         let operators = admin::router(self.readiness.clone(), metrics, token);
         self.serving = Some(tokio::spawn(applications.run(app, self.stop.clone(), self.cut.clone())));
         // the probes answer until the very end

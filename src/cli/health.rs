@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{self, Overrides};
+use crate::config::Overrides;
 
 /// Ask the gateway on this machine whether it is alive; exit code 0 if so, else 1.
 #[derive(Debug, clap::Args)]
@@ -16,8 +16,8 @@ pub(crate) struct HealthArgs {
     /// Address to ask [env: GAUCHO_ADMIN_LISTEN] [default: 127.0.0.1:11436]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// Settings file [default: ./gaucho.toml if it is there]
-    #[arg(long, value_name = "FILE", env = "GAUCHO_CONFIG")]
+    /// Settings file [env: GAUCHO_CONFIG] [default: ./gaucho.toml if it is there]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -26,15 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &HealthArgs, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
     let overrides = Overrides { admin_listen: args.admin_listen.clone(), ..Overrides::default() };
-    let address = match config::load(args.config.as_deref(), overrides, &config::process_env) {
-        Ok(settings) => reachable(settings.admin_listen),
-        Err(problems) => {
-            for problem in problems {
-                let _ = writeln!(err, "{problem}");
-            }
-            return 1;
-        }
-    };
+    let Some(settings) = super::settings(args.config.as_deref(), overrides, err) else { return 1 };
+    let address = reachable(settings.admin_listen);
     let path = if args.ready { "/readyz" } else { "/healthz" };
     match ask(address, path) {
         Ok((200, text)) => {

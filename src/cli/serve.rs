@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{Cut, Gaucho, Telemetry};
-use crate::config::{self, Overrides, Settings};
+use crate::config::{Overrides, Settings};
 use crate::domain::Clock;
 use crate::telemetry::{self, LogFormat, LogLines, Registry};
 
 /// Serve applications in front of Ollama.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
-    /// Settings file [default: ./gaucho.toml if it is there]
-    #[arg(long, value_name = "FILE", env = "GAUCHO_CONFIG")]
+    /// Settings file [env: GAUCHO_CONFIG] [default: ./gaucho.toml if it is there]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address for applications [env: GAUCHO_LISTEN] [default: 127.0.0.1:11435]
     #[arg(long, value_name = "ADDRESS")]
@@ -56,15 +56,7 @@ impl ServeArgs {
 
 /// Runs until a signal; the exit code says whether anything was cut.
 pub(crate) fn run(args: &ServeArgs, state: Option<PathBuf>, err: &mut dyn Write) -> i32 {
-    let settings = match config::load(args.config.as_deref(), args.overrides(state), &config::process_env) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            for problem in problems {
-                let _ = writeln!(err, "{problem}");
-            }
-            return 1;
-        }
-    };
+    let Some(settings) = super::settings(args.config.as_deref(), args.overrides(state), err) else { return 1 };
     let telemetry = match start_telemetry(&settings.log) {
         Ok(telemetry) => telemetry,
         Err(why) => {

@@ -63,6 +63,8 @@ document! {
         first_event_timeout: Timeout,
         /// Between two events.
         idle_timeout: Timeout,
+        /// For an answer that is not streamed, from a request to its end.
+        answer_timeout: Timeout,
     }
 }
 
@@ -73,7 +75,7 @@ document! {
         max_queued: Whole<0, 10_000_000>,
         /// Bytes that waiting requests may hold.
         max_queued_bytes: Bytes<1_048_576, 1_099_511_627_776>,
-        /// For a client to send its headers.
+        /// For a client to send its headers, and for a connection between two requests.
         header_timeout: Timeout,
         /// For a client to send its body.
         body_timeout: Timeout,

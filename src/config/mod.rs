@@ -12,7 +12,7 @@ mod sources;
 mod watch;
 
 pub use document::schema;
-pub use settings::{Endpoint, Limits, Settings, UpstreamTimeouts, endpoint_problems, load};
+pub use settings::{Endpoint, Limits, Secret, Settings, UpstreamTimeouts, endpoint_problems, load};
 pub use sources::{Overrides, process_env};
 pub use watch::watch;
 

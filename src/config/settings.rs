@@ -21,6 +21,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Address for metrics and administration.
     pub admin_listen: SocketAddr,
+    /// What the admin listener asks for as `Authorization: Bearer`; the probes stay open.
+    pub admin_token: Option<Secret>,
     /// The Ollama servers, at least one; a server's position is its `EndpointId`.
     pub endpoints: Vec<Endpoint>,
     /// Folder of policy files; `None` where none was named and `./policies` is not there.
@@ -37,6 +39,16 @@ pub struct Settings {
     pub upstream: UpstreamTimeouts,
     /// Bounds of the gateway as a whole.
     pub limits: Limits,
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub std::sync::Arc<str>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// One Ollama server.
@@ -59,6 +71,8 @@ pub struct UpstreamTimeouts {
     pub first_event: Duration,
     /// Between two events.
     pub idle: Duration,
+    /// For an answer that is not streamed, from a request to its end.
+    pub whole: Duration,
 }
 
 /// Bounds of the gateway as a whole.
@@ -86,6 +100,8 @@ pub fn load(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, Vec<Problem>> {
     let mut sources = Sources { env, problems: Vec::new() };
+    let found = file.map(Path::to_owned).or_else(|| default_file(&sources));
+    let file = found.as_deref();
     let written = file.and_then(|file| read_file(file, &mut sources.problems)).unwrap_or_default();
     let beside = file.and_then(Path::parent).unwrap_or(Path::new(""));
     let folder = |written: &Option<Placed<String>>| written.as_ref().map(|path| beside.join(&path.value));
@@ -98,6 +114,7 @@ pub fn load(
     let settings = Settings {
         listen,
         admin_listen: admin,
+        admin_token: admin_token(&mut sources),
         endpoints: endpoints(&mut sources, &overrides, &written),
         policies: (overrides.policies.clone())
             .or_else(|| sources.variable("GAUCHO_POLICIES").map(PathBuf::from))
@@ -119,6 +136,30 @@ pub fn load(
     check_addresses(&settings, &mut sources.problems);
     sources.problems.sort_by(Problem::by_place);
     if sources.problems.is_empty() { Ok(settings) } else { Err(sources.problems) }
+}
+
+/// The settings file when none is named: `GAUCHO_CONFIG`, else `./gaucho.toml` if it is there.
+fn default_file(sources: &Sources<'_>) -> Option<PathBuf> {
+    let here = || Some(PathBuf::from("gaucho.toml")).filter(|file| file.is_file());
+    sources.variable("GAUCHO_CONFIG").map(PathBuf::from).or_else(here)
+}
+
+/// `GAUCHO_ADMIN_TOKEN`, or the text of the file that `GAUCHO_ADMIN_TOKEN_FILE` names. Never a key of the settings file,
+/// which people put under version control.
+fn admin_token(sources: &mut Sources<'_>) -> Option<Secret> {
+    let secret = |text: &str| Some(Secret(text.trim().into())).filter(|secret| !secret.0.is_empty());
+    if let Some(token) = sources.variable("GAUCHO_ADMIN_TOKEN") {
+        return secret(&token);
+    }
+    let file = sources.variable("GAUCHO_ADMIN_TOKEN_FILE")?;
+    let read = std::fs::read_to_string(&file).map_err(|error| error.to_string());
+    let token = read.and_then(|text| secret(&text).ok_or_else(|| "it is empty".to_owned()));
+    token
+        .map_err(|why| {
+            let message = format!("cannot be used ({why}): name a file that holds the token");
+            sources.problems.push(Problem::whole("environment", "GAUCHO_ADMIN_TOKEN_FILE", &file, message));
+        })
+        .ok()
 }
 
 fn read_file(file: &Path, problems: &mut Vec<Problem>) -> Option<SettingsDocument> {
@@ -233,6 +274,13 @@ fn check_addresses(settings: &Settings, problems: &mut Vec<Problem>) {
         let message = format!("{listen} is already the address for applications: use another port");
         problems.push(Problem::whole("settings", "admin_listen", &admin.to_string(), message));
     }
+    if !admin.ip().is_loopback() && settings.admin_token.is_none() {
+        let message = format!(
+            "{admin} can be reached from other machines: set GAUCHO_ADMIN_TOKEN (or GAUCHO_ADMIN_TOKEN_FILE), \
+             or listen on 127.0.0.1"
+        );
+        problems.push(Problem::whole("settings", "admin_listen", &admin.to_string(), message));
+    }
     let own = |endpoint: &&Endpoint| {
         let url = UpstreamUrl(endpoint.url.clone());
         url.reaches(listen) || url.reaches(admin)
@@ -260,6 +308,7 @@ fn upstream(written: Option<&UpstreamDocument>) -> UpstreamTimeouts {
         connect: time(written.and_then(|w| w.connect_timeout.as_ref()), 5),
         first_event: time(written.and_then(|w| w.first_event_timeout.as_ref()), 600),
         idle: time(written.and_then(|w| w.idle_timeout.as_ref()), 120),
+        whole: time(written.and_then(|w| w.answer_timeout.as_ref()), 1800),
     }
 }
 
@@ -271,7 +320,7 @@ fn limits(written: Option<&LimitsDocument>) -> Limits {
     Limits {
         max_queued: max_queued.map_or(10_000, |placed| count(placed.value.unsigned())),
         max_queued_bytes: max_queued_bytes.map_or(1 << 30, |placed| placed.value.0),
-        header_timeout: time(written.and_then(|w| w.header_timeout.as_ref()), 10),
+        header_timeout: time(written.and_then(|w| w.header_timeout.as_ref()), 30),
         body_timeout: time(written.and_then(|w| w.body_timeout.as_ref()), 60),
         max_connections: max_connections.map_or(20_000, |placed| count(placed.value.unsigned())),
     }

@@ -1,11 +1,17 @@
 //! The accept loop: our own, because `axum::serve` sets neither `TCP_NODELAY` nor a header time limit.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::caller::lift_key;
 use super::timeout_io::TimeoutIo;
 
 /// Between the end of accepting and the end of idle connections.
@@ -112,7 +119,8 @@ impl Server {
         let io = TokioIo::new(TimeoutIo::new(stream, self.limits.write_timeout));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            app.clone().oneshot(request.map(axum::body::Body::new))
+            lift_key(&mut request);
+            guarded(app.clone().oneshot(request.map(Body::new)))
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -120,6 +128,19 @@ impl Server {
             .title_case_headers(true)
             .max_buf_size(64 << 10)
             .serve_connection(io, service)
+    }
+}
+
+/// A panic costs the request it happens in and nothing else; Ollama, too, answers 500 without a body then.
+async fn guarded(answer: impl Future<Output = Result<Response, Infallible>>) -> Result<Response, Infallible> {
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(answered) => answered,
+        Err(_) => {
+            tracing::error!("a request met a defect of the gateway; please report it with the panic's text above");
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            Ok(response)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The door: who may come in, by key or because no key exists yet.
 //!
-//! Owns the order of the questions. A key that is presented decides alone; without one, only callers on this machine
-//! come in, and only until the first key or policy.
+//! Owns the order of the questions. Until the first key or policy, callers on this machine come in and nobody else;
+//! from then on a key decides alone.
 
 use std::sync::Arc;
 
@@ -34,28 +34,22 @@ impl Doorkeeper {
     /// # Errors
     /// [`FaultClass::Unauthenticated`], with what the caller can do about it.
     pub fn identify(&self, facts: &CallerFacts<'_>) -> Result<Principal, Fault> {
-        let sealed = self.keyring.is_sealed();
+        if !self.keyring.is_sealed() {
+            // no key can be right yet; SDKs that insist on sending one (`api_key="ollama"`) are served all the same
+            return match self.local.admit(facts) {
+                Ok(()) => Ok(Principal::new(AppName::local(), None, CancellationToken::new())),
+                Err(reason) => Err(refusal(reason, facts)),
+            };
+        }
         match facts.credential()? {
-            Some(credential) => self.keyring.prove(credential.expose(), self.clock.wall()).map_err(|mut fault| {
-                if !sealed {
-                    fault.message = NO_KEY_YET.into();
-                }
-                fault
-            }),
-            None if sealed => {
+            Some(credential) => self.keyring.prove(credential.expose(), self.clock.wall()),
+            None => {
                 Err(Fault::new(FaultClass::Unauthenticated, format!("a key is needed here: {HOW}"))
                     .detail("no credential"))
             }
-            None => match self.local.admit(facts) {
-                Ok(()) => Ok(Principal::new(AppName::local(), None, CancellationToken::new())),
-                Err(reason) => Err(refusal(reason, facts)),
-            },
         }
     }
 }
-
-const NO_KEY_YET: &str = "this key is not valid: no key has been made for this gateway yet. Callers on its own machine \
-                          need none now; for all others make one with `gaucho key create APP`";
 
 fn refusal(reason: NotLocal, facts: &CallerFacts<'_>) -> Fault {
     const MEND: &str = "while no key exists only programs on the gateway's own machine are served. Make a key with \

@@ -45,6 +45,7 @@ pub struct RequestMetrics {
     output_tokens: Counters<2>,
     queue_wait: Histograms<1>,
     queue_depth: Gauges<0>,
+    held_bytes: Gauges<0>,
     slots: Gauges<2>,
     slots_used: Gauges<2>,
     upstream_errors: Counters<2>,
@@ -75,6 +76,7 @@ impl RequestMetrics {
             output_tokens: to.counters("gateway_output_tokens", "Tokens generated", tokens),
             queue_wait: to.histograms("scheduler_queue_wait_seconds", "Arrival to admission", ["class"], WAITS),
             queue_depth: to.gauges("scheduler_queue_depth", "Requests that wait now", []),
+            held_bytes: to.gauges("upstream_held_bytes", "Bytes of answers that callers have not taken yet", []),
             slots: to.gauges("scheduler_slots", "Requests a runner may serve at once", runner),
             slots_used: to.gauges("scheduler_slots_used", "Requests a runner serves now", runner),
             upstream_errors: to.counters("upstream_errors", "Failures of upstream calls", ["endpoint", "reason"]),
@@ -118,6 +120,11 @@ impl RequestMetrics {
     /// Says how many requests wait now.
     pub fn queue_depth(&self, waiting: u64) {
         self.queue_depth.set([], waiting);
+    }
+
+    /// Says how many bytes of answers wait for their callers.
+    pub fn held_bytes(&self, bytes: u64) {
+        self.held_bytes.set([], bytes);
     }
 
     /// Says how many of a runner's slots are taken. `model` is the tag that stands for the runner.

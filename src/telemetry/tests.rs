@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::domain::{AppName, EndpointId, FaultClass, ModelName, Outcome, Surface, Usage};
+use crate::domain::{AppName, FaultClass, ModelName, Outcome, Usage};
 
 use super::*;
 
@@ -71,8 +71,8 @@ fn a_finished_request_is_counted_in_every_family_it_concerns() {
     let end = Finished {
         app: &app(),
         model: Some(&model),
-        endpoint: Some(EndpointId(0)),
-        surface: Surface::V1Chat,
+        endpoint: Some("gpu0"),
+        route: "/v1/chat/completions",
         outcome: Outcome::Answered,
         usage: &usage,
     };
@@ -80,7 +80,7 @@ fn a_finished_request_is_counted_in_every_family_it_concerns() {
     metrics.finished(&Finished { model: None, endpoint: None, usage: &Usage::default(), ..end });
     let text = registry.encode();
     for line in [
-        r#"gaucho_gateway_requests_total{app="shop",model="gemma:latest",endpoint="0",surface="/v1/chat/completions",outcome="answered"} 1"#,
+        r#"gaucho_gateway_requests_total{app="shop",model="gemma:latest",endpoint="gpu0",surface="/v1/chat/completions",outcome="answered"} 1"#,
         r#"gaucho_gateway_requests_total{app="shop",model="unknown",endpoint="unknown",surface="/v1/chat/completions",outcome="answered"} 1"#,
         r#"gaucho_gateway_prompt_tokens_total{app="shop",model="gemma:latest"} 7"#,
         r#"gaucho_gateway_output_tokens_total{app="shop",model="gemma:latest"} 40"#,
@@ -103,8 +103,8 @@ fn every_other_family_has_its_name_and_labels() {
     metrics.refused(None, FaultClass::Unauthenticated);
     metrics.admitted("batch", Duration::from_secs(3));
     metrics.queue_depth(5);
-    metrics.slots(EndpointId(1), &model, 2, 4);
-    metrics.upstream_error(EndpointId(1), FaultClass::UpstreamBroken);
+    metrics.slots("gpu1", "gemma:latest", 2, 4);
+    metrics.upstream_error("gpu1", FaultClass::UpstreamBroken);
     metrics.policy_reload(true);
     metrics.policy_reload(false);
     let text = registry.encode();
@@ -113,17 +113,15 @@ fn every_other_family_has_its_name_and_labels() {
         r#"gaucho_gateway_refused_total{app="unknown",reason="unauthenticated"} 1"#,
         r#"gaucho_scheduler_queue_wait_seconds_sum{class="batch"} 3.0"#,
         "gaucho_scheduler_queue_depth 5",
-        r#"gaucho_scheduler_slots{endpoint="1",model="gemma:latest"} 4"#,
-        r#"gaucho_scheduler_slots_used{endpoint="1",model="gemma:latest"} 2"#,
-        r#"gaucho_upstream_errors_total{endpoint="1",reason="upstream_broken"} 1"#,
+        r#"gaucho_scheduler_slots{endpoint="gpu1",model="gemma:latest"} 4"#,
+        r#"gaucho_scheduler_slots_used{endpoint="gpu1",model="gemma:latest"} 2"#,
+        r#"gaucho_upstream_errors_total{endpoint="gpu1",reason="upstream_broken"} 1"#,
         r#"gaucho_policy_reloads_total{result="taken"} 1"#,
         r#"gaucho_policy_reloads_total{result="rejected"} 1"#,
         "# EOF",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
     }
-    metrics.slots_gone(EndpointId(1), &model);
-    assert!(!registry.encode().contains("gaucho_scheduler_slots{"), "a runner that is gone is not reported");
 }
 
 #[test]

@@ -222,12 +222,16 @@ fn doubtful_credentials_are_refused_clearly() {
 }
 
 #[test]
-fn a_wrong_key_never_falls_back_to_local() {
+fn before_the_first_key_a_key_counts_for_nothing_and_after_it_a_wrong_one_never_falls_back_to_local() {
     let site = Site::new();
+    let with_key = [("host", "localhost"), ("authorization", "Bearer ollama")];
     let door = site.door(&PolicyKeys::default());
-    let text = refused(knock_here(&door, &[("host", "localhost"), ("authorization", "Bearer ollama")]));
-    assert!(text.contains("no key has been made") && text.contains("gaucho key create APP"), "{text}");
-    refused(knock(&door, HERE, &[("host", "localhost")], Some("x")));
+    assert_eq!(knock_here(&door, &with_key).unwrap().app(), &AppName::local());
+    refused(knock(&door, THERE, &with_key, Some("x")));
+    site.create("shop");
+    let door = site.door(&PolicyKeys::default());
+    let text = refused(knock_here(&door, &with_key));
+    assert!(text.contains("not valid") && text.contains("gaucho key create APP"), "{text}");
 }
 
 #[test]
