@@ -257,6 +257,11 @@ fn deep_and_crowded_bodies_are_refused() {
     assert_eq!(read(Surface::Chat, &typed).options.len(), 1);
     let many: String = (0..200).map(|at| format!(r#","x{at}":1"#)).collect();
     assert!(refused(Surface::Chat, &format!(r#"{{"model":"m"{many}}}"#)).1.starts_with("more than 128 fields"));
+    let same = r#","prompt":"""#.repeat(2000);
+    assert_eq!(
+        refused(Surface::Generate, &format!(r#"{{"model":"m"{same}}}"#)).1,
+        "more than 1024 fields in one object"
+    );
     let options = many.trim_start_matches(',');
     let (_, text, param) = refused(Surface::Chat, &format!(r#"{{"model":"m","options":{{{options}}}}}"#));
     assert_eq!((text.starts_with("options: more than 128"), param.as_deref()), (true, Some("options")));
