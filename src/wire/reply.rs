@@ -89,7 +89,8 @@ impl Encoder {
     }
 
     /// The whole body of a reply that is no stream.
-    pub fn unary(&mut self, event: &Event) -> Vec<u8> {
+    #[must_use]
+    pub fn unary(&self, event: &Event) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         match (event, &self.form) {
             (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(&mut out, *task, model, piece),

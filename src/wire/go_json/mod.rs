@@ -11,9 +11,6 @@ mod text;
 mod value;
 mod walk;
 
-#[cfg(test)]
-mod tests;
-
 pub(super) use scan::{Bad, Kind};
 pub(super) use schema::{Document, Field, Struct, Type, read};
 pub(super) use text::{folds_to_start, go_quote, unquote, write_string};

@@ -109,6 +109,11 @@ impl<'a> Scanner<'a> {
         None
     }
 
+    /// Checks that nothing but white space follows.
+    pub(super) fn end(&mut self) -> Result<(), Bad> {
+        self.lead().map_or(Ok(()), |byte| Err(unexpected(byte, "after top-level value")))
+    }
+
     /// The kind of the next value, left in place.
     pub(super) fn kind(&mut self) -> Result<Kind, Bad> {
         let first = self.lead().ok_or_else(Bad::cut)?;
@@ -209,9 +214,9 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let Some(step) = rest.iter().position(|&b| matches!(b, b'"' | b'\\') || b < b' ') else {
-                return Err(Bad::cut());
-            };
+            let plain = plain_words(rest);
+            let tail = rest.get(plain..).unwrap_or_default();
+            let step = tail.iter().position(|&b| matches!(b, b'"' | b'\\') || b < b' ').ok_or_else(Bad::cut)? + plain;
             self.at += step + 1;
             match rest.get(step) {
                 Some(b'"') => return Ok(()),
@@ -290,6 +295,21 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
+}
+
+/// Bytes at the front, in whole words of eight, that a string may hold as they are: no quote, backslash or control
+/// character. Eight at a time, because nearly all of a request is such text.
+fn plain_words(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & TOPS;
+    let (words, _) = bytes.as_chunks::<8>();
+    let marked = words.iter().position(|word| {
+        let word = u64::from_ne_bytes(*word);
+        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        is(b'"') | is(b'\\') | below(word, b' ') != 0
+    });
+    marked.unwrap_or(words.len()) * 8
 }
 
 fn unexpected(byte: u8, context: &str) -> Bad {

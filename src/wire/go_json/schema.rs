@@ -9,6 +9,9 @@ use super::scan::{Bad, Kind, Scanner, Span};
 use super::text::{folds_to, unquote};
 use super::value::{check_base64, check_think, fits_float32, fits_float64, keep_alive};
 
+/// Most members, duplicates included, taken in an object that is read against a table: each is remembered.
+const MOST_MEMBERS: usize = 1024;
+
 /// A Go type, as far as a request can break it.
 #[derive(Debug)]
 pub(in crate::wire) enum Type {
@@ -246,6 +249,9 @@ impl Reader<'_> {
                 None => self.value(other, context)?,
             }
             if outermost {
+                if self.found.len() >= MOST_MEMBERS {
+                    return Err(Bad::Text(format!("more than {MOST_MEMBERS} fields in one object")));
+                }
                 self.found.push(Entry { slot, key, value: (start, self.scan.at()) });
             }
             more = self.scan.more(b'}', "after object key:value pair")?;

@@ -72,10 +72,9 @@ fn parse_duration(text: &str) -> Result<i64, String> {
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (figure, tail) = rest.split_at(digits);
-        let (whole, fraction) = figure.split_once('.').unwrap_or((figure, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        let (whole, tail) = digits(rest);
+        let (fraction, tail) = tail.strip_prefix('.').map_or(("", tail), digits);
+        if whole.is_empty() && fraction.is_empty() {
             return Err(invalid());
         }
         let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
@@ -93,6 +92,11 @@ fn parse_duration(text: &str) -> Result<i64, String> {
         Err(_) if negative && total == 1 << 63 => Ok(i64::MIN),
         Err(_) => Err(invalid()),
     }
+}
+
+/// Leading digits and the rest.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 fn unit_nanos(unit: &str) -> Option<u64> {

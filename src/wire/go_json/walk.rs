@@ -7,11 +7,10 @@ use std::borrow::Cow;
 use super::scan::{Bad, Kind, Scanner};
 use super::text::unquote;
 
-/// Calls `each` with every member of the object in `text` (decoded key, value as written), duplicates included.
-/// Text after the object is ignored.
+/// Calls `each` with every member of the object `text` (decoded key, value as written), duplicates included.
 ///
 /// # Errors
-/// When `text` does not start with a whole JSON object.
+/// When `text` is not one whole JSON object.
 pub(in crate::wire) fn members<'a>(text: &'a str, mut each: impl FnMut(Cow<'a, str>, &'a str)) -> Result<(), Bad> {
     let mut scan = Scanner::new(text.as_bytes());
     expect(&mut scan, Kind::Object)?;
@@ -22,13 +21,13 @@ pub(in crate::wire) fn members<'a>(text: &'a str, mut each: impl FnMut(Cow<'a, s
         each(unquote(scan.text(key).unwrap_or_default()), value);
         more = scan.more(b'}', "after object key:value pair")?;
     }
-    Ok(())
+    scan.end()
 }
 
-/// Calls `each` with every element of the array in `text`, as written. Text after the array is ignored.
+/// Calls `each` with every element of the array `text`, as written.
 ///
 /// # Errors
-/// When `text` does not start with a whole JSON array.
+/// When `text` is not one whole JSON array.
 pub(in crate::wire) fn elements<'a>(text: &'a str, mut each: impl FnMut(&'a str)) -> Result<(), Bad> {
     let mut scan = Scanner::new(text.as_bytes());
     expect(&mut scan, Kind::Array)?;
@@ -37,14 +36,14 @@ pub(in crate::wire) fn elements<'a>(text: &'a str, mut each: impl FnMut(&'a str)
         each(value(&mut scan)?);
         more = scan.more(b']', "after array element")?;
     }
-    Ok(())
+    scan.end()
 }
 
 /// The one value `text` holds, if it is JSON and nothing but white space stands around it.
 pub(in crate::wire) fn whole(text: &str) -> Option<&str> {
     let mut scan = Scanner::new(text.as_bytes());
     let value = value(&mut scan).ok()?;
-    scan.lead().is_none().then_some(value)
+    scan.end().is_ok().then_some(value)
 }
 
 fn expect(scan: &mut Scanner<'_>, kind: Kind) -> Result<(), Bad> {

@@ -1,0 +1,133 @@
+//! Refusals: Ollama's to the byte where it refuses too, and the status of every class.
+
+use std::time::Duration;
+
+use super::*;
+use crate::domain::{Fault, FaultClass, Limit};
+
+/// Bodies that decode, because Ollama finds the fault later: they are refused by Ollama itself or by the catalog.
+fn judged_later(recording: &Recording) -> bool {
+    let later =
+        ["absent", "busy_", "crash_", "chat_think", "tools", "effort", "on_embedder", "on_chat_model", "too_long"];
+    later.iter().any(|part| recording.name.contains(part))
+        || ["err_format", "err_image", "err_suffix"].contains(&recording.name.as_str())
+}
+
+#[test]
+fn bad_bodies_are_refused_as_ollama_refuses_them() {
+    let mut refused = 0;
+    for recording in recordings().into_iter().filter(|recording| recording.method == "POST") {
+        let fault = match (surface(&recording.path), recording.path.as_str()) {
+            (Some(surface), _) => decode(surface, &recording.body).err(),
+            (None, "/api/show") => decode_show(&recording.body).err(),
+            _ => continue,
+        };
+        let Some(fault) = fault else {
+            assert!(recording.status == 200 || judged_later(&recording), "{} was taken", recording.name);
+            continue;
+        };
+        if recording.name == "v1_chat_n2" {
+            assert_eq!(fault.param.as_deref(), Some("n"));
+            continue;
+        }
+        let dialect = if recording.path.starts_with("/v1") { Dialect::OpenAi } else { Dialect::Ollama };
+        check(&recording, &refusal(dialect, &fault));
+        refused += 1;
+    }
+    assert!(refused > 50, "{refused} refusals");
+}
+
+#[test]
+fn refusals_of_ollama_pass_through_to_the_byte() {
+    let mut passed = 0;
+    for recording in recordings() {
+        let Some(surface) = surface(&recording.path) else { continue };
+        if recording.status == 200 || !judged_later(&recording) || recording.name == "v1_chat_effort_bad" {
+            continue;
+        }
+        let body = recording.frames.concat();
+        // on /v1 the native body behind it is made again from the message
+        let native = match surface.dialect() {
+            Dialect::Ollama => body,
+            _ => {
+                let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+                serde_json::json!({ "error": body["error"]["message"] }).to_string()
+            }
+        };
+        let fault = upstream_fault(recording.status, native.as_bytes());
+        let refusal = refusal(surface.dialect(), &fault);
+        assert_eq!(refusal.headers.is_empty(), recording.status != 503, "{}", recording.name);
+        check(&recording, &refusal);
+        passed += 1;
+    }
+    assert!(passed > 15, "{passed} refusals");
+}
+
+fn check(recording: &Recording, refusal: &Refusal) {
+    let got = (refusal.status, refusal.content_type, String::from_utf8_lossy(&refusal.body).into_owned());
+    let wanted = (recording.status, recording.content_type.as_str(), recording.frames.concat());
+    assert_eq!(got, wanted, "{}", recording.name);
+}
+
+#[test]
+fn every_class_has_its_status_in_each_dialect() {
+    use FaultClass::*;
+    let table = [
+        (BadRequest, 400, 400),
+        (TooLarge, 413, 413),
+        (TooSlow, 408, 408),
+        (Unauthenticated, 403, 401),
+        (Revoked, 403, 401),
+        (Forbidden, 403, 403),
+        (NotFound, 404, 404),
+        (RateLimited, 429, 429),
+        (QueueFull, 429, 429),
+        (Busy, 503, 503),
+        (WaitedTooLong, 503, 503),
+        (Draining, 503, 503),
+        (NotSupported, 501, 501),
+        (Unreachable, 502, 502),
+        (UpstreamTimeout, 504, 504),
+        (UpstreamError, 502, 502),
+        (UpstreamBroken, 502, 502),
+        (SlowReader, 408, 408),
+        (Internal, 500, 500),
+    ];
+    for (class, native, v1) in table {
+        let fault = Fault::new(class, "x");
+        assert_eq!(refusal(Dialect::Ollama, &fault).status, native, "{class:?}");
+        assert_eq!(refusal(Dialect::OpenAi, &fault).status, v1, "{class:?}");
+        assert_eq!(refusal(Dialect::Anthropic, &fault).status, v1, "{class:?}");
+    }
+    assert_eq!(refusal(Dialect::Ollama, &Fault::new(UpstreamError, "x").upstream(501)).status, 501);
+}
+
+#[test]
+fn a_rate_limit_says_which_when_and_how_much() {
+    let limit = Limit { limit: 60, remaining: 0, reset: Duration::from_millis(12_300) };
+    let fault = Fault::new(FaultClass::RateLimited, "60 requests a minute are used up")
+        .at("requests_per_minute")
+        .retry(Duration::from_millis(200))
+        .limited(limit);
+    let native = refusal(Dialect::Ollama, &fault);
+    assert_eq!(native.body, br#"{"error":"60 requests a minute are used up"}"#);
+    let header = |refusal: &Refusal, name: &str| {
+        refusal.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    assert_eq!(header(&native, "retry-after"), "1");
+    assert_eq!(header(&native, "ratelimit-reset"), "13");
+    assert_eq!(header(&native, "x-ratelimit-limit-requests"), "");
+    let v1 = refusal(Dialect::OpenAi, &fault);
+    assert_eq!(header(&v1, "x-ratelimit-remaining-requests"), "0");
+    assert_eq!(header(&v1, "x-ratelimit-reset-requests"), "13s");
+    let wanted = r#"{"error":{"message":"60 requests a minute are used up","type":"rate_limit_error","param":"requests_per_minute","code":"rate_limited"}}"#;
+    assert_eq!(String::from_utf8(v1.body).unwrap(), format!("{wanted}\n"));
+}
+
+#[test]
+fn an_upstream_that_says_nothing_readable_is_named_and_its_words_go_to_the_log() {
+    let fault = upstream_fault(502, b"<html>bad gateway</html>");
+    assert_eq!((fault.class, fault.upstream_status), (FaultClass::UpstreamError, Some(502)));
+    assert_eq!(fault.message, "Ollama answered 502 without saying why");
+    assert_eq!(fault.detail.as_deref(), Some("<html>bad gateway</html>"));
+}

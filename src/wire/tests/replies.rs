@@ -1,0 +1,62 @@
+//! Native replies: every recorded frame, decoded to an event and encoded again, is the same bytes.
+
+use super::*;
+use crate::domain::RequestId;
+
+#[test]
+fn every_native_reply_survives_to_the_byte() {
+    let mut frames = 0;
+    for recording in recordings() {
+        let Some(surface) = surface(&recording.path) else { continue };
+        if surface.dialect() != Dialect::Ollama || recording.status != 200 || recording.name == "debug_render" {
+            continue;
+        }
+        let request = decode(surface, &recording.body).unwrap_or_else(|e| panic!("{}: {e:?}", recording.name));
+        let mut encoder = Encoder::new(&request, RequestId(1), 0);
+        for (at, frame) in recording.frames.iter().enumerate() {
+            let event = decode_event(surface.task(), frame.as_bytes()).unwrap();
+            let streams = encoder.replies_as_stream(&event);
+            if at == 0 {
+                assert_eq!(encoder.content_type(streams), recording.content_type, "{}", recording.name);
+            }
+            let mut out = Vec::new();
+            if recording.content_type == "application/x-ndjson" {
+                encoder.stream(&event, &mut out);
+            } else {
+                out = encoder.unary(&event);
+            }
+            assert_eq!(String::from_utf8(out).unwrap(), *frame, "{} frame {at}", recording.name);
+            frames += 1;
+        }
+    }
+    assert!(frames > 300, "{frames} frames");
+}
+
+#[test]
+fn fields_of_a_newer_ollama_are_passed_on() {
+    let request = decode(Surface::Chat, br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#).unwrap();
+    let line = br#"{"model":"copy","created_at":"t","message":{"role":"assistant","content":"<a>","mood":1.50},"done":false,"new":{"a":[1]}}"#;
+    let mut out = Vec::new();
+    Encoder::new(&request, RequestId(1), 0).stream(&decode_event(Task::Chat, line).unwrap(), &mut out);
+    let wanted = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"\u003ca\u003e","mood":1.50},"done":false,"new":{"a":[1]}}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), format!("{wanted}\n"));
+}
+
+#[test]
+fn what_is_no_reply_is_malformed() {
+    let cases: [(Task, &[u8]); 10] = [
+        (Task::Chat, b"{\"done\":false} {\"done\":true}"),
+        (Task::Chat, b""),
+        (Task::Chat, b"<html>"),
+        (Task::Chat, b"{\"message\":{}}"),
+        (Task::Chat, b"{\"done\":true"),
+        (Task::Chat, b"{\"message\":5,\"done\":true}"),
+        (Task::Generate, b"{\"response\":5,\"done\":false}"),
+        (Task::Generate, b"{\"response\":\"\xff\",\"done\":false}"),
+        (Task::Embed, b"{\"model\":\"m\"}"),
+        (Task::Chat, b"{\"eval_count\":\"many\",\"done\":true}"),
+    ];
+    for (task, line) in cases {
+        assert!(decode_event(task, line).is_err(), "{}", String::from_utf8_lossy(line));
+    }
+}
