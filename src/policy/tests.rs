@@ -11,7 +11,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::domain::{Class, AppName, Clock, FaultClass, InferenceRequest, Intent, Measure, ModelName, ReplyShape, Surface};
+use crate::domain::{
+    AppName, Class, Clock, FaultClass, InferenceRequest, Intent, Measure, ModelName, ReplyShape, Surface,
+};
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

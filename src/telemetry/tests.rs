@@ -97,7 +97,6 @@ fn a_finished_request_is_counted_in_every_family_it_concerns() {
 fn every_other_family_has_its_name_and_labels() {
     let registry = Registry::new();
     let metrics = RequestMetrics::register(&registry);
-    let model = ModelName::parse("gemma").unwrap();
     assert!(registry.encode().contains("gaucho_scheduler_queue_depth 0"), "shown before the first request");
     metrics.refused(Some(&app()), FaultClass::RateLimited);
     metrics.refused(None, FaultClass::Unauthenticated);
