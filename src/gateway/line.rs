@@ -191,7 +191,7 @@ impl Gateway {
 /// Steps 9 and 10: the answer in the caller's dialect, with the guard inside.
 fn good(served: Served, mut flight: InFlight) -> Answer {
     let Served { first, reply, request, principal, grant } = served;
-    let mut encoder = Encoder::new(&request, flight.id(), flight.arrived_wall().as_secs());
+    let encoder = Encoder::new(&request, flight.id(), flight.arrived_wall().as_secs());
     let mut headers = vec![("X-Request-Id", flight.id().to_string())];
     if let Some(standing) = grant.standing {
         headers.extend(wire::limit_headers(request.surface.dialect(), &standing));

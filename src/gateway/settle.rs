@@ -21,7 +21,6 @@ impl Settler {
 }
 
 /// The settling task and its sending end. The task ends when every sender is gone and all is settled.
-#[must_use]
 pub fn settler(ledger: Ledger) -> (Settler, impl Future<Output = ()> + Send) {
     let (tx, mut rx) = mpsc::channel::<Box<Record>>(WAITING);
     let task = async move {

@@ -7,11 +7,6 @@
 //! Invariants: a file with a mistake compiles to nothing, and every mistake is listed; `rules` is pure; governor is
 //! used in `quota` only; a `:cloud` model is never granted.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "a Fault is made once per refused request, never on the way of a granted one"
-)]
-
 mod app_rules;
 mod compile;
 mod document;

@@ -8,8 +8,6 @@
 //! never copied from the caller's bytes; a key that Go would take for a known field never survives as an unknown one.
 //! Anthropic and Responses requests have no grammar here yet; their refusals have.
 
-#![expect(clippy::result_large_err, reason = "a fault is rare, and boxed it would be harder to read everywhere")]
-
 mod error;
 mod framing;
 mod go_json;
