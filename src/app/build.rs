@@ -37,6 +37,8 @@ pub struct Telemetry {
     pub lines: LogLines,
     /// Metrics.
     pub registry: Registry,
+    /// Whether each request gets a log line (not when the log filter keeps `gaucho::request` out).
+    pub log_requests: bool,
 }
 
 /// The rooms of a running gateway that others look at.
@@ -47,6 +49,7 @@ pub(super) struct House {
     pub(super) discovery: Discovery,
     pub(super) upstream: Upstream,
     pub(super) metrics: RequestMetrics,
+    pub(super) ledger: Ledger,
 }
 
 /// Builds the rooms and starts their tasks on `tasks`; they end at `stop`.
@@ -88,7 +91,9 @@ pub(super) async fn build(
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
     let scheduler = Scheduler::new(bounds, clock.clone());
     let upstream = Upstream::new(client, discovery.clone(), Budget::new(ANSWERS.0, ANSWERS.1), tasks.clone());
-    let (settler, settling) = settler(Ledger::new(metrics.clone(), telemetry.lines.clone()));
+    let log = telemetry.log_requests.then(|| telemetry.lines.clone());
+    let ledger = Ledger::new(metrics.clone(), log);
+    let (settler, settling) = settler(ledger.clone());
     tasks.spawn(settling);
     start(tasks, stop, &scheduler, &discovery);
     let gateway = Gateway::new(
@@ -106,7 +111,7 @@ pub(super) async fn build(
         },
         seed(),
     );
-    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics })
+    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics, ledger })
 }
 
 fn listed(problems: Vec<Problem>) -> Vec<String> {

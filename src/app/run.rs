@@ -1,6 +1,7 @@
 //! A process's life: open the doors, wait for the lease, serve, drain, stop.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -86,6 +87,23 @@ impl Gaucho {
     #[must_use]
     pub fn addresses(&self) -> Option<Addresses> {
         self.addresses
+    }
+
+    /// What goes on, in one line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Some(house) = self.house.get() else { return "starting".to_owned() };
+        let view = house.scheduler.view();
+        let (used, slots) = view.runners.iter().fold((0, 0), |(used, slots), r| (used + r.used, slots + r.slots));
+        let totals = house.ledger.totals();
+        let count = |total: &AtomicU64| total.load(Ordering::Relaxed);
+        format!(
+            "{} answered, {} refused or failed, {} left; {used} of {slots} slots busy, {} waiting",
+            count(&totals.answered),
+            count(&totals.faulted),
+            count(&totals.left),
+            view.queued
+        )
     }
 
     /// Opens both listeners. Until [`Gaucho::serve`] is done they answer as a standby does.

@@ -5,6 +5,7 @@
 //! them; everything said to people goes to standard error.
 
 mod check;
+mod demo;
 mod health;
 mod key;
 mod serve;
@@ -40,6 +41,7 @@ enum Command {
     /// Make, list, revoke and rotate applications' keys
     Key(key::KeyArgs),
     Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
     Health(health::HealthArgs),
 }
 
@@ -64,6 +66,7 @@ fn dispatch(cli: Cli) -> i32 {
             None => 1,
         },
         Command::Check(args) => check::run(args, &mut out, &mut err),
+        Command::Demo(args) => demo::run(args, &mut out, &mut err),
         Command::Health(args) => health::run(args, &mut out, &mut err),
     }
 }

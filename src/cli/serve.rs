@@ -83,7 +83,8 @@ pub(super) fn start_telemetry(filter: &str) -> Result<Telemetry, String> {
     let lines = LogLines::start(std::io::stderr(), &registry)
         .map_err(|error| format!("the log's writer cannot be started: {error}"))?;
     telemetry::init(filter, LogFormat::for_stderr(), &lines).map_err(|error| error.to_string())?;
-    Ok(Telemetry { lines, registry })
+    let log_requests = tracing::enabled!(target: "gaucho::request", tracing::Level::INFO);
+    Ok(Telemetry { lines, registry, log_requests })
 }
 
 async fn serve(settings: Settings, telemetry: Telemetry) -> Result<i32, Vec<String>> {

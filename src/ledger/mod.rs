@@ -5,4 +5,4 @@
 mod line;
 mod record;
 
-pub use record::{Ledger, Record};
+pub use record::{Ledger, Record, Totals};

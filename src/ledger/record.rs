@@ -1,5 +1,7 @@
 //! The record of one request and where it is entered.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::domain::{
@@ -77,14 +79,32 @@ impl Record {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     metrics: RequestMetrics,
-    log: LogLines,
+    log: Option<LogLines>,
+    totals: Arc<Totals>,
+}
+
+/// Requests entered since the start.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Answered whole.
+    pub answered: AtomicU64,
+    /// Refused or failed.
+    pub faulted: AtomicU64,
+    /// Left by their callers.
+    pub left: AtomicU64,
 }
 
 impl Ledger {
-    /// A ledger that counts into `metrics` and writes lines to `log`.
+    /// A ledger that counts into `metrics` and writes lines to `log`, if there is one.
     #[must_use]
-    pub fn new(metrics: RequestMetrics, log: LogLines) -> Self {
-        Self { metrics, log }
+    pub fn new(metrics: RequestMetrics, log: Option<LogLines>) -> Self {
+        Self { metrics, log, totals: Arc::default() }
+    }
+
+    /// What was entered so far.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// Enters a record.
@@ -109,7 +129,15 @@ impl Ledger {
                 usage: &record.usage,
             });
         }
-        self.log.write(line::render(record));
+        if let Some(log) = &self.log {
+            log.write(line::render(record));
+        }
+        let total = match record.outcome {
+            Outcome::Answered => &self.totals.answered,
+            Outcome::Faulted(_) => &self.totals.faulted,
+            Outcome::Left => &self.totals.left,
+        };
+        total.fetch_add(1, Ordering::Relaxed);
         if matches!(record.outcome, Outcome::Faulted(FaultClass::Internal)) {
             tracing::error!(request = %record.id, detail = record.detail.as_deref(), "an internal fault");
         }
