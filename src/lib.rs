@@ -7,3 +7,6 @@ pub mod domain;
 
 // 2: an Ollama for tests and demos
 pub mod sim;
+
+// 14: the commands
+pub mod cli;
