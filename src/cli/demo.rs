@@ -52,15 +52,7 @@ const PACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 
 /// Runs until a signal.
 pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
-    match super::block_on(demo(args, out)) {
-        Ok(()) => 0,
-        Err(problems) => {
-            for problem in problems {
-                let _ = writeln!(err, "gaucho demo: {problem}");
-            }
-            1
-        }
-    }
+    super::said(super::block_on(demo(args, out)), err)
 }
 
 async fn demo(args: &DemoArgs, out: &mut dyn Write) -> Result<(), Vec<String>> {

@@ -9,6 +9,7 @@ mod demo;
 mod health;
 mod key;
 mod serve;
+mod sim;
 
 use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
@@ -43,6 +44,7 @@ enum Command {
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
     Health(health::HealthArgs),
+    Sim(sim::SimArgs),
 }
 
 /// Runs the command that `arguments` (program name first) ask for; gives the exit code.
@@ -59,16 +61,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn dispatch(cli: Cli) -> i32 {
     let (mut out, mut err) = (stdout(), stderr());
-    match &cli.command {
-        Command::Serve(args) => serve::run(args, cli.state, &mut err),
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, cli.state, &mut err),
         Command::Key(args) => match settings(None, Overrides { state: cli.state, ..Overrides::default() }, &mut err) {
-            Some(settings) => key::run(args, &settings.state, &Clock::real(), &mut out, &mut err),
+            Some(settings) => key::run(&args, &settings.state, &Clock::real(), &mut out, &mut err),
             None => 1,
         },
-        Command::Check(args) => check::run(args, &mut out, &mut err),
-        Command::Demo(args) => demo::run(args, &mut out, &mut err),
-        Command::Health(args) => health::run(args, &mut out, &mut err),
+        Command::Check(args) => check::run(&args, &mut out, &mut err),
+        Command::Demo(args) => demo::run(&args, &mut out, &mut err),
+        Command::Sim(args) => said(block_on(async { sim::run(args).await.map_err(|why| vec![why]) }), &mut err),
+        Command::Health(args) => health::run(&args, &mut out, &mut err),
     }
+}
+
+/// 0, or 1 after saying what went wrong.
+fn said(done: Result<(), Vec<String>>, err: &mut dyn Write) -> i32 {
+    let Err(problems) = done else { return 0 };
+    for problem in problems {
+        let _ = writeln!(err, "gaucho: {problem}");
+    }
+    1
 }
 
 /// The settings, or all that is wrong with them on `err`.

@@ -209,7 +209,10 @@ impl Core {
         loop {
             let victim = match self.runners.get(&pending.ask.weights) {
                 Some(runner) if !runner.options.needs_reload(&pending.ask.options) => {
-                    return if pending.gone { () } else { self.hand_over(pending, now) };
+                    if !pending.gone {
+                        self.hand_over(pending, now);
+                    }
+                    return;
                 }
                 Some(_) => Some(pending.ask.weights.clone()),
                 None if self.has_room(&pending.ask) => return self.start_load(pending, now),

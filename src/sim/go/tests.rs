@@ -117,7 +117,8 @@ fn strings_and_floats_look_like_go_s() {
     assert_eq!(shown(0.032_099_213), "0.032099213");
     assert_eq!(shown(1.5e-7), "1.5e-7");
     assert_eq!(shown(-0.0), "-0");
-    assert_eq!(super::json(&json!({"a": "<&>"})), r#"{"a":"\u003c\u0026\u003e"}"#);
+    let odd = json!({"a": "<é&>\u{2028}", "b": [1e-6, 2.0, 1e-7, 1e21, 3]});
+    assert_eq!(super::json(&odd), r#"{"a":"\u003cé\u0026\u003e\u2028","b":[0.000001,2,1e-7,1e+21,3]}"#);
     let lone = decode(br#"{"model":"\ud83d x \ud83c\udf89"}"#, &KIND).unwrap();
     assert_eq!(lone["model"], "\u{fffd} x 🎉");
 }

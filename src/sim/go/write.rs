@@ -1,26 +1,41 @@
 //! Text as Go writes it: JSON with HTML-safe escapes, `%q`, shortest floats.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, LowerExp, Write as _};
+use std::io;
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
-/// JSON as `encoding/json` writes it: compact, and `<`, `>`, `&`, U+2028 and U+2029 escaped.
+/// JSON as `encoding/json` writes it: compact, floats in Go's digits, and `<`, `>`, `&`, U+2028 and U+2029 escaped.
 pub(in crate::sim) fn json(value: &impl Serialize) -> String {
-    let plain = serde_json::to_string(value).unwrap_or_else(|_| "null".into());
-    if !plain.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return plain;
+    let mut out = Vec::with_capacity(256);
+    // replies are plain data with text keys, which always serialise
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut out, GoFormat));
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Where Go's JSON differs from serde's.
+struct GoFormat;
+
+impl Formatter for GoFormat {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let mut digits = String::new();
+        push_f64(&mut digits, value);
+        writer.write_all(digits.as_bytes())
     }
-    // outside of strings JSON has none of these characters, so a plain replacement is safe
-    let mut out = String::with_capacity(plain.len() + 16);
-    for c in plain.chars() {
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            other => out.push(other),
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (plain, tail) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut chars = tail.chars();
+            write!(writer, "\\u{:04x}", chars.next().map_or(0, u32::from))?;
+            rest = chars.as_str();
         }
+        writer.write_all(rest.as_bytes())
     }
-    out
 }
 
 /// `%q`: a Go string literal.
@@ -70,14 +85,20 @@ fn push_escaped(out: &mut String, c: char) {
 
 /// The shortest digits that read back as the same `f32`, with an exponent where Go uses one.
 pub(in crate::sim) fn push_f32(out: &mut String, value: f32) {
-    let size = value.abs();
-    let _ =
-        if size != 0.0 && !(1e-6..1e21).contains(&size) { write!(out, "{value:e}") } else { write!(out, "{value}") };
+    push_float(out, f64::from(value.abs()), &value);
 }
 
 /// The same for `f64`.
 pub(in crate::sim) fn push_f64(out: &mut String, value: f64) {
-    let size = value.abs();
-    let _ =
-        if size != 0.0 && !(1e-6..1e21).contains(&size) { write!(out, "{value:e}") } else { write!(out, "{value}") };
+    push_float(out, value.abs(), &value);
+}
+
+fn push_float(out: &mut String, size: f64, value: &(impl Display + LowerExp)) {
+    if size >= 1e21 {
+        out.push_str(&format!("{value:e}").replace('e', "e+"));
+    } else if size != 0.0 && size < 1e-6 {
+        out.push_str(&format!("{value:e}"));
+    } else {
+        out.push_str(&value.to_string());
+    }
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::http::{Reply, refuse};
+use super::http::{Final, refuse};
 use super::stage::{Lease, Stage};
 use crate::domain::ModelName;
 use crate::sim::core::{Ask, Limits};
@@ -61,7 +61,7 @@ impl App {
     }
 
     /// Waits for the model's runner.
-    pub(super) async fn admit(&self, lease: &Lease, model: &Arc<Model>, want: Want<'_>) -> Result<Admitted, Reply> {
+    pub(super) async fn admit(&self, lease: &Lease, model: &Arc<Model>, want: Want<'_>) -> Result<Admitted, Final> {
         let base = Base {
             parameters: &model.parameters,
             context_length: self.settings.context_length,

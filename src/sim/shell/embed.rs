@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::app::{Admitted, App, Want, nanos};
 use super::control::Fault;
-use super::http::{Reply, ok, refuse};
+use super::http::{Final, Reply, ok, refuse};
 use super::once::CRASH;
 use super::stage::Lease;
 use crate::domain::ModelName;
@@ -48,11 +48,11 @@ pub(super) async fn serve(app: &Arc<App>, route: Route, body: &Bytes) -> io::Res
         }
     };
     lease.answered();
-    Ok(reply)
+    Ok(reply.into())
 }
 
 /// Both requests in the newer one's terms.
-fn read(route: Route, body: &Bytes) -> Result<(Embed, Vec<String>), Reply> {
+fn read(route: Route, body: &Bytes) -> Result<(Embed, Vec<String>), Final> {
     let bad = |text: &str| refuse(StatusCode::BAD_REQUEST, text);
     if route == Route::Legacy {
         let Embeddings { model, prompt, keep_alive, options } = Embeddings::read(body).map_err(|text| bad(&text))?;
@@ -73,7 +73,7 @@ fn read(route: Route, body: &Bytes) -> Result<(Embed, Vec<String>), Reply> {
     Ok((request, inputs))
 }
 
-async fn answer(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Result<Reply, Reply> {
+async fn answer(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Result<Final, Final> {
     let (request, inputs) = read(route, body)?;
     let model = find(app, route, &request.model)?;
     let want = Want { options: &request.options, keep_alive: request.keep_alive, shift: None };
@@ -101,7 +101,7 @@ async fn answer(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Re
     Ok(ok(embed(&request.model, &vectors, metrics)))
 }
 
-fn find(app: &App, route: Route, name: &str) -> Result<Arc<Model>, Reply> {
+fn find(app: &App, route: Route, name: &str) -> Result<Arc<Model>, Final> {
     if name.is_empty() {
         return Err(match route {
             Route::Embed => refuse(StatusCode::NOT_FOUND, "model '' not found"),
@@ -141,7 +141,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn one(&self, input: &str, number: u32) -> Result<Made, Reply> {
+    async fn one(&self, input: &str, number: u32) -> Result<Made, Final> {
         let (_slot, _) = self.lease.slot(number).await;
         if !self.model.can("embedding") {
             let text = "This server does not support embeddings. Start it with `--embeddings`";

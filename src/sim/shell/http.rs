@@ -26,8 +26,6 @@ pub(super) type Reply = Response<OutBody>;
 /// Bytes up to which Go's server knows the length of what a handler wrote.
 const LENGTH_KNOWN: usize = 2048;
 
-pub(super) const JSON: &str = "application/json; charset=utf-8";
-
 /// A whole body.
 pub(super) fn reply(status: StatusCode, content_type: Option<&'static str>, body: impl Into<Bytes>) -> Reply {
     let body = body.into();
@@ -44,13 +42,27 @@ pub(super) fn lines(lines: impl Stream<Item = io::Result<Bytes>> + Send + 'stati
     with_type(StatusCode::OK, Some("application/x-ndjson"), chunks(lines))
 }
 
-/// `{"error": text}`.
-pub(super) fn refuse(status: StatusCode, text: &str) -> Reply {
-    reply(status, Some(JSON), json(&serde_json::json!({ "error": text })))
+/// A JSON reply that is complete: a refusal, or an answer that needs no more work.
+#[derive(Debug)]
+pub(super) struct Final {
+    pub(super) status: StatusCode,
+    pub(super) body: String,
 }
 
-pub(super) fn ok(body: String) -> Reply {
-    reply(StatusCode::OK, Some(JSON), body)
+impl From<Final> for Reply {
+    fn from(whole: Final) -> Self {
+        reply(whole.status, Some("application/json; charset=utf-8"), whole.body)
+    }
+}
+
+/// `{"error": text}`.
+pub(super) fn refuse(status: StatusCode, text: &str) -> Final {
+    Final { status, body: json(&serde_json::json!({ "error": text })) }
+}
+
+/// 200 with a JSON body.
+pub(super) fn ok(body: String) -> Final {
+    Final { status: StatusCode::OK, body }
 }
 
 /// A redirect to `location`; only those who read get a body.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::app::App;
-use super::http::{Reply, ok, refuse, reply};
+use super::http::{Final, Reply, ok, refuse, reply};
 use crate::domain::ModelName;
 use crate::sim::core::Resident;
 use crate::sim::go::{self, FOREVER_NANOS};
@@ -15,7 +15,7 @@ use crate::sim::request::{Body as _, Copy, Delete, Show};
 use crate::sim::show::show_reply;
 
 /// `/api/tags`, newest first (to the second, as Ollama compares).
-pub(super) fn tags(app: &App) -> Reply {
+pub(super) fn tags(app: &App) -> Final {
     let mut models = app.models().clone();
     let second = |model: &Model| model.modified_at.parse::<Timestamp>().map_or(0, Timestamp::as_second);
     models.sort_by_key(|model| std::cmp::Reverse(second(model)));
@@ -35,7 +35,7 @@ pub(super) fn tags(app: &App) -> Reply {
 }
 
 /// `/api/ps`.
-pub(super) fn ps(app: &App) -> Reply {
+pub(super) fn ps(app: &App) -> Final {
     let list: Vec<Value> = app.stage.residents().iter().map(|resident| running(app, resident)).collect();
     ok(go::json(&json!({ "models": list })))
 }
@@ -66,7 +66,7 @@ fn running(app: &App, resident: &Resident) -> Value {
 }
 
 /// `/api/show`.
-pub(super) fn show(app: &App, body: &Bytes) -> Result<Reply, Reply> {
+pub(super) fn show(app: &App, body: &Bytes) -> Result<Final, Final> {
     let bad = |text: &str| refuse(StatusCode::BAD_REQUEST, text);
     let request = Show::read(body).map_err(|text| bad(&text))?;
     let name = if request.model.is_empty() { &request.name } else { &request.model };
@@ -80,7 +80,7 @@ pub(super) fn show(app: &App, body: &Bytes) -> Result<Reply, Reply> {
 }
 
 /// `/api/copy`: the same manifest under another name.
-pub(super) fn copy(app: &App, body: &Bytes) -> Result<Reply, Reply> {
+pub(super) fn copy(app: &App, body: &Bytes) -> Result<Reply, Final> {
     let bad = |text: &str| refuse(StatusCode::BAD_REQUEST, text);
     let request = Copy::read(body).map_err(|text| bad(&text))?;
     let parse = |what: &str, name: &str| {
@@ -98,7 +98,7 @@ pub(super) fn copy(app: &App, body: &Bytes) -> Result<Reply, Reply> {
 }
 
 /// `/api/delete`: the tag goes, a runner that uses its weights stays.
-pub(super) fn delete(app: &App, body: &Bytes) -> Result<Reply, Reply> {
+pub(super) fn delete(app: &App, body: &Bytes) -> Result<Reply, Final> {
     let bad = |text: &str| refuse(StatusCode::BAD_REQUEST, text);
     let request = Delete::read(body).map_err(|text| bad(&text))?;
     let written = if request.model.is_empty() { &request.name } else { &request.model };
@@ -114,13 +114,13 @@ pub(super) fn delete(app: &App, body: &Bytes) -> Result<Reply, Reply> {
 }
 
 /// Routes of a real server that a stand-in does not have.
-pub(super) fn absent(path: &str) -> Reply {
+pub(super) fn absent(path: &str) -> Final {
     let text = format!("{path} is not part of this stand-in for Ollama; list the models it should have in --models");
     refuse(StatusCode::NOT_IMPLEMENTED, &text)
 }
 
 /// `{"version": …}`.
-pub(super) fn version() -> Reply {
+pub(super) fn version() -> Final {
     let mut fields = Map::new();
     fields.insert("version".into(), crate::sim::VERSION.into());
     ok(go::json(&Value::Object(fields)))

@@ -24,7 +24,7 @@ use ::http::StatusCode;
 
 /// The fault for the request that just arrived, as far as it is not over and done with here: a delay is waited out,
 /// and a set answer is the `Err`.
-async fn faulty(app: &Arc<app::App>) -> Result<Option<Fault>, http::Reply> {
+async fn faulty(app: &Arc<app::App>) -> Result<Option<Fault>, http::Final> {
     match app.stage.control.next_fault() {
         Some(Fault::DelayHeaders(time)) => {
             tokio::time::sleep(time).await;
@@ -32,7 +32,7 @@ async fn faulty(app: &Arc<app::App>) -> Result<Option<Fault>, http::Reply> {
         }
         Some(Fault::Answer { status, body }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Err(http::reply(status, Some(http::JSON), body))
+            Err(http::Final { status, body })
         }
         other => Ok(other),
     }

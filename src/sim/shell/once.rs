@@ -5,7 +5,7 @@ use std::io;
 use http::StatusCode;
 
 use super::control::Fault;
-use super::http::{Reply, ok, refuse};
+use super::http::{Final, Reply, ok, refuse};
 use super::talk::Talk;
 use crate::sim::answer::Answer;
 use crate::sim::text::Step;
@@ -19,7 +19,7 @@ pub(super) async fn reply(mut talk: Talk, fault: Option<Fault>) -> io::Result<Re
     let due = stage.real(talk.answer.due(talk.answer.plan.tokens));
     stage.until(stage.clock.now().after(due)).await;
     let now = talk.app.now().to_string();
-    let reply = match fault {
+    let reply: io::Result<Final> = match fault {
         Some(Fault::Stall { .. }) => std::future::pending().await,
         Some(Fault::Close { .. }) => Err(io::ErrorKind::ConnectionAborted.into()),
         Some(Fault::Crash { .. }) => Ok(refuse(StatusCode::INTERNAL_SERVER_ERROR, CRASH)),
@@ -33,7 +33,7 @@ pub(super) async fn reply(mut talk: Talk, fault: Option<Fault>) -> io::Result<Re
         _ => Ok(ok(talk.answer.whole(now, true))),
     };
     talk.lease.answered();
-    reply
+    reply.map(Reply::from)
 }
 
 /// The object that `encode` makes of a step with this many bytes of text.

@@ -205,20 +205,19 @@ async fn route(app: &Arc<App>, method: &Method, path: &str, body: &Bytes) -> io:
     if !methods.split(", ").any(|allowed| allowed == method.as_str()) {
         return Ok(wire::not_allowed(&methods));
     }
-    let either = |result: Result<Reply, Reply>| result.unwrap_or_else(|refusal| refusal);
     Ok(match path {
         "/" => wire::reply(StatusCode::OK, Some("text/plain; charset=utf-8"), "Ollama is running"),
-        "/api/version" => manage::version(),
-        "/api/tags" => manage::tags(app),
-        "/api/ps" => manage::ps(app),
-        "/api/show" => either(manage::show(app, body)),
-        "/api/copy" => either(manage::copy(app, body)),
-        "/api/delete" => either(manage::delete(app, body)),
+        "/api/version" => manage::version().into(),
+        "/api/tags" => manage::tags(app).into(),
+        "/api/ps" => manage::ps(app).into(),
+        "/api/show" => manage::show(app, body).unwrap_or_else(|refusal| refusal).into(),
+        "/api/copy" => manage::copy(app, body).unwrap_or_else(Reply::from),
+        "/api/delete" => manage::delete(app, body).unwrap_or_else(Reply::from),
         "/api/chat" => talk::serve(app, Route::Chat, body).await?,
         "/api/generate" => talk::serve(app, Route::Generate, body).await?,
         "/api/embed" => embed::serve(app, embed::Route::Embed, body).await?,
         "/api/embeddings" => embed::serve(app, embed::Route::Legacy, body).await?,
-        other => manage::absent(other),
+        other => manage::absent(other).into(),
     })
 }
 
@@ -231,7 +230,7 @@ fn elsewhere(method: &Method, path: &str) -> Reply {
     }
     let real = ["/v1/", "/api/blobs/", "/api/push", "/api/status", "/api/me", "/api/experimental/"];
     if real.iter().any(|start| path.starts_with(start)) {
-        return manage::absent(path);
+        return manage::absent(path).into();
     }
     wire::reply(StatusCode::NOT_FOUND, Some("text/plain"), "404 page not found")
 }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::app::{Admitted, App, Want};
-use super::http::{Reply, ok, refuse};
+use super::http::{Final, Reply, ok, refuse};
 use super::once;
 use super::stage::{Lease, Slot};
 use super::stream;
@@ -33,21 +33,21 @@ pub(super) async fn serve(app: &Arc<App>, route: Route, body: &Bytes) -> io::Res
     let mut lease = app.stage.lease();
     let fault = match super::faulty(app).await {
         Ok(fault) => fault,
-        Err(reply) => {
+        Err(set) => {
             lease.answered();
-            return Ok(reply);
+            return Ok(set.into());
         }
     };
     match prepare(app, route, body, &lease).await {
-        Err(reply) => {
+        Err(done) => {
             lease.answered();
-            Ok(reply)
+            Ok(done.into())
         }
         Ok(ready) => {
             let (slot, waited) = lease.slot(0).await;
             if let Some(refusal) = ready.inside {
                 lease.answered();
-                return Ok(refusal);
+                return Ok(refusal.into());
             }
             let answer =
                 Answer { times: Times { slot: app.stage.model(waited), ..ready.answer.times }, ..ready.answer };
@@ -62,10 +62,10 @@ struct Ready {
     answer: Answer,
     streams: bool,
     /// What the runner itself will refuse once it has the request.
-    inside: Option<Reply>,
+    inside: Option<Final>,
 }
 
-async fn prepare(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Result<Ready, Reply> {
+async fn prepare(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Result<Ready, Final> {
     let bad = |text: &str| refuse(StatusCode::BAD_REQUEST, text);
     let request = match route {
         Route::Chat => Chat::read(body).map(|chat| chat.0),
@@ -107,7 +107,7 @@ async fn prepare(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> R
 }
 
 /// The model, or the refusal of its name.
-fn find(app: &App, route: Route, name: &str) -> Result<Arc<Model>, Reply> {
+fn find(app: &App, route: Route, name: &str) -> Result<Arc<Model>, Final> {
     if name.is_empty() {
         return Err(match route {
             Route::Chat => refuse(StatusCode::BAD_REQUEST, "model is required"),
@@ -119,7 +119,7 @@ fn find(app: &App, route: Route, name: &str) -> Result<Arc<Model>, Reply> {
 }
 
 /// What the model cannot do; the answer says whether it thinks.
-fn gate(route: Route, model: &Model, request: &Inference) -> Result<bool, Reply> {
+fn gate(route: Route, model: &Model, request: &Inference) -> Result<bool, Final> {
     let bad = |text: String| Err(refuse(StatusCode::BAD_REQUEST, &text));
     let framed = !request.template.is_empty() || !request.system.is_empty() || !request.context.is_empty();
     if request.raw && framed {
@@ -141,7 +141,7 @@ fn gate(route: Route, model: &Model, request: &Inference) -> Result<bool, Reply>
     Ok(model.can("thinking") && wished.unwrap_or(true))
 }
 
-fn check_format(format: &Value) -> Result<(), Reply> {
+fn check_format(format: &Value) -> Result<(), Final> {
     match format {
         Value::Null | Value::Object(_) => Ok(()),
         Value::String(word) if word.is_empty() || word == "json" => Ok(()),
@@ -156,7 +156,7 @@ fn check_format(format: &Value) -> Result<(), Reply> {
 }
 
 /// What llama-server refuses in its own words, which Ollama passes on as text.
-fn runner_refuses(model: &Model, request: &Inference, prompt: &mut Prompt, num_ctx: u64) -> Option<Reply> {
+fn runner_refuses(model: &Model, request: &Inference, prompt: &mut Prompt, num_ctx: u64) -> Option<Final> {
     let images = !request.images.is_empty() || request.messages.iter().any(|message| !message.images.is_empty());
     let text = if images && !model.can("vision") {
         let message = "Multimodal data provided, but model does not support multimodal requests.";
@@ -182,6 +182,7 @@ fn compose(
         think,
         num_ctx: runner.num_ctx,
         shift: runner.shift,
+        marks_show: route == Route::Generate,
     };
     let plan = plan(model, prompt, &wish);
     let per_second = |count: f64, rate: f64| Duration::try_from_secs_f64(count / rate).unwrap_or(Duration::MAX);

@@ -40,7 +40,12 @@ pub(in crate::sim) struct Wish<'a> {
     pub(in crate::sim) num_ctx: u64,
     /// Whether the oldest tokens make room when the context is full.
     pub(in crate::sim) shift: bool,
+    /// Whether the marks that end the thinking show as empty pieces (they do on the generate route only).
+    pub(in crate::sim) marks_show: bool,
 }
+
+/// Tokens that end the thinking.
+const MARKS: u64 = 2;
 
 /// Plans the answer.
 pub(in crate::sim) fn plan(model: &Model, prompt: &Prompt, wish: &Wish<'_>) -> Plan {
@@ -55,7 +60,10 @@ pub(in crate::sim) fn plan(model: &Model, prompt: &Prompt, wish: &Wish<'_>) -> P
         let thinking = model.thinking.clone().unwrap_or_else(|| sentences(&mut source, &prompt.question, length));
         steps.extend(numbered(&pieces(&thinking), 0).map(|step| Step { thinking: true, ..step }));
     }
-    let before = steps.len() as u64;
+    let before = steps.len() as u64 + if wish.think { MARKS } else { 0 };
+    if wish.think && wish.marks_show {
+        steps.extend((before + 1 - MARKS..=before).map(|tokens| Step { tokens, ..Step::default() }));
+    }
     let calls = !wish.request.tools.is_empty() && (!prompt.after_tool || model.keeps_calling_tools);
     let mut ended = None;
     if calls {

@@ -1,0 +1,114 @@
+//! `gaucho sim`: arguments of the stand-in Ollama.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::sim::{Model, Settings, Sim, default_models, parse_bytes};
+
+/// Run a stand-in for Ollama that needs no GPU and no model files.
+#[derive(Debug, Args)]
+pub(crate) struct SimArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11434")]
+    listen: SocketAddr,
+    /// Requests each runner serves at once
+    #[arg(long, value_name = "N", env = "OLLAMA_NUM_PARALLEL", default_value_t = 1)]
+    num_parallel: usize,
+    /// Models in memory at most
+    #[arg(long, value_name = "N", env = "OLLAMA_MAX_LOADED_MODELS", default_value_t = 3, value_parser = max_loaded)]
+    max_loaded_models: usize,
+    /// Memory for models, such as 24GB; without it there is plenty
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    memory: Option<u64>,
+    /// Table of models (TOML or JSON); without it there are four for demos
+    #[arg(long, value_name = "FILE")]
+    models: Option<PathBuf>,
+    /// How many times faster than the models' own speeds it runs
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    speed: f64,
+}
+
+/// Ollama reads 0 as "choose": three per GPU, of which a stand-in has one.
+fn max_loaded(text: &str) -> Result<usize, String> {
+    let number: usize = text.trim().parse().map_err(|_| format!("\"{text}\" is not a whole number"))?;
+    Ok(if number == 0 { 3 } else { number })
+}
+
+impl SimArgs {
+    /// The settings they stand for; reads the file of models.
+    fn settings(&self) -> Result<Settings, String> {
+        let models = match &self.models {
+            None => default_models(),
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .map_err(|error| format!("--models {}: cannot be read: {error}", file.display()))?;
+                Model::parse_file(&text).map_err(|error| format!("--models {}: {error}", file.display()))?
+            }
+        };
+        Ok(Settings {
+            listen: self.listen,
+            num_parallel: self.num_parallel,
+            max_loaded_models: self.max_loaded_models,
+            memory: self.memory,
+            models,
+            speed: self.speed,
+            keep_alive: Duration::from_secs(300),
+            ..Settings::default()
+        })
+    }
+}
+
+/// Serves until Ctrl-C; says on standard error where it listens and what it has.
+///
+/// # Errors
+/// What is wrong with an argument or the file, or why it cannot listen.
+pub(crate) async fn run(args: SimArgs) -> Result<(), String> {
+    use std::io::Write as _;
+
+    let settings = args.settings()?;
+    let names: Vec<String> = settings.models.iter().map(|model| model.name.clone()).collect();
+    let sim = Sim::start(settings).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
+    let _ = writeln!(std::io::stderr(), "stand-in for Ollama on {} with {}", sim.url(), names.join(", "));
+    tokio::signal::ctrl_c().await.map_err(|error| format!("cannot wait for Ctrl-C: {error}"))?;
+    sim.shutdown().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SimArgs,
+    }
+
+    fn settings(line: &str) -> Result<Settings, String> {
+        let words = std::iter::once("sim").chain(line.split_whitespace());
+        Line::try_parse_from(words).map_err(|error| error.to_string())?.args.settings()
+    }
+
+    #[test]
+    fn arguments_become_settings() {
+        let settings = settings("--listen 127.0.0.1:0 --memory 24GB --max-loaded-models 0 --speed 20").unwrap();
+        assert_eq!(settings.memory, Some(24_000_000_000));
+        assert_eq!(settings.max_loaded_models, 3);
+        assert_eq!(settings.models.len(), 4);
+    }
+
+    #[test]
+    fn mistakes_name_the_argument_and_the_remedy() {
+        let said = settings("--memory lots").unwrap_err();
+        assert!(said.contains("--memory") && said.contains("GB"), "{said}");
+        let said = settings("--models no/such/file").unwrap_err();
+        assert!(said.contains("--models no/such/file"), "{said}");
+    }
+}

@@ -1,0 +1,15 @@
+//! What the suite's modules share: waiting for an event, and HTTP by hand.
+
+pub(crate) mod raw;
+
+use std::time::Duration;
+
+/// Waits until `seen` is true, and fails after ten seconds with `what`.
+pub(crate) async fn eventually(what: &str, mut seen: impl FnMut() -> bool) {
+    let wait = async {
+        while !seen() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "never happened: {what}");
+}

@@ -1,0 +1,130 @@
+//! HTTP/1.1 over a plain socket, so that nothing between the test and the wire tidies up: header names, their
+//! order and case, chunk by chunk.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+/// A reply as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Raw {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) headers: Vec<(String, String)>,
+    /// `chunked`, `length`, or `none`.
+    pub(crate) framing: String,
+    /// One text per chunk, or the body.
+    pub(crate) frames: Vec<String>,
+    /// The connection ended before the body did.
+    pub(crate) cut: bool,
+}
+
+impl Raw {
+    pub(crate) fn body(&self) -> String {
+        self.frames.concat()
+    }
+}
+
+/// An open connection with a request on its way.
+pub(crate) struct Exchange {
+    socket: BufReader<TcpStream>,
+    head: bool,
+}
+
+/// Sends a request on a connection of its own.
+pub(crate) async fn send(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: Option<&str>,
+) -> Exchange {
+    let mut socket = TcpStream::connect(addr).await.unwrap();
+    let mut text = format!("{method} {path} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str(&format!("Host: {addr}\r\n"));
+    }
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = body {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    text.push_str(body.unwrap_or_default());
+    socket.write_all(text.as_bytes()).await.unwrap();
+    Exchange { socket: BufReader::new(socket), head: method == "HEAD" }
+}
+
+/// Sends a JSON body to a route and reads the whole reply.
+pub(crate) async fn post(addr: SocketAddr, path: &str, body: &serde_json::Value) -> Raw {
+    send(addr, "POST", path, &[], Some(&body.to_string())).await.read().await
+}
+
+impl Exchange {
+    /// Reads the reply to its end.
+    pub(crate) async fn read(mut self) -> Raw {
+        let mut raw = self.read_head().await;
+        match raw.framing.as_str() {
+            "chunked" => {
+                while let Some(chunk) = self.chunk(&mut raw).await {
+                    raw.frames.push(chunk);
+                }
+            }
+            "length" => {
+                let length = raw.headers.iter().find(|(name, _)| name == "Content-Length").unwrap().1.parse().unwrap();
+                let mut body = vec![0; length];
+                raw.cut = self.socket.read_exact(&mut body).await.is_err();
+                raw.frames.push(String::from_utf8_lossy(&body).into_owned());
+            }
+            _ => {}
+        }
+        raw
+    }
+
+    /// Reads status and headers.
+    pub(crate) async fn read_head(&mut self) -> Raw {
+        let Some(line) = self.line().await else { return Raw { cut: true, ..Raw::default() } };
+        let mut words = line.splitn(3, ' ');
+        let status: u16 = words.nth(1).unwrap().parse().unwrap();
+        let mut raw = Raw { status, reason: words.next().unwrap_or_default().to_owned(), ..Raw::default() };
+        while let Some(line) = self.line().await.filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
+            raw.headers.push((name.to_owned(), value.to_owned()));
+        }
+        let has = |wanted: &str| raw.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let framing = match () {
+            () if self.head || status == 204 => "none",
+            () if has("transfer-encoding") => "chunked",
+            () if has("content-length") => "length",
+            () => "close",
+        };
+        raw.framing = framing.to_owned();
+        raw
+    }
+
+    /// The next chunk; `None` at the end, whether it is a good one (then `cut` stays false) or not.
+    pub(crate) async fn chunk(&mut self, raw: &mut Raw) -> Option<String> {
+        let size = self.line().await.and_then(|line| usize::from_str_radix(&line, 16).ok());
+        let Some(size) = size else {
+            raw.cut = true;
+            return None;
+        };
+        let mut chunk = vec![0; size + 2];
+        if self.socket.read_exact(&mut chunk).await.is_err() {
+            raw.cut = true;
+            return None;
+        }
+        chunk.truncate(size);
+        (size > 0).then(|| String::from_utf8(chunk).unwrap())
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.socket.read_line(&mut line).await {
+            Ok(1..) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+            _ => None,
+        }
+    }
+}
