@@ -27,7 +27,7 @@ pub(crate) struct CheckArgs {
 /// A kind of file that has a schema.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// policies/<app>.toml
+    /// policies/APP.toml, APP being an application's name
     App,
     /// policies/default.toml
     Default,

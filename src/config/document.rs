@@ -21,7 +21,7 @@ document! {
         listen: Address,
         /// Address for metrics and administration.
         admin_listen: Address,
-        /// URL of the Ollama server, or a list of them; [[endpoint]] says more about each.
+        /// URL of the Ollama server, or a list of them; a table `endpoint` says more about each.
         ollama: OneOrMany<Placed<UpstreamUrl>>,
         /// One Ollama server.
         endpoint: Vec<Placed<EndpointDocument>>,

@@ -116,7 +116,7 @@ impl<T: Form> Form for Placed<T> {
 /// One file being read: turns offsets into places and gathers problems.
 pub(crate) struct Reader<'t> {
     file: Arc<Path>,
-    text: &'t str,
+    lines: Lines<'t>,
     problems: Vec<Problem>,
 }
 
@@ -164,7 +164,7 @@ impl Reader<'_> {
     }
 
     fn at(&self, path: String, offset: usize) -> Place {
-        let (line, column) = position(self.text, offset);
+        let (line, column) = self.lines.position(offset);
         Place { file: Arc::clone(&self.file), line, column, path }
     }
 }
@@ -179,7 +179,7 @@ pub(crate) fn read_document<D: Form>(file: &Path, bytes: &[u8], problems: &mut V
             return None;
         }
     };
-    let mut reader = Reader { file: file.into(), text, problems: Vec::new() };
+    let mut reader = Reader { file: file.into(), lines: Lines::new(text), problems: Vec::new() };
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut broken_lines = BTreeSet::new();
     for error in errors {
@@ -199,17 +199,31 @@ pub(crate) fn read_document<D: Form>(file: &Path, bytes: &[u8], problems: &mut V
 
 fn not_text(file: &Path, bytes: &[u8], valid: usize) -> Problem {
     let before = str::from_utf8(bytes.get(..valid).unwrap_or_default()).unwrap_or_default();
-    let (line, column) = position(before, valid);
+    let (line, column) = Lines::new(before).position(valid);
     let value = bytes.get(valid).map_or_else(String::new, |byte| format!("0x{byte:02x}"));
     let message = format!("byte {value} is not UTF-8: save the file as UTF-8 text");
     Problem { file: file.to_path_buf(), line, column, path: String::new(), value, message }
 }
 
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset.min(text.len())).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (line, before.get(line_start..).unwrap_or_default().chars().count() + 1)
+/// A text and where its lines start, so that a position costs a search, not a walk.
+struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn new(text: &'t str) -> Self {
+        let after_newline = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(after_newline).collect() }
+    }
+
+    /// Line and column of a byte, both from 1.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.starts.get(line - 1).copied().unwrap_or(0);
+        let before = self.text.get(start..offset).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
 }
 
 /// A value as its writer would recognise it, shortened to about 60 characters.

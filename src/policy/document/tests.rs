@@ -55,66 +55,76 @@ fn verdicts<D: Form>(text: &str) -> (bool, bool) {
     (problems.is_empty(), jsonschema::is_valid(&D::schema(), &instance))
 }
 
+const APPS: &[&str] = &[
+    "",
+    "weight = 0.5",
+    "weight = 0",
+    "weight = 1001",
+    "weight = \"1\"",
+    "class = \"batch\"",
+    "class = \"Batch\"",
+    "models = [\"*\", \"llama3.2:*\", \"hf.co/u/x:q4\"]",
+    "models = [\"a b\"]",
+    "models = \"*\"",
+    "surfaces = [\"/v1/*\"]",
+    "surfaces = [\"/v1/chat\"]",
+    "endpoints = [\"gpu-*\"]",
+    "endpoints = [\"\"]",
+    "requests_per_minute = \"unlimited\"",
+    "requests_per_minute = \"none\"",
+    "requests_per_minute = 0",
+    "burst = 1.5",
+    "max_wait = \"1h30m\"",
+    "max_wait = 30",
+    "max_wait = 0.5",
+    "max_wait = \"30\"",
+    "max_wait = -1",
+    "max_body = \"8MiB\"",
+    "max_body = \"8mib\"",
+    "max_body = 2048",
+    "max_body = 1",
+    "max_context = 8192",
+    "runner_options = \"refuse\"",
+    "runner_options = \"allow\"",
+    "description = 3",
+    "unknown = 1",
+    "key_hashes = [\"sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a\"]",
+    "key_hashes = [\"sha256:0\"]",
+    "[models]\nx = 1",
+];
+
+const MODELS: &[&str] = &[
+    "[models.\"*\"]\nnum_ctx = 8192\nshift = false\nkeep_alive = -1",
+    "[models.x]\nnum_ctx = 3",
+    "[models.x]\nnum_gpu = -1",
+    "[models.x]\nuse_mmap = 1",
+    "[models.x]\nkeep_alive = \"10\"",
+    "[models.x]\ny = 1",
+    "[models.\"a b\"]",
+    "models = 3",
+    "other = 1",
+    "[models.x]\nkeep_alive = \"-1s\"",
+    "[models]\nx = 3",
+];
+
 #[test]
 fn the_schema_accepts_and_refuses_what_the_reader_does() {
-    let hash = format!("key_hashes = [\"sha256:{}\"]", "0a".repeat(32));
-    let apps = [
-        "",
-        "weight = 0.5",
-        "weight = 0",
-        "weight = 1001",
-        "weight = \"1\"",
-        "class = \"batch\"",
-        "class = \"Batch\"",
-        "models = [\"*\", \"llama3.2:*\", \"hf.co/u/x:q4\"]",
-        "models = [\"a b\"]",
-        "models = \"*\"",
-        "surfaces = [\"/v1/*\"]",
-        "surfaces = [\"/v1/chat\"]",
-        "endpoints = [\"gpu-*\"]",
-        "endpoints = [\"\"]",
-        "requests_per_minute = \"unlimited\"",
-        "requests_per_minute = \"none\"",
-        "requests_per_minute = 0",
-        "burst = 1.5",
-        "max_wait = \"1h30m\"",
-        "max_wait = 30",
-        "max_wait = 0.5",
-        "max_wait = \"30\"",
-        "max_wait = -1",
-        "max_body = \"8MiB\"",
-        "max_body = \"8mib\"",
-        "max_body = 2048",
-        "max_body = 1",
-        "max_context = 8192",
-        "runner_options = \"refuse\"",
-        "runner_options = \"allow\"",
-        "description = 3",
-        "unknown = 1",
-        hash.as_str(),
-        "key_hashes = [\"sha256:0\"]",
-        "[models]\nx = 1",
-    ];
-    for text in apps {
+    for text in APPS {
         let (reader, schema) = verdicts::<AppDocument>(text);
         assert_eq!(reader, schema, "{text}");
     }
-    let models = [
-        "[models.\"*\"]\nnum_ctx = 8192\nshift = false\nkeep_alive = -1",
-        "[models.x]\nnum_ctx = 3",
-        "[models.x]\nnum_gpu = -1",
-        "[models.x]\nuse_mmap = 1",
-        "[models.x]\nkeep_alive = \"10\"",
-        "[models.x]\ny = 1",
-        "[models.\"a b\"]",
-        "models = 3",
-        "other = 1",
-        "[models.x]\nkeep_alive = \"-1s\"",
-    ];
-    for text in models {
+    for text in MODELS {
         let (reader, schema) = verdicts::<ModelsDocument>(text);
         assert_eq!(reader, schema, "{text}");
     }
+}
+
+#[test]
+fn nesting_without_end_is_a_problem_and_no_more() {
+    let mut problems = Vec::new();
+    let text = format!("models = {}", "[".repeat(100_000));
+    let _: Option<AppDocument> = read_document(Path::new("f.toml"), text.as_bytes(), &mut problems);
+    assert!(!problems.is_empty());
 }
 
 #[test]

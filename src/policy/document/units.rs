@@ -10,10 +10,10 @@ use toml::de::DeValue;
 
 use super::forms::{self, Scalar};
 
-/// What [`duration`] accepts, as a JSON Schema pattern.
+/// What [`duration()`] accepts, as a JSON Schema pattern.
 pub(crate) const DURATION_PATTERN: &str =
     r"^[+-]?(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*)$";
-/// What [`bytes`] accepts, as a JSON Schema pattern.
+/// What [`bytes()`] accepts, as a JSON Schema pattern.
 pub(crate) const BYTES_PATTERN: &str = "^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$";
 
 const BYTE_UNITS: [(&str, u64); 7] = [
