@@ -193,15 +193,12 @@ impl Gaucho {
         }
         self.stop.cancel();
         let mut cut = Cut::default();
-        if let Some(serving) = self.serving.take() {
-            let mut serving = std::pin::pin!(serving);
+        if let Some(mut serving) = self.serving.take() {
             tokio::select! {
                 _ = &mut serving => {}
-                () = tokio::time::sleep(patience) => cut = self.cut_off(),
-                () = hurry => cut = self.cut_off(),
+                () = tokio::time::sleep(patience) => cut = self.cut_off(serving).await,
+                () = hurry => cut = self.cut_off(serving).await,
             }
-            self.cut.cancel();
-            let _ = tokio::time::timeout(LAST_TASKS, serving).await;
         }
         self.close().await;
         cut
@@ -220,12 +217,17 @@ impl Gaucho {
         drop(lease);
     }
 
-    /// Refuses what waits and counts what is cut.
-    fn cut_off(&self) -> Cut {
-        let Some(house) = self.house.get() else { return Cut::default() };
-        let view = house.scheduler.view();
-        let running = view.runners.iter().map(|runner| runner.used as usize).sum();
-        house.scheduler.cut();
-        Cut { running, waiting: view.queued }
+    /// Refuses what waits, ends open connections, and counts what is cut.
+    async fn cut_off(&self, serving: JoinHandle<()>) -> Cut {
+        let mut cut = Cut::default();
+        if let Some(house) = self.house.get() {
+            let view = house.scheduler.view();
+            cut.running = view.runners.iter().map(|runner| runner.used as usize).sum();
+            cut.waiting = view.queued;
+            house.scheduler.cut();
+        }
+        self.cut.cancel();
+        let _ = tokio::time::timeout(LAST_TASKS, serving).await;
+        cut
     }
 }

@@ -57,7 +57,9 @@ impl Gateway {
 
     async fn listed(&self, listing: &Listing, caller: &Caller, flight: &mut InFlight) -> Result<Vec<u8>, Fault> {
         let principal = self.identify(caller, flight)?;
-        self.parts.discovery.refresh(FRESH).await;
+        // who asks what is loaded has just changed it, most often
+        let max_age = if *listing == Listing::Loaded { Duration::ZERO } else { FRESH };
+        self.parts.discovery.refresh(max_age).await;
         let app = principal.app();
         match listing {
             Listing::Tags => Ok(wire::native_list(self.visible(app).iter().map(|model| &*model.entry))),

@@ -4,4 +4,5 @@
 mod sim_faults;
 mod sim_recordings;
 mod sim_sharing;
+mod straight_line;
 mod support;

@@ -1,5 +1,6 @@
 //! What the suite's modules share: waiting for an event, and HTTP by hand.
 
+pub(crate) mod gateway;
 pub(crate) mod raw;
 
 use std::time::Duration;
