@@ -68,7 +68,7 @@ async fn what_a_client_says_of_the_runner_never_reaches_ollama() {
     for num_ctx in [512, 8192, 512] {
         let body = json!({
             "model": "gemma:a", "prompt": "x", "keep_alive": 0, "shift": false, "stream": false,
-            "options": { "num_ctx": num_ctx, "num_gpu": 0, "num_thread": 3, "temperature": 0.5 },
+            "options": { "num_predict": 2, "num_ctx": num_ctx, "num_gpu": 0, "num_thread": 3, "temperature": 0.5 },
         });
         assert_eq!(house.post("shop", "/api/generate", &body).await.status, 200);
     }
