@@ -88,10 +88,12 @@ fn body(ask: &Ask<'_>) -> Result<(), Fault> {
     Err(Fault::new(FaultClass::TooLarge, message))
 }
 
-/// A caller that asks for more context than its ceiling is told so, also where options are clamped: it would otherwise
-/// believe in a context that it does not have.
+/// A caller that asks for more context than its ceiling is told so; where options are clamped, its number counts for
+/// nothing anyway.
 fn context(ask: &Ask<'_>) -> Result<(), Fault> {
-    let Some(most) = ask.rules.max_context else { return Ok(()) };
+    let Some(most) = ask.rules.max_context.filter(|_| ask.rules.runner_options == RunnerOptions::Refuse) else {
+        return Ok(());
+    };
     let Some(raw) = field(&ask.request.runner_options, "num_ctx") else { return Ok(()) };
     let asked = read(raw);
     #[expect(clippy::cast_precision_loss, reason = "ceilings are far below 2^53")]
