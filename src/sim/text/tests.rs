@@ -121,6 +121,9 @@ fn a_schema_that_refers_to_itself_ends() {
     let mut body = chat("x");
     body["format"] = json!({"type": "object", "properties": {"next": {"$ref": "#"}}});
     assert!(said(&answer("llama3.2:3b", &body)).starts_with("{\"next\""));
+    let many = json!({"type": "array", "minItems": 9000, "items": {"$ref": "#/properties/many"}});
+    body["format"] = json!({"type": "object", "properties": {"many": many}});
+    assert!(said(&answer("llama3.2:3b", &body)).len() < 1_000_000);
 }
 
 #[test]
