@@ -273,3 +273,43 @@ impl Model {
 pub(super) fn hash(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::sim::{default_models, recorded_models};
+
+    #[test]
+    fn a_file_needs_only_names_and_says_what_is_wrong() {
+        let models = Model::parse_file("[[models]]\nname = \"X/y\"\n[[models]]\nname = \"z\"\nslots = 4").unwrap();
+        assert_eq!((models[0].name.as_str(), models[1].name.as_str()), ("x/y:latest", "z:latest"));
+        assert_ne!(models[0].weights, models[1].weights);
+        assert_eq!((models[0].slots(2), models[1].slots(2)), (2, 4));
+        assert_eq!(
+            models,
+            Model::parse_file(&json!({"models": [{"name": "x/y"}, {"name": "z", "slots": 4}]}).to_string()).unwrap()
+        );
+        for (file, part) in [
+            ("models = []", "[[models]]"),
+            ("[[models]]\nname = \"a b\"", "models[0]: name \"a b\""),
+            ("[[models]]\nname = \"a\"\ndigest = \"12\"", "64 hex digits"),
+            ("[[models]]\nname = \"a\"\ntokens_per_second = 0.0", "above 0"),
+            ("[[models]]\nname = \"a\"\nspeed = 1", "unknown field `speed`"),
+        ] {
+            let said = Model::parse_file(file).unwrap_err();
+            assert!(said.contains(part), "{file}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_built_in_tables_are_whole() {
+        assert_eq!((default_models().len(), recorded_models().len()), (4, 8));
+        let recorded = recorded_models();
+        let of = |name: &str| recorded.iter().find(|model| model.name == name).unwrap();
+        assert_eq!(of("stamped:latest").weights, of("gemma:a").weights);
+        assert_ne!(of("gemma:b").weights, of("gemma:a").weights);
+        assert_eq!((of("tinybert:latest").slots(4), of("gemma:a").slots(4)), (1, 4));
+    }
+}

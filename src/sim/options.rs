@@ -123,3 +123,57 @@ fn check(options: &Map<String, Value>) -> Result<(), String> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(parameters: &Value, request: &Value) -> Result<Options, String> {
+        let base =
+            Base { parameters: parameters.as_object().unwrap(), context_length: 4096, trained: 32768, shift: true };
+        merge(&base, request.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_request_wins_over_the_tag_and_the_tag_over_the_server() {
+        let tag = json!({"num_ctx": 2048, "stop": ["\n\n"]});
+        let num_ctx = |tag: &Value, request: Value| merged(tag, &request).unwrap().runner.num_ctx;
+        assert_eq!(num_ctx(&json!({}), json!({})), 4096);
+        assert_eq!(num_ctx(&tag, json!({"num_ctx": null})), 2048);
+        assert_eq!(num_ctx(&tag, json!({"num_ctx": 1e9})), 32768);
+        let options = merged(&tag, &json!({"num_predict": 3.7, "silly": []})).unwrap();
+        assert_eq!((options.sampling.num_predict, options.sampling.stop), (Some(3), vec!["\n\n".to_owned()]));
+    }
+
+    #[test]
+    fn wrong_types_get_ollama_s_words() {
+        for (request, text) in [
+            (json!({"num_ctx": "8k"}), "option \"num_ctx\" must be of type integer"),
+            (json!({"top_p": true}), "option \"top_p\" must be of type float32"),
+            (json!({"use_mmap": 1}), "option \"use_mmap\" must be of type boolean"),
+            (json!({"stop": "x"}), "option \"stop\" must be of type array"),
+            (json!({"stop": [1]}), "option \"stop\" must be of an array of strings"),
+        ] {
+            assert_eq!(merged(&json!({}), &request).unwrap_err(), text);
+        }
+    }
+
+    #[test]
+    fn only_runner_options_that_differ_reload() {
+        let runner = |request: Value| merged(&json!({}), &request).unwrap().runner;
+        let loaded = runner(json!({"num_gpu": 20}));
+        for (request, reloads) in [
+            (json!({}), false),
+            (json!({"num_ctx": 4096, "temperature": 0.1}), false),
+            (json!({"num_ctx": 2048}), true),
+            (json!({"num_gpu": 10}), true),
+            (json!({"num_thread": 2}), true),
+        ] {
+            assert_eq!(loaded.needs_reload(&runner(request.clone())), reloads, "{request}");
+        }
+    }
+}

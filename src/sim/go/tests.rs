@@ -1,3 +1,4 @@
+//! Go's reading and writing, beside the texts that Go gives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use serde_json::json;

@@ -115,7 +115,9 @@ pub(super) fn delete(app: &App, body: &Bytes) -> Result<Reply, Final> {
 
 /// Routes of a real server that a stand-in does not have.
 pub(super) fn absent(path: &str) -> Final {
-    let text = format!("{path} is not part of this stand-in for Ollama; list the models it should have in --models");
+    let text = format!(
+        "{path} is not part of this stand-in for Ollama: it has the native inference routes, and models from --models"
+    );
     refuse(StatusCode::NOT_IMPLEMENTED, &text)
 }
 

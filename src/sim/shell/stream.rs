@@ -76,6 +76,8 @@ impl Speaker {
             Fault::Stall { .. } => std::future::pending().await,
             Fault::Close { .. } => {
                 self.end();
+                // a pause lets what was sent before out; with the error hyper throws away what it still holds
+                tokio::task::yield_now().await;
                 Some(Some(Err(io::ErrorKind::ConnectionAborted.into())))
             }
             Fault::Crash { .. } => {

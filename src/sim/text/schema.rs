@@ -10,22 +10,27 @@ use super::words::Source;
 /// Nesting after which values become null, so that a schema that refers to itself ends.
 const DEEPEST: usize = 12;
 
+/// Values made for one schema at most; what is left becomes null.
+const MOST: usize = 50_000;
+
 /// A value for `schema`; strings come from `speak`.
 pub(super) fn instance(schema: &Value, source: &mut Source, speak: &mut dyn FnMut(&mut Source) -> String) -> Value {
-    Maker { root: schema, source, speak }.value(schema, 0)
+    Maker { root: schema, left: MOST, source, speak }.value(schema, 0)
 }
 
 struct Maker<'a> {
     root: &'a Value,
+    left: usize,
     source: &'a mut Source,
     speak: &'a mut dyn FnMut(&mut Source) -> String,
 }
 
 impl Maker<'_> {
     fn value(&mut self, schema: &Value, depth: usize) -> Value {
-        if depth > DEEPEST {
+        if depth > DEEPEST || self.left == 0 {
             return Value::Null;
         }
+        self.left -= 1;
         if let Some(fixed) = schema.get("const") {
             return fixed.clone();
         }
