@@ -31,7 +31,7 @@ pub struct AppRules {
     pub max_queued: u32,
     /// How long a request may wait.
     pub max_wait: Duration,
-    /// The largest `num_ctx` a request may ask for, in tokens; `None` for no limit.
+    /// The largest prompt, in tokens by estimate; `None` for no limit.
     pub max_context: Option<u64>,
     /// The most tokens a reply may have; `None` for no limit.
     pub max_output_tokens: Option<u64>,

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::app_rules::AppRules;
 use super::document::{KeepAlive, RunnerOptions};
 use super::profile::RunnerProfile;
-use crate::domain::{AppName, Fault, FaultClass, InferenceRequest, ModelName, field};
+use crate::domain::{AppName, Fault, FaultClass, InferenceRequest, ModelName};
 
 /// A request with all that is needed to judge it.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,6 @@ pub(super) fn check(ask: &Ask<'_>) -> Result<(), Fault> {
     model(ask)?;
     inputs(ask)?;
     body(ask)?;
-    context(ask)?;
     runner_options(ask)
 }
 
@@ -86,26 +85,6 @@ fn body(ask: &Ask<'_>) -> Result<(), Fault> {
         ask.app
     );
     Err(Fault::new(FaultClass::TooLarge, message))
-}
-
-/// A caller that asks for more context than its ceiling is told so; where options are clamped, its number counts for
-/// nothing anyway.
-fn context(ask: &Ask<'_>) -> Result<(), Fault> {
-    let Some(most) = ask.rules.max_context.filter(|_| ask.rules.runner_options == RunnerOptions::Refuse) else {
-        return Ok(());
-    };
-    let Some(raw) = field(&ask.request.runner_options, "num_ctx") else { return Ok(()) };
-    let asked = read(raw);
-    #[expect(clippy::cast_precision_loss, reason = "ceilings are far below 2^53")]
-    let within = asked.as_f64().is_none_or(|asked| asked <= most as f64);
-    if within {
-        return Ok(());
-    }
-    let message = format!(
-        "options.num_ctx is {asked} and application \"{}\" may use at most {most}: ask for less, or leave it out",
-        ask.app
-    );
-    Err(Fault::new(FaultClass::BadRequest, message).at("options.num_ctx"))
 }
 
 fn runner_options(ask: &Ask<'_>) -> Result<(), Fault> {

@@ -294,7 +294,7 @@ fn cloud_models_are_refused_whatever_the_policy_says() {
 
 #[test]
 fn sizes_over_their_ceilings_are_refused_with_both_numbers() {
-    let (desk, _) = desk(&[("a.toml", "max_embed_inputs = 2\nmax_body = \"1KiB\"\nmax_context = 4096")]);
+    let (desk, _) = desk(&[("a.toml", "max_embed_inputs = 2\nmax_body = \"1KiB\"")]);
     let mut embed = request(Surface::Embed);
     embed.measure.inputs = 3;
     let (class, param, text) = refusal(&desk, &embed, "m");
@@ -303,12 +303,6 @@ fn sizes_over_their_ceilings_are_refused_with_both_numbers() {
     let mut large = request(Surface::Chat);
     large.measure.body_bytes = 1025;
     assert_eq!(refusal(&desk, &large, "m").0, FaultClass::TooLarge);
-    let (class, param, text) = refusal(&desk, &asking("num_ctx", "8192"), "m");
-    assert_eq!((class, param.as_deref()), (FaultClass::BadRequest, Some("options.num_ctx")));
-    assert!(text.starts_with("options.num_ctx is 8192 and application \"a\" may use at most 4096"), "{text}");
-    for fine in ["4096", "null", "\"8k\""] {
-        assert!(desk.grant(&app("a"), &asking("num_ctx", fine), &name("m")).is_ok(), "{fine} is clamped, not judged");
-    }
 }
 
 #[test]

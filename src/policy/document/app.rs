@@ -40,7 +40,7 @@ document! {
         max_queued: Whole<0, 1_000_000>,
         /// How long a request may wait for its turn.
         max_wait: Span<0, 86_400>,
-        /// The largest context (num_ctx) a request may ask for, or "unlimited".
+        /// The largest prompt, in tokens (estimated from its size), or "unlimited".
         max_context: Tokens,
         /// The most tokens a reply may have, or "unlimited".
         max_output_tokens: Tokens,
