@@ -216,7 +216,10 @@ async fn models(
     for (rank, entry) in tags.into_iter().enumerate() {
         let Ok(tag) = serde_json::from_str::<Tag>(entry.get()) else { continue };
         let Ok(name) = ModelName::parse(&tag.name) else { continue };
-        let shown = match known.models.get(&name).filter(|old| old.digest == tag.digest) {
+        let gguf = tag.details.format == "gguf";
+        // a GGUF tag has a blob: where `/api/show` did not tell, it is asked again
+        let still = |old: &&Arc<ModelView>| old.digest == tag.digest && (!gguf || old.weights.starts_with("sha256-"));
+        let shown = match known.models.get(&name).filter(still) {
             Some(old) => Shown { weights: Some(old.weights.clone()), parameters: old.parameters.clone() },
             None => show(client, endpoint, &tag.name).await,
         };
@@ -260,14 +263,17 @@ async fn show(client: &Client, endpoint: &Endpoint, name: &str) -> Shown {
             let reply: ShowReply = serde_json::from_slice(&body).unwrap_or_default();
             Shown { weights: weights_blob(&reply.modelfile), parameters: runner_parameters(&reply.parameters) }
         }
-        // the next poll sees the tag as unchanged, so say what is assumed
         Ok((status, _)) => assumed(name, &format!("status {status}")),
         Err(why) => assumed(name, &why),
     }
 }
 
 fn assumed(model: &str, why: &str) -> Shown {
-    tracing::warn!(model, why, "/api/show failed: the model is taken to share its weights with no other tag");
+    tracing::warn!(
+        model,
+        why,
+        "/api/show failed: until it answers, the model is taken to share its weights with no other tag"
+    );
     Shown::default()
 }
 
