@@ -4,22 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::Catalog;
-use crate::config::{Settings, endpoint_problems};
-use crate::domain::{Clock, EndpointId};
+use crate::catalog::{Catalog, EndpointPlan};
+use crate::config::{self, Settings, endpoint_problems};
+use crate::domain::{Clock, EndpointId, LoadOrder, Resident};
 use crate::gateway::{Gateway, Parts, settler};
 use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
 use crate::policy::{Desk, Folder, KeepAlive, Policies, Problem};
 use crate::scheduler::Scheduler;
-use crate::scheduler::core::Bounds;
+use crate::scheduler::core::{Bounds, Room, Sighting};
 use crate::store::Store;
 use crate::telemetry::{LogLines, Registry, RequestMetrics};
-use crate::upstream::{Budget, Client, Discovery, Endpoint, Timeouts, Upstream};
+use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
 
 use super::reload::Reload;
 
@@ -27,6 +27,8 @@ use super::reload::Reload;
 const ANSWERS: (usize, usize) = (1 << 30, 64 << 20);
 /// Ollama's own default, sent where neither a profile nor `OLLAMA_KEEP_ALIVE` says otherwise.
 const KEEP_ALIVE: KeepAlive = KeepAlive::seconds(300);
+/// Commands that may be on their way: one per endpoint and then some.
+const COMMANDS: usize = 1024;
 /// For the small calls to Ollama.
 const CONTROL: Duration = Duration::from_secs(10);
 
@@ -89,23 +91,25 @@ pub(super) async fn build(
     let client = client(settings).map_err(one)?;
     let discovery = Discovery::new(client.clone(), clock.clone());
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
-    let scheduler = Scheduler::new(bounds, clock.clone());
+    let (commands, ordered) = mpsc::channel(COMMANDS);
+    let scheduler = Scheduler::new(bounds, &rooms(settings), clock.clone(), commands);
+    let stagehand = Stagehand::new(client.clone(), discovery.clone(), scheduler.clone());
+    tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));
     let upstream = Upstream::new(client, discovery.clone(), Budget::new(ANSWERS.0, ANSWERS.1), tasks.clone());
     let log = telemetry.log_requests.then(|| telemetry.lines.clone());
     let ledger = Ledger::new(metrics.clone(), log);
     let (settler, settling) = settler(ledger.clone());
     tasks.spawn(settling);
     start(tasks, stop, &scheduler, &discovery);
+    let keep_alive = settings.keep_alive.unwrap_or(KEEP_ALIVE);
     let gateway = Gateway::new(
         Parts {
             doors,
             desk,
-            catalog: Arc::new(Catalog::new(discovery.watch())),
+            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings), keep_alive)),
             scheduler: scheduler.clone(),
             upstream: upstream.clone(),
             discovery: discovery.clone(),
-            slots: settings.endpoints.iter().map(|endpoint| endpoint.num_parallel).collect(),
-            keep_alive: settings.keep_alive.unwrap_or(KEEP_ALIVE),
             clock: clock.clone(),
             settler,
         },
@@ -181,6 +185,9 @@ fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, d
         loop {
             let view = Arc::clone(&fleet.borrow_and_update());
             for endpoint in &view.endpoints {
+                if endpoint.trouble.is_none() {
+                    scheduler.seen(endpoint.id, endpoint.asked, endpoint.resident.iter().map(sighting).collect());
+                }
                 scheduler.endpoint(endpoint.id, endpoint.trouble.is_none());
             }
             tokio::select! {
@@ -189,6 +196,28 @@ fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, d
             }
         }
     });
+}
+
+/// A runner that `/api/ps` shows, and how it would be unloaded.
+fn sighting(resident: &Resident) -> Sighting {
+    let order = LoadOrder {
+        model: resident.name.to_string(),
+        options: Vec::new(),
+        keep_alive: KEEP_ALIVE.time(),
+        embeds: false,
+    };
+    Sighting { weights: resident.weights.as_str().into(), bytes: resident.size, order: Arc::new(order) }
+}
+
+fn rooms(settings: &Settings) -> Vec<Room> {
+    let room = |endpoint: &config::Endpoint| Room { bytes: endpoint.memory, models: endpoint.max_loaded_models };
+    settings.endpoints.iter().map(room).collect()
+}
+
+fn plans(settings: &Settings) -> Vec<EndpointPlan> {
+    let plan =
+        |endpoint: &config::Endpoint| EndpointPlan { num_parallel: endpoint.num_parallel, memory: endpoint.memory };
+    settings.endpoints.iter().map(plan).collect()
 }
 
 /// Random, so that request ids differ between two runs.

@@ -9,4 +9,4 @@ mod resolve;
 mod runner;
 
 pub use resolve::{Catalog, Holder, Resolved};
-pub use runner::{RunnerOptions, slots};
+pub use runner::{EndpointPlan, RunnerPlan};

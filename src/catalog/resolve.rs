@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::domain::{EndpointId, EndpointView, Fault, FaultClass, FleetView, ModelName, ModelView};
-use crate::policy::RunnerProfile;
+use crate::policy::{KeepAlive, RunnerProfile};
 
-use super::runner::{RunnerKey, RunnerOptions, settle};
+use super::runner::{EndpointPlan, RunnerKey, RunnerPlan, settle};
 
 /// What a name means now.
 #[derive(Debug, Clone)]
@@ -34,14 +34,16 @@ pub struct Holder {
 #[derive(Debug)]
 pub struct Catalog {
     fleet: watch::Receiver<Arc<FleetView>>,
-    settled: Mutex<HashMap<RunnerKey, Arc<RunnerOptions>>>,
+    settled: Mutex<HashMap<RunnerKey, Arc<RunnerPlan>>>,
+    endpoints: Vec<EndpointPlan>,
+    keep_alive: KeepAlive,
 }
 
 impl Catalog {
-    /// A catalog over the fleet view that `upstream` publishes.
+    /// A catalog over the fleet view that `upstream` publishes; `endpoints` by id, `keep_alive` where no profile says.
     #[must_use]
-    pub fn new(fleet: watch::Receiver<Arc<FleetView>>) -> Self {
-        Self { fleet, settled: Mutex::new(HashMap::new()) }
+    pub fn new(fleet: watch::Receiver<Arc<FleetView>>, endpoints: Vec<EndpointPlan>, keep_alive: KeepAlive) -> Self {
+        Self { fleet, settled: Mutex::new(HashMap::new()), endpoints, keep_alive }
     }
 
     /// The fleet as last seen.
@@ -73,17 +75,19 @@ impl Catalog {
         Ok(Resolved { name: name.clone(), weights, holders })
     }
 
-    /// The runner options to send with every call for this holder's runner. The first call settles what the profile
-    /// leaves open, and it stays so while the gateway runs; a profile that changes settles anew.
-    pub fn runner_options(&self, holder: &Holder, profile: &RunnerProfile) -> Arc<RunnerOptions> {
+    /// How this holder's runner is run. The first call settles what the profile leaves open, and it stays so while the
+    /// gateway runs; a profile that changes settles anew.
+    pub fn runner(&self, holder: &Holder, profile: &RunnerProfile) -> Arc<RunnerPlan> {
         let key = RunnerKey { endpoint: holder.endpoint.id, weights: holder.model.weights.as_str().into() };
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         match settled.get(&key) {
-            Some(options) if options.is_from(profile) => Arc::clone(options),
+            Some(plan) if plan.holds(holder, profile) => Arc::clone(plan),
             _ => {
-                let options = Arc::new(settle(holder, profile));
-                settled.insert(key, Arc::clone(&options));
-                options
+                let endpoint = self.endpoints.get(usize::from(key.endpoint.0)).copied();
+                let endpoint = endpoint.unwrap_or(EndpointPlan { num_parallel: 1, memory: None });
+                let plan = Arc::new(settle(holder, profile, endpoint, self.keep_alive));
+                settled.insert(key, Arc::clone(&plan));
+                plan
             }
         }
     }

@@ -1,10 +1,12 @@
 //! How a runner is asked for: slots, and one settled value per runner option.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use crate::domain::{EndpointId, JsonField, ModelView, Resident};
+use crate::domain::{EndpointId, LoadOrder, ModelName, ModelView, Resident};
 use crate::policy::{KeepAlive, RunnerProfile};
 
 use super::Holder;
@@ -31,41 +33,78 @@ pub(super) struct RunnerKey {
     pub(super) weights: Box<str>,
 }
 
-/// What every call for one runner carries.
+/// How one runner is run: settled by the first request for it, the same for every later one.
 #[derive(Debug, Clone)]
-pub struct RunnerOptions {
-    /// Options by name, values as JSON.
-    pub options: Vec<JsonField>,
-    /// `num_ctx` among them, where it is settled.
-    pub num_ctx: Option<u64>,
+pub struct RunnerPlan {
+    /// Requests it may serve at once.
+    pub slots: u32,
+    /// Bytes it is expected to need: weights, KV for the server's slots, and what computing takes.
+    pub need: u64,
+    /// Seconds its first load is expected to take.
+    pub guess: f64,
+    /// How long it stays in memory without work; `Duration::MAX` is for ever.
+    pub keep_alive: Duration,
+    /// What every call for it carries.
+    pub order: Arc<LoadOrder>,
     profile: RunnerProfile,
 }
 
-impl RunnerOptions {
-    pub(super) fn is_from(&self, profile: &RunnerProfile) -> bool {
-        self.profile == *profile
-    }
-
-    /// How long Ollama keeps the runner when idle, where the profile says.
-    #[must_use]
-    pub fn keep_alive(&self) -> Option<KeepAlive> {
-        self.profile.keep_alive
+impl RunnerPlan {
+    /// Whether it is still right for this holder and profile: a tag by which the runner is addressed may have gone.
+    pub(super) fn holds(&self, holder: &Holder, profile: &RunnerProfile) -> bool {
+        let tag = ModelName::parse(&self.order.model).ok().and_then(|name| holder.endpoint.models.get(&name));
+        self.profile == *profile && tag.is_some_and(|tag| tag.weights == holder.model.weights)
     }
 }
 
-/// Slots that requests for `model` may use on an endpoint configured with `configured` (`OLLAMA_NUM_PARALLEL`): one
-/// where Ollama forces one, and never more than the profile allows.
-#[must_use]
-pub fn slots(model: &ModelView, configured: u32, profile: &RunnerProfile) -> u32 {
-    let generates = model.capabilities.iter().any(|capability| capability == "completion");
-    let forced = !generates || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str());
-    let server = if forced { 1 } else { configured.max(1) };
-    server.min(profile.num_parallel.unwrap_or(u32::MAX)).max(1)
+/// What an endpoint is configured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointPlan {
+    /// `OLLAMA_NUM_PARALLEL`.
+    pub num_parallel: u32,
+    /// Bytes of memory for models, where known.
+    pub memory: Option<u64>,
+}
+
+/// Slots of a runner on a server configured with `configured` (`OLLAMA_NUM_PARALLEL`): one where Ollama forces one.
+fn slots(model: &ModelView, configured: u32) -> u32 {
+    let forced = !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str());
+    if forced { 1 } else { configured.max(1) }
+}
+
+fn generates(model: &ModelView) -> bool {
+    model.capabilities.iter().any(|capability| capability == "completion")
+}
+
+/// Settles how a holder's runner is run.
+pub(super) fn settle(
+    holder: &Holder,
+    profile: &RunnerProfile,
+    endpoint: EndpointPlan,
+    keep_alive: KeepAlive,
+) -> RunnerPlan {
+    let model = &holder.model;
+    let values = options(holder, profile);
+    let num_ctx = values.get("num_ctx").and_then(serde_json::Value::as_u64);
+    let raw = |value: &serde_json::Value| RawValue::from_string(value.to_string()).ok();
+    let options = values.iter().filter_map(|(name, value)| Some((name.as_str().into(), raw(value)?))).collect();
+    let keep_alive = profile.keep_alive.unwrap_or(keep_alive).time();
+    let slots = slots(model, endpoint.num_parallel);
+    let order =
+        LoadOrder { model: model.name.to_string(), options, keep_alive: beyond(keep_alive), embeds: !generates(model) };
+    RunnerPlan {
+        slots: slots.min(profile.num_parallel.unwrap_or(u32::MAX)).max(1),
+        need: need(model, num_ctx, slots, endpoint.memory),
+        guess: guess(model.size),
+        keep_alive,
+        order: Arc::new(order),
+        profile: profile.clone(),
+    }
 }
 
 /// Profile first, then what the resident runner has, then the tag's own, then those of other tags of the same weights.
 /// What none of them names is left to Ollama, for every tag alike, which never reloads either.
-pub(super) fn settle(holder: &Holder, profile: &RunnerProfile) -> RunnerOptions {
+fn options(holder: &Holder, profile: &RunnerProfile) -> BTreeMap<String, serde_json::Value> {
     let mut values: BTreeMap<String, serde_json::Value> =
         profile.options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     if let Some(resident) = resident(holder)
@@ -79,10 +118,40 @@ pub(super) fn settle(holder: &Holder, profile: &RunnerProfile) -> RunnerOptions 
             values.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
-    let num_ctx = values.get("num_ctx").and_then(serde_json::Value::as_u64);
-    let raw = |value: &serde_json::Value| RawValue::from_string(value.to_string()).ok();
-    let options = values.iter().filter_map(|(name, value)| Some((name.as_str().into(), raw(value)?))).collect();
-    RunnerOptions { options, num_ctx, profile: profile.clone() }
+    values
+}
+
+/// What Ollama is told to keep an idle runner for: longer than we do, so that its timer never acts before ours, and
+/// not for ever, so that nothing stays behind when the gateway goes.
+fn beyond(keep_alive: Duration) -> Duration {
+    match keep_alive {
+        Duration::MAX => Duration::MAX,
+        ours => (ours * 2).max(ours + Duration::from_secs(600)),
+    }
+}
+
+/// Bytes for weights, KV of every slot, and computing. What `/api/ps` reports later counts more.
+fn need(model: &ModelView, num_ctx: Option<u64>, slots: u32, memory: Option<u64>) -> u64 {
+    let context = num_ctx.unwrap_or_else(|| automatic_context(memory));
+    let context = context.min(model.context_length.unwrap_or(u64::MAX));
+    let kv = model.kv_bytes_per_token.saturating_mul(context).saturating_mul(u64::from(slots));
+    // a tenth of the weights, and some for the runner itself
+    model.size.saturating_add(model.size / 10).saturating_add(kv).saturating_add(128 << 20)
+}
+
+/// Ollama's own choice of context by the memory it finds (`ollama-facts` 2.5).
+fn automatic_context(memory: Option<u64>) -> u64 {
+    match memory.unwrap_or(0) >> 30 {
+        47.. => 262_144,
+        23.. => 32_768,
+        _ => 4096,
+    }
+}
+
+/// A first guess of a load's time: a gigabyte a second and a second.
+#[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+fn guess(size: u64) -> f64 {
+    size as f64 / 1e9 + 1.0
 }
 
 /// The loaded runner of the holder's weights, if `/api/ps` shows one under any tag of them.

@@ -51,6 +51,10 @@ document! {
         url: UpstreamUrl,
         /// Its slots per model: the OLLAMA_NUM_PARALLEL it runs with.
         num_parallel: Slots,
+        /// Memory it has for models, such as "24GiB"; without it the gateway learns what fits together.
+        memory: Bytes<1_048_576, 1_125_899_906_842_624>,
+        /// Models it keeps in memory at once: the OLLAMA_MAX_LOADED_MODELS it runs with.
+        max_loaded_models: Slots,
     }
 }
 

@@ -60,6 +60,10 @@ pub struct Endpoint {
     pub url: Url,
     /// Its slots per model, at least 1.
     pub num_parallel: u32,
+    /// Bytes of memory it has for models, where the operator says.
+    pub memory: Option<u64>,
+    /// Models it keeps in memory at once, at least 1.
+    pub max_loaded_models: u32,
 }
 
 /// Time limits towards the servers.
@@ -193,23 +197,24 @@ fn time_text<const MIN: u64, const MAX: u64>(text: &str) -> Option<Span<MIN, MAX
 /// The servers: those of flag or environment instead of the file's, which names them by `ollama` or by `[[endpoint]]`.
 fn endpoints(sources: &mut Sources<'_>, overrides: &Overrides, written: &SettingsDocument) -> Vec<Endpoint> {
     let slots = slots(sources, overrides, written);
+    let most = max_loaded(sources);
     let flags = (!overrides.ollama.is_empty()).then(|| overrides.ollama.join(","));
     let said = sources.pick(("--ollama", flags.as_deref()), "GAUCHO_OLLAMA", url_list, UpstreamUrl::ALLOWED);
     if let (Some(one), Some(_)) = (&written.ollama, &written.endpoint) {
         sources.problems.push(one.place.problem("", "cannot stand beside [[endpoint]]: name every server in one way"));
     }
     let endpoints: Vec<Endpoint> = if let Some(urls) = said {
-        urls.iter().map(|url| endpoint(None, url, slots)).collect()
+        urls.iter().map(|url| endpoint(None, url, slots, most)).collect()
     } else if let Some(listed) = &written.endpoint {
         let read = listed.value.iter();
-        read.filter_map(|entry| from_document(entry, slots, &mut sources.problems)).collect()
+        read.filter_map(|entry| from_document(entry, slots, most, &mut sources.problems)).collect()
     } else if let Some(urls) = &written.ollama {
         if urls.value.0.is_empty() {
             sources.problems.push(urls.place.problem("[]", "an empty list is not allowed: name at least one server"));
         }
-        urls.value.0.iter().map(|url| endpoint(None, &url.value, slots)).collect()
+        urls.value.0.iter().map(|url| endpoint(None, &url.value, slots, most)).collect()
     } else {
-        UpstreamUrl::from_text("127.0.0.1:11434").iter().map(|url| endpoint(None, url, slots)).collect()
+        UpstreamUrl::from_text("127.0.0.1:11434").iter().map(|url| endpoint(None, url, slots, most)).collect()
     };
     check_twins(&endpoints, &mut sources.problems);
     endpoints
@@ -235,7 +240,12 @@ fn url_list(text: &str) -> Option<Vec<UpstreamUrl>> {
     (!urls.is_empty()).then_some(urls)
 }
 
-fn from_document(entry: &Placed<EndpointDocument>, slots: u32, problems: &mut Vec<Problem>) -> Option<Endpoint> {
+fn from_document(
+    entry: &Placed<EndpointDocument>,
+    slots: u32,
+    most: u32,
+    problems: &mut Vec<Problem>,
+) -> Option<Endpoint> {
     let document = &entry.value;
     let Some(url) = &document.url else {
         // a URL that is there but wrong is already reported
@@ -247,11 +257,21 @@ fn from_document(entry: &Placed<EndpointDocument>, slots: u32, problems: &mut Ve
     };
     let slots = document.num_parallel.as_ref().map_or(slots, |placed| placed.value.small());
     let name = document.name.as_ref().map(|placed| placed.value.0.clone());
-    Some(endpoint(name, &url.value, slots))
+    let most = document.max_loaded_models.as_ref().map_or(most, |placed| placed.value.small());
+    let memory = document.memory.as_ref().map(|placed| placed.value.0);
+    Some(Endpoint { memory, ..endpoint(name, &url.value, slots, most) })
 }
 
-fn endpoint(name: Option<String>, url: &UpstreamUrl, num_parallel: u32) -> Endpoint {
-    Endpoint { name: name.unwrap_or_else(|| url.authority()), url: url.0.clone(), num_parallel }
+fn endpoint(name: Option<String>, url: &UpstreamUrl, num_parallel: u32, max_loaded_models: u32) -> Endpoint {
+    let name = name.unwrap_or_else(|| url.authority());
+    Endpoint { name, url: url.0.clone(), num_parallel, memory: None, max_loaded_models }
+}
+
+/// Models in memory of a server that does not say its own: `OLLAMA_MAX_LOADED_MODELS`, else Ollama's three (for one GPU).
+fn max_loaded(sources: &mut Sources<'_>) -> u32 {
+    // Ollama reads 0 as its own choice
+    let theirs = |text: &str| text.parse().ok().filter(|n| *n <= 1024).map(|n: u32| if n == 0 { 3 } else { n });
+    sources.pick(("", None), "OLLAMA_MAX_LOADED_MODELS", theirs, "a whole number from 0 to 1024").unwrap_or(3)
 }
 
 fn check_twins(endpoints: &[Endpoint], problems: &mut Vec<Problem>) {

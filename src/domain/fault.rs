@@ -28,6 +28,8 @@ pub enum FaultClass {
     Busy,
     /// The request waited longer than it may.
     WaitedTooLong,
+    /// The model cannot be brought into memory.
+    Unloadable,
     /// The gateway is shutting down or is a standby.
     Draining,
     /// A surface or field that is not served.
@@ -63,6 +65,7 @@ impl FaultClass {
             Self::QueueFull => "queue_full",
             Self::Busy => "busy",
             Self::WaitedTooLong => "waited_too_long",
+            Self::Unloadable => "unloadable",
             Self::Draining => "draining",
             Self::NotSupported => "not_supported",
             Self::Unreachable => "unreachable",
@@ -79,7 +82,11 @@ impl FaultClass {
     #[must_use]
     pub fn origin(self) -> Origin {
         match self {
-            Self::Unreachable | Self::UpstreamTimeout | Self::UpstreamError | Self::UpstreamBroken => Origin::Upstream,
+            Self::Unreachable
+            | Self::UpstreamTimeout
+            | Self::UpstreamError
+            | Self::UpstreamBroken
+            | Self::Unloadable => Origin::Upstream,
             Self::QueueFull | Self::Busy | Self::WaitedTooLong | Self::Draining | Self::Internal => Origin::Gateway,
             _ => Origin::Downstream,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::{EndpointId, ModelName};
+use super::{EndpointId, ModelName, Moment};
 
 /// A snapshot of every endpoint.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,8 @@ pub struct EndpointView {
     pub models: BTreeMap<ModelName, Arc<ModelView>>,
     /// `/api/ps`.
     pub resident: Vec<Resident>,
+    /// When that was asked.
+    pub asked: Moment,
 }
 
 /// One tag on one endpoint, with what `/api/show` says of it.
@@ -67,6 +69,8 @@ pub struct ModelView {
     pub format: String,
     /// `completion`, `embedding`, `tools`, …
     pub capabilities: Vec<String>,
+    /// Bytes of KV cache per token of context (16-bit), by the model's shape; 0 where unknown.
+    pub kv_bytes_per_token: u64,
     /// The trained context length, where known.
     pub context_length: Option<u64>,
     /// Runner options among the tag's own `PARAMETER`s, as JSON values.
@@ -82,6 +86,8 @@ pub struct ModelView {
 pub struct Resident {
     /// The tag that caused the load.
     pub name: ModelName,
+    /// Its weights, where the tag still says.
+    pub weights: String,
     /// That tag's manifest digest at the time.
     pub digest: String,
     /// Bytes in memory, all slots.

@@ -11,6 +11,7 @@ mod fleet;
 mod ids;
 mod model_name;
 mod request;
+mod residency;
 mod usage;
 
 pub use class::Class;
@@ -21,4 +22,5 @@ pub use fleet::{EndpointView, FleetView, ModelView, Resident};
 pub use ids::{AppName, EndpointId, KeyId, RequestId};
 pub use model_name::{InvalidName, ModelName};
 pub use request::{Dialect, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task, field};
+pub use residency::{LoadOrder, ResidencyCommand};
 pub use usage::{Outcome, Usage};

@@ -9,7 +9,7 @@ use crate::domain::{
     Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId, date,
 };
 use crate::identity::{CallerFacts, Doorkeeper, Principal};
-use crate::policy::{Desk, Grant, KeepAlive};
+use crate::policy::{Desk, Grant};
 use crate::scheduler::{Permit, Scheduler};
 use crate::upstream::{Discovery, Order, Upstream};
 use crate::wire::{self, Encoder};
@@ -37,10 +37,6 @@ pub struct Parts {
     pub upstream: Upstream,
     /// What runs where.
     pub discovery: Discovery,
-    /// Slots per runner of each endpoint, by id.
-    pub slots: Vec<u32>,
-    /// How long Ollama keeps an idle runner where no profile says.
-    pub keep_alive: KeepAlive,
     /// Time.
     pub clock: Clock,
     /// Where ended requests go.
@@ -175,12 +171,12 @@ impl Gateway {
     ) -> Result<Order, Fault> {
         let holder = resolved.holders.iter().find(|holder| holder.endpoint.id == permit.endpoint());
         let holder = holder.ok_or_else(|| Fault::new(FaultClass::Internal, "admitted where the model is not"))?;
-        let options = self.parts.catalog.runner_options(holder, &grant.profile);
+        let runner = self.parts.catalog.runner(holder, &grant.profile);
         let model = resolved.name.to_string();
         let target = wire::UpstreamTarget {
             model: &model,
-            runner_options: &options.options,
-            keep_alive: Some(options.keep_alive().unwrap_or(self.parts.keep_alive).time()),
+            runner_options: &runner.order.options,
+            keep_alive: Some(runner.order.keep_alive),
             output_cap: grant.output_cap,
         };
         let body = wire::encode_upstream(request, &target);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::catalog::{Resolved, slots};
+use crate::catalog::Resolved;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent};
 use crate::policy::Grant;
 use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
@@ -34,8 +34,15 @@ pub(super) fn make(
         .iter()
         .filter(|holder| allowed(&holder.endpoint.name, &holder.endpoint.url))
         .map(|holder| {
-            let configured = parts.slots.get(usize::from(holder.endpoint.id.0)).copied().unwrap_or(1);
-            Seat { endpoint: holder.endpoint.id, slots: slots(&holder.model, configured, &grant.profile) }
+            let runner = parts.catalog.runner(holder, &grant.profile);
+            Seat {
+                endpoint: holder.endpoint.id,
+                slots: runner.slots,
+                need: runner.need,
+                guess: runner.guess,
+                keep_alive: runner.keep_alive,
+                order: runner.order.clone(),
+            }
         })
         .collect();
     if seats.is_empty() {
@@ -103,6 +110,20 @@ pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
             ),
         )
         .retry(soon(eta)),
+        Refused::TooLarge { need, room } => Fault::new(
+            FaultClass::Unloadable,
+            format!(
+                "the model needs about {} MiB of memory and the roomiest server has {} MiB: it cannot be loaded; \
+                 use a smaller one, or ask the operator for a smaller context (num_ctx) in its profile",
+                need >> 20,
+                room >> 20
+            ),
+        ),
+        Refused::Unloadable { reason, retry } => Fault::new(
+            FaultClass::Unloadable,
+            format!("the model could not be loaded ({reason}); it is tried again in {} s", soon(retry).as_secs()),
+        )
+        .retry(soon(retry)),
         Refused::Draining => Fault::new(
             FaultClass::Draining,
             "the gateway is shutting down and takes no new requests: try again in a moment",

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Clock, EndpointId, Moment};
+use crate::domain::{Clock, EndpointId, Moment, ResidencyCommand};
 
-use super::core::{Bounds, Core, CoreView, Decision, Input, Observed, Refused, Ticket, TicketId};
+use super::core::{Bounds, Core, CoreView, Decision, Input, Observed, Refused, Room, Sighting, Ticket, TicketId};
 
 /// The gateway's admission desk; clones are handles to the same one.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Scheduler(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     clock: Clock,
+    /// To whoever loads and unloads.
+    commands: mpsc::Sender<ResidencyCommand>,
     /// The earliest deadline came nearer.
     sooner: Notify,
     /// Nothing waits and nothing runs any more.
@@ -77,12 +79,14 @@ impl Drop for Permit {
 }
 
 impl Scheduler {
-    /// A scheduler with nothing in it. [`Scheduler::run`] must be spawned for deadlines to be kept.
+    /// A scheduler with nothing in it, over endpoints with these rooms (by id). [`Scheduler::run`] must be spawned for
+    /// deadlines to be kept, and whoever receives `commands` must report back.
     #[must_use]
-    pub fn new(bounds: Bounds, clock: Clock) -> Self {
+    pub fn new(bounds: Bounds, rooms: &[Room], clock: Clock, commands: mpsc::Sender<ResidencyCommand>) -> Self {
         Self(Arc::new(Inner {
-            state: Mutex::new(State { core: Core::new(bounds), next_id: 0, waiters: HashMap::new() }),
+            state: Mutex::new(State { core: Core::new(bounds, rooms), next_id: 0, waiters: HashMap::new() }),
             clock,
+            commands,
             sooner: Notify::new(),
             idle: Notify::new(),
         }))
@@ -132,6 +136,21 @@ impl Scheduler {
     /// An endpoint came or went.
     pub fn endpoint(&self, id: EndpointId, usable: bool) {
         self.0.step(Input::Endpoint { id, usable });
+    }
+
+    /// A load that was ordered is over.
+    pub fn loaded(&self, endpoint: EndpointId, weights: Box<str>, result: Result<(), String>) {
+        self.0.step(Input::Loaded { endpoint, weights, result });
+    }
+
+    /// An unload that was ordered is over.
+    pub fn unloaded(&self, endpoint: EndpointId, weights: Box<str>, gone: bool) {
+        self.0.step(Input::Unloaded { endpoint, weights, gone });
+    }
+
+    /// What an endpoint, asked at `asked`, says is loaded.
+    pub fn seen(&self, endpoint: EndpointId, asked: Moment, residents: Vec<Sighting>) {
+        self.0.step(Input::Seen { endpoint, asked, residents });
     }
 
     /// Waits until nothing waits and nothing runs.
@@ -195,13 +214,20 @@ impl Inner {
 
     fn step(self: &Arc<Self>, input: Input) {
         let mut decisions = Vec::new();
-        let mut messages = Vec::new();
+        let (mut messages, mut commands) = (Vec::new(), Vec::new());
         let (sooner, idle) = {
             let mut state = self.lock();
             let before = state.core.next_tick();
             state.core.step(self.clock.now(), input, &mut decisions);
             for decision in decisions {
-                let (id, verdict) = self.verdict(decision);
+                let (id, verdict) = match decision {
+                    Decision::Admit { id, endpoint, waited } => (id, Ok(self.permit(id, endpoint, waited))),
+                    Decision::Refuse { id, why } => (id, Err(why)),
+                    Decision::Residency(command) => {
+                        commands.push(command);
+                        continue;
+                    }
+                };
                 messages.push((state.waiters.remove(&id), verdict));
             }
             (is_sooner(before, state.core.next_tick()), state.core.is_idle())
@@ -212,6 +238,9 @@ impl Inner {
                 let _ = waiter.send(verdict);
             }
         }
+        for command in commands {
+            self.order(command);
+        }
         if sooner {
             self.sooner.notify_one();
         }
@@ -220,13 +249,23 @@ impl Inner {
         }
     }
 
-    fn verdict(self: &Arc<Self>, decision: Decision) -> (TicketId, Verdict) {
-        match decision {
-            Decision::Admit { id, endpoint, waited } => {
-                (id, Ok(Permit { inner: Arc::clone(self), id, endpoint, waited, settled: false }))
+    /// Hands a command over. At most one per endpoint is out at a time, so the channel has room; were its other end
+    /// gone, the process is stopping.
+    fn order(self: &Arc<Self>, command: ResidencyCommand) {
+        let Err(unsent) = self.commands.try_send(command) else { return };
+        match unsent.into_inner() {
+            ResidencyCommand::Load { endpoint, weights, .. } => {
+                let result = Err("the gateway is stopping".to_owned());
+                self.step(Input::Loaded { endpoint, weights, result });
             }
-            Decision::Refuse { id, why } => (id, Err(why)),
+            ResidencyCommand::Unload { endpoint, weights, .. } => {
+                self.step(Input::Unloaded { endpoint, weights, gone: false });
+            }
         }
+    }
+
+    fn permit(self: &Arc<Self>, id: TicketId, endpoint: EndpointId, waited: Duration) -> Permit {
+        Permit { inner: Arc::clone(self), id, endpoint, waited, settled: false }
     }
 }
 
@@ -243,7 +282,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use super::*;
-    use crate::domain::{AppName, Class};
+    use crate::domain::{AppName, Class, LoadOrder};
     use crate::scheduler::core::{Seat, Work, WorkKind};
 
     fn ticket(clock: &Clock, wait: Duration) -> Ticket {
@@ -258,13 +297,30 @@ mod tests {
             bytes: 1,
             work: Work { kind: WorkKind::Generate, prompt_bytes: 1, output_cap: None },
             weights: "blob".into(),
-            seats: vec![Seat { endpoint: EndpointId(0), slots: 1 }],
+            seats: vec![Seat {
+                endpoint: EndpointId(0),
+                slots: 1,
+                need: 1,
+                guess: 1.0,
+                keep_alive: Duration::MAX,
+                order: order(),
+            }],
         }
+    }
+
+    fn order() -> Arc<LoadOrder> {
+        Arc::new(LoadOrder { model: "m".into(), options: Vec::new(), keep_alive: Duration::MAX, embeds: false })
     }
 
     fn desk() -> (Scheduler, Clock) {
         let clock = Clock::manual();
-        (Scheduler::new(Bounds { queued: 10, queued_bytes: 1000 }, clock.clone()), clock)
+        let (commands, _) = mpsc::channel(1);
+        let bounds = Bounds { queued: 10, queued_bytes: 1000 };
+        let desk = Scheduler::new(bounds, &[Room { bytes: None, models: 3 }], clock.clone(), commands);
+        clock.advance(Duration::from_secs(1));
+        let loaded = Sighting { weights: "blob".into(), bytes: 1, order: order() };
+        desk.seen(EndpointId(0), clock.now(), vec![loaded]);
+        (desk, clock)
     }
 
     #[tokio::test]

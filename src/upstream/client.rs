@@ -103,7 +103,18 @@ impl Client {
         path: &'static str,
         body: Vec<u8>,
     ) -> Result<(u16, bytes::Bytes), String> {
-        let request = self.http.post(format!("{}{path}", endpoint.base)).timeout(self.timeouts.control).body(body);
+        self.ask_within(endpoint, path, body, self.timeouts.control).await
+    }
+
+    /// `POST path`, whole, within `patience`: status and body.
+    pub(super) async fn ask_within(
+        &self,
+        endpoint: &Endpoint,
+        path: &'static str,
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Result<(u16, bytes::Bytes), String> {
+        let request = self.http.post(format!("{}{path}", endpoint.base)).timeout(patience).body(body);
         let response = local_host(request, endpoint).send().await.map_err(|error| reason(&error))?;
         let status = response.status().as_u16();
         Ok((status, response.bytes().await.map_err(|error| reason(&error))?))

@@ -47,6 +47,7 @@ impl Discovery {
                 trouble: Some("not asked yet".to_owned()),
                 models: BTreeMap::new(),
                 resident: Vec::new(),
+                asked: Moment::ZERO,
             })
         };
         let fleet = FleetView { endpoints: client.endpoints.iter().map(blank).collect() };
@@ -92,7 +93,8 @@ impl Discovery {
         }
         let known = self.0.fleet.borrow().endpoints.get(usize::from(endpoint.id.0)).cloned();
         if let Some(known) = known {
-            self.publish(endpoint.id, poll(&self.0.client, endpoint, &known).await);
+            let asked = self.0.clock.now();
+            self.publish(endpoint.id, poll(&self.0.client, endpoint, &known, asked).await);
         }
         *last = Some(self.0.clock.now());
     }
@@ -125,7 +127,7 @@ fn tell(old: &EndpointView, new: &EndpointView) {
 
 /// Asks one endpoint for everything. What it does not answer keeps its last known value; only silence on `/api/tags`
 /// makes it unusable (`/api/ps` may stall while a runner is being unloaded, `ollama-facts` 3).
-async fn poll(client: &Client, endpoint: &Endpoint, known: &EndpointView) -> EndpointView {
+async fn poll(client: &Client, endpoint: &Endpoint, known: &EndpointView, asked: Moment) -> EndpointView {
     let mut view = known.clone();
     let (tags, ps) = tokio::join!(client.get(endpoint, "/api/tags"), client.get(endpoint, "/api/ps"));
     let tags = match tags.and_then(|body| entries(&body)) {
@@ -137,7 +139,8 @@ async fn poll(client: &Client, endpoint: &Endpoint, known: &EndpointView) -> End
     };
     view.models = models(client, endpoint, known, tags).await;
     if let Ok(loaded) = ps.and_then(|body| entries(&body)) {
-        view.resident = loaded.into_iter().filter_map(resident).collect();
+        view.resident = loaded.into_iter().filter_map(|entry| resident(entry, &view.models)).collect();
+        view.asked = asked;
     }
     if known.trouble.is_some() || known.version.is_none() {
         let version = client.get(endpoint, "/api/version").await.ok();
@@ -193,10 +196,14 @@ struct Loaded {
     context_length: Option<u64>,
 }
 
-fn resident(entry: Box<RawValue>) -> Option<Resident> {
+fn resident(entry: Box<RawValue>, models: &BTreeMap<ModelName, Arc<ModelView>>) -> Option<Resident> {
     let loaded: Loaded = serde_json::from_str(entry.get()).ok()?;
+    let name = ModelName::parse(&loaded.name).ok()?;
+    // a tag that moved since no longer says which weights it loaded
+    let tag = models.get(&name).filter(|tag| tag.digest == loaded.digest);
     Some(Resident {
-        name: ModelName::parse(&loaded.name).ok()?,
+        weights: tag.map_or_else(|| format!("digest:{}", loaded.digest), |tag| tag.weights.clone()),
+        name,
         digest: loaded.digest,
         size: loaded.size,
         size_vram: loaded.size_vram,
@@ -220,7 +227,11 @@ async fn models(
         // a GGUF tag has a blob: where `/api/show` did not tell, it is asked again
         let still = |old: &&Arc<ModelView>| old.digest == tag.digest && (!gguf || old.weights.starts_with("sha256-"));
         let shown = match known.models.get(&name).filter(still) {
-            Some(old) => Shown { weights: Some(old.weights.clone()), parameters: old.parameters.clone() },
+            Some(old) => Shown {
+                weights: Some(old.weights.clone()),
+                parameters: old.parameters.clone(),
+                kv_bytes_per_token: old.kv_bytes_per_token,
+            },
             None => show(client, endpoint, &tag.name).await,
         };
         let model = ModelView {
@@ -233,6 +244,7 @@ async fn models(
             family: tag.details.family,
             format: tag.details.format,
             capabilities: tag.capabilities.unwrap_or_default(),
+            kv_bytes_per_token: shown.kv_bytes_per_token,
             context_length: tag.details.context_length,
             parameters: shown.parameters,
             remote: tag.remote_host.is_some_and(|host| !host.is_empty()),
@@ -247,6 +259,7 @@ async fn models(
 struct Shown {
     weights: Option<String>,
     parameters: BTreeMap<String, serde_json::Value>,
+    kv_bytes_per_token: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -254,6 +267,7 @@ struct Shown {
 struct ShowReply {
     modelfile: String,
     parameters: String,
+    model_info: serde_json::Map<String, serde_json::Value>,
 }
 
 async fn show(client: &Client, endpoint: &Endpoint, name: &str) -> Shown {
@@ -261,7 +275,11 @@ async fn show(client: &Client, endpoint: &Endpoint, name: &str) -> Shown {
     match client.ask(endpoint, "/api/show", body).await {
         Ok((200, body)) => {
             let reply: ShowReply = serde_json::from_slice(&body).unwrap_or_default();
-            Shown { weights: weights_blob(&reply.modelfile), parameters: runner_parameters(&reply.parameters) }
+            Shown {
+                weights: weights_blob(&reply.modelfile),
+                parameters: runner_parameters(&reply.parameters),
+                kv_bytes_per_token: kv_bytes_per_token(&reply.model_info),
+            }
         }
         Ok((status, _)) => assumed(name, &format!("status {status}")),
         Err(why) => assumed(name, &why),
@@ -282,6 +300,21 @@ fn weights_blob(modelfile: &str) -> Option<String> {
     let from = modelfile.lines().find_map(|line| line.strip_prefix("FROM "))?;
     let blob = from.trim().trim_matches('"').rsplit(['/', '\\']).next()?;
     blob.starts_with("sha256-").then(|| blob.to_owned())
+}
+
+/// Layers × KV heads × (key + value length) × 2 bytes, from the model's metadata (`ollama-facts` 3). Layers with a sliding
+/// window or a recurrent state need less: what `/api/ps` reports corrects it.
+fn kv_bytes_per_token(info: &serde_json::Map<String, serde_json::Value>) -> u64 {
+    let family = info.get("general.architecture").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let number = |key: &str| info.get(&format!("{family}.{key}")).and_then(serde_json::Value::as_u64);
+    let heads = number("attention.head_count").unwrap_or(1).max(1);
+    let head = number("embedding_length").unwrap_or(0) / heads;
+    let key = number("attention.key_length").unwrap_or(head);
+    let value = number("attention.value_length").unwrap_or(head);
+    let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
+    let layers = number("block_count").unwrap_or(0);
+    // absurd metadata must not make a model unloadable: no real one needs more than 16 MiB per token
+    layers.saturating_mul(kv_heads).saturating_mul(key.saturating_add(value)).saturating_mul(2).min(16 << 20)
 }
 
 /// The runner options among the lines `name   value` of `parameters`.

@@ -8,8 +8,10 @@ mod call;
 mod client;
 mod discovery;
 mod reply;
+mod residency;
 
 pub use call::{Order, Upstream};
 pub use client::{Client, Endpoint, Timeouts};
 pub use discovery::Discovery;
 pub use reply::{Budget, Reply, Taken};
+pub use residency::Stagehand;

@@ -93,7 +93,7 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         FaultClass::Internal => 500,
         FaultClass::NotSupported => 501,
         FaultClass::Unreachable | FaultClass::UpstreamBroken => 502,
-        FaultClass::Busy | FaultClass::WaitedTooLong | FaultClass::Draining => 503,
+        FaultClass::Busy | FaultClass::WaitedTooLong | FaultClass::Unloadable | FaultClass::Draining => 503,
         FaultClass::UpstreamTimeout => 504,
         FaultClass::UpstreamError => fault.upstream_status.filter(|status| (400..=599).contains(status)).unwrap_or(502),
     }

@@ -32,6 +32,31 @@ pub fn encode_show(model: &str, verbose: bool) -> Vec<u8> {
     out
 }
 
+/// The body of a request for nothing but the model in memory; a `time` of zero asks for it out of memory.
+#[must_use]
+pub fn encode_load(model: &str, runner_options: &[JsonField], time: Duration) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    push(&mut out, "{\"model\":");
+    string(&mut out, model);
+    push(&mut out, ",\"stream\":false,\"options\":{");
+    let first = out.len();
+    for (name, value) in runner_options.iter().filter(|(name, _)| &**name != "shift") {
+        if out.len() > first {
+            out.push(b',');
+        }
+        string(&mut out, name);
+        out.push(b':');
+        raw(&mut out, value);
+    }
+    out.push(b'}');
+    if let Some((name, value)) = runner_options.iter().find(|(name, _)| &**name == "shift") {
+        member(&mut out, name, value);
+    }
+    keep_alive(&mut out, time);
+    out.push(b'}');
+    out
+}
+
 /// The body to send to `request.surface.task().path()`: one JSON object.
 #[must_use]
 pub fn encode_upstream(request: &InferenceRequest, target: &UpstreamTarget<'_>) -> Vec<u8> {

@@ -44,6 +44,15 @@ impl App {
         self.tag = self.tag.max(floor);
     }
 
+    pub(super) fn tag(&self) -> f64 {
+        self.tag
+    }
+
+    /// Its share of what bringing a runner into memory cost, seconds.
+    pub(super) fn pay(&mut self, seconds: f64) {
+        self.tag += seconds / self.weight;
+    }
+
     pub(super) fn charge(&mut self, predicted: f64) {
         self.last_start = self.tag;
         self.tag += predicted / self.weight;
@@ -120,7 +129,7 @@ impl Core {
     }
 
     /// 0 goes first: a class whose least share is due, then the classes by urgency.
-    fn rank(&self, class: Class, predicted: f64) -> usize {
+    pub(super) fn rank(&self, class: Class, predicted: f64) -> usize {
         let owed = self.owed[class as usize];
         let due = class.least_share() > 0.0 && owed >= predicted;
         if due { 0 } else { 1 + class as usize }

@@ -1,20 +1,49 @@
 //! What goes into the core and what comes out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{AppName, Class, EndpointId, Moment};
+use crate::domain::{AppName, Class, EndpointId, LoadOrder, Moment, ResidencyCommand};
 
 /// A request's number in the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketId(pub u64);
 
 /// A place where a ticket may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Seat {
     /// The endpoint.
     pub endpoint: EndpointId,
     /// Slots of the ticket's runner there; the newest value counts.
     pub slots: u32,
+    /// Bytes the runner is expected to need; what was seen of it counts more.
+    pub need: u64,
+    /// Seconds its first load is expected to take.
+    pub guess: f64,
+    /// How long the runner stays without work; `Duration::MAX` is for ever, and then it is never a victim.
+    pub keep_alive: Duration,
+    /// How it is loaded.
+    pub order: Arc<LoadOrder>,
+}
+
+/// What an endpoint has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes for runners, where known. Else it is learned from what was resident together.
+    pub bytes: Option<u64>,
+    /// Runners (`OLLAMA_MAX_LOADED_MODELS`).
+    pub models: u32,
+}
+
+/// A runner that an endpoint reports as loaded.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    /// Its weights.
+    pub weights: Box<str>,
+    /// Bytes it takes.
+    pub bytes: u64,
+    /// How it is addressed, should nobody have asked for it through us.
+    pub order: Arc<LoadOrder>,
 }
 
 /// What kind of work it is; each has its own speed.
@@ -104,6 +133,33 @@ pub enum Input {
         /// Whether it may be used now.
         usable: bool,
     },
+    /// A load that was ordered is over.
+    Loaded {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which.
+        weights: Box<str>,
+        /// Done, or why not.
+        result: Result<(), String>,
+    },
+    /// An unload that was ordered is over.
+    Unloaded {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which.
+        weights: Box<str>,
+        /// Whether it was seen gone.
+        gone: bool,
+    },
+    /// What an endpoint says is loaded.
+    Seen {
+        /// Which endpoint.
+        endpoint: EndpointId,
+        /// When it was asked; what we did later is not in it.
+        asked: Moment,
+        /// Every runner it has.
+        residents: Vec<Sighting>,
+    },
     /// Take nothing new; what waits and runs goes on.
     Drain,
     /// Refuse all that waits.
@@ -111,8 +167,10 @@ pub enum Input {
 }
 
 /// Something to do.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Decision {
+    /// Load or unload a runner.
+    Residency(ResidencyCommand),
     /// The ticket holds a slot from now on.
     Admit {
         /// Which.
@@ -160,6 +218,20 @@ pub enum Refused {
         position: usize,
         /// A rough time until a newcomer would start.
         eta: Duration,
+    },
+    /// The model does not fit on any endpoint.
+    TooLarge {
+        /// Bytes it needs.
+        need: u64,
+        /// Bytes the roomiest of its endpoints has.
+        room: u64,
+    },
+    /// The model could not be loaded, several times.
+    Unloadable {
+        /// Why, in Ollama's words.
+        reason: String,
+        /// When it is tried again.
+        retry: Duration,
     },
     /// The gateway is shutting down.
     Draining,

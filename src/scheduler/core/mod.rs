@@ -11,18 +11,21 @@ mod fair;
 mod input;
 mod pool;
 mod predict;
+mod site;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use fair::{App, AppIndex};
-pub use input::{Decision, Input, Observed, Refused, Seat, Ticket, TicketId, Work, WorkKind};
+pub use input::{Decision, Input, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
 use pool::{Pool, PoolIndex};
+use site::{Residency, Runner, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad};
 
 /// Bounds on what may wait, over all applications.
@@ -84,6 +87,7 @@ pub struct Core {
     deadlines: BTreeSet<(Moment, TicketId)>,
     queued_bytes: usize,
     clocks: HashMap<EndpointId, ServiceClock>,
+    sites: BTreeMap<EndpointId, Site>,
     down: BTreeSet<EndpointId>,
     /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
     owed: [f64; 3],
@@ -92,9 +96,9 @@ pub struct Core {
 }
 
 impl Core {
-    /// An empty scheduler.
+    /// An empty scheduler over endpoints with these rooms, by id.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: Bounds, rooms: &[Room]) -> Self {
         Self {
             bounds,
             now: Moment::ZERO,
@@ -108,6 +112,7 @@ impl Core {
             deadlines: BTreeSet::new(),
             queued_bytes: 0,
             clocks: HashMap::new(),
+            sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
             down: BTreeSet::new(),
             owed: [0.0; 3],
             backlog: [0; 3],
@@ -119,20 +124,25 @@ impl Core {
         self.advance(now);
         match input {
             Input::Submit(ticket) => self.submit(*ticket, out),
-            Input::Withdraw(id) => self.withdraw(id),
+            Input::Withdraw(id) => self.withdraw(id, out),
             Input::Finish { id, observed } => self.finish(id, observed, out),
             Input::Tick => {}
             Input::Endpoint { id, usable } => self.set_endpoint(id, usable, out),
+            Input::Loaded { endpoint, weights, result } => self.loaded(endpoint, &weights, result, out),
+            Input::Unloaded { endpoint, weights, gone } => self.unloaded(endpoint, &weights, gone, out),
+            Input::Seen { endpoint, asked, residents } => self.saw(endpoint, asked, residents, out),
             Input::Drain => self.draining = true,
             Input::Cut => self.cut(out),
         }
         self.expire(out);
+        self.plan(out);
     }
 
     /// When [`Input::Tick`] is due next, if nothing happens before.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let wakes = self.sites.values().filter_map(|site| site.wake);
+        self.deadlines.first().map(|(at, _)| *at).into_iter().chain(wakes).min()
     }
 
     /// Whether nothing waits and nothing runs.
@@ -159,6 +169,38 @@ impl Core {
             }
         }
         self.accrue(served);
+        for id in self.sites.keys().copied().collect::<Vec<_>>() {
+            let (running, lost) = (self.active(id) > 0, self.lost(id));
+            if let Some(site) = self.sites.get_mut(&id) {
+                site.accrue(dt, running, lost);
+            }
+        }
+    }
+
+    /// Requests that run on an endpoint.
+    fn active(&self, id: EndpointId) -> u32 {
+        self.clocks.get(&id).map_or(0, |clock| clock.active.iter().sum())
+    }
+
+    /// The share of its slots that a swap keeps an endpoint from using: those of victims that stand empty, all while
+    /// weights come and go.
+    fn lost(&self, id: EndpointId) -> f64 {
+        let (mut slots, mut used) = (0, 0);
+        for runner in self.pools.iter().filter_map(|pool| pool.runners.get(&id)) {
+            match runner.state {
+                Residency::Leaving => {
+                    slots += runner.slots;
+                    used += runner.used;
+                }
+                Residency::Loading | Residency::Unloading => slots += runner.slots,
+                Residency::Resident if runner.used > 0 => {
+                    slots += runner.used;
+                    used += runner.used;
+                }
+                _ => {}
+            }
+        }
+        if slots == 0 { 0.0 } else { f64::from(slots - used.min(slots)) / f64::from(slots) }
     }
 
     /// A waiting class earns its least share of the service others had, and pays with what it had itself.
@@ -197,6 +239,9 @@ impl Core {
         if self.draining {
             return Some(Refused::Draining);
         }
+        if let Some(why) = self.can_never_fit(pool, ticket).or_else(|| self.quarantined(pool)) {
+            return Some(why);
+        }
         let starts = self.apps[app.0].may_run() && self.free_seat(pool, &ticket.seats).is_some();
         if starts {
             return None;
@@ -215,6 +260,21 @@ impl Core {
         })
     }
 
+    /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).
+    fn can_never_fit(&self, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
+        let mut roomiest = 0;
+        for seat in &ticket.seats {
+            let runner = self.pools[pool.0].runners.get(&seat.endpoint)?;
+            let room = self.sites.get(&seat.endpoint).and_then(|site| site.room.bytes)?;
+            if runner.is_in_memory() || runner.need <= room {
+                return None;
+            }
+            roomiest = roomiest.max(room);
+        }
+        let need = ticket.seats.iter().map(|seat| self.pools[pool.0].runners.get(&seat.endpoint).map_or(0, |r| r.need));
+        Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
+    }
+
     fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket) {
         let floor = self.floor(pool, ticket.class);
         let entry = &mut self.apps[app.0];
@@ -222,6 +282,7 @@ impl Core {
             entry.lift(floor);
         }
         entry.queued += 1;
+        self.callers_are_back(pool);
         self.pools[pool.0].push(app, ticket.id);
         self.backlog[ticket.class as usize] += 1;
         self.queued_bytes += ticket.bytes;
@@ -239,6 +300,59 @@ impl Core {
         self.waiting.insert(ticket.id, waiting);
     }
 
+    /// Learns how long the callers of an idle runner think between an answer and their next request.
+    fn callers_are_back(&mut self, pool: PoolIndex) {
+        let now = self.now;
+        let idle = self.pools[pool.0].alive() == 0;
+        for runner in self.pools[pool.0].runners.values_mut() {
+            if idle && runner.used == 0 && runner.state == Residency::Resident {
+                runner.learn_think(now.since(runner.last_work).as_secs_f64());
+            }
+        }
+    }
+
+    /// What an endpoint says is loaded, against what we believe. Only what stood before it was asked can be wrong.
+    fn saw(&mut self, site: EndpointId, asked: Moment, residents: Vec<Sighting>, out: &mut Vec<Decision>) {
+        let total: u64 = residents.iter().map(|resident| resident.bytes).sum();
+        for resident in &residents {
+            let pool = self.pool_of(&resident.weights);
+            let now = self.now;
+            let runners = &mut self.pools[pool.0].runners;
+            let runner = runners
+                .entry(site)
+                .or_insert_with(|| Runner::new(resident.order.clone(), resident.bytes, 1.0, Moment::ZERO));
+            runner.need = resident.bytes;
+            runner.seen = true;
+            if runner.since < asked && matches!(runner.state, Residency::Absent | Residency::Failed(_)) {
+                runner.enter(Residency::Resident, now);
+                runner.last_work = now;
+            }
+        }
+        let mut vanished = false;
+        for pool in &mut self.pools {
+            let listed = residents.iter().any(|resident| resident.weights == pool.weights);
+            let Some(runner) = pool.runners.get_mut(&site).filter(|_| !listed) else { continue };
+            if runner.since < asked && matches!(runner.state, Residency::Resident | Residency::Leaving) {
+                vanished |= runner.used == 0;
+                runner.enter(Residency::Absent, self.now);
+            }
+        }
+        if let Some(state) = self.sites.get_mut(&site) {
+            match state.trial.take_if(|(since, _)| *since < asked) {
+                // Ollama made room for our load by itself: these do not fit together
+                Some((_, together)) if vanished => state.broke(together),
+                _ => state.saw(total),
+            }
+        }
+        self.admit_everywhere(out);
+    }
+
+    fn admit_everywhere(&mut self, out: &mut Vec<Decision>) {
+        for pool in 0..self.pools.len() {
+            self.admit_from(PoolIndex(pool), out);
+        }
+    }
+
     /// Takes a ticket out of the queue, whatever becomes of it.
     fn take(&mut self, id: TicketId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&id)?;
@@ -251,8 +365,11 @@ impl Core {
         Some(waiting)
     }
 
-    fn withdraw(&mut self, id: TicketId) {
-        let _ = self.take(id);
+    fn withdraw(&mut self, id: TicketId, out: &mut Vec<Decision>) {
+        if let Some(waiting) = self.take(id) {
+            // whoever stood behind it may have other seats
+            self.admit_from(waiting.pool, out);
+        }
     }
 
     fn expire(&mut self, out: &mut Vec<Decision>) {
@@ -264,6 +381,7 @@ impl Core {
             let waited = self.now.since(waiting.since);
             let eta = self.eta(waiting.pool, waiting.class);
             out.push(Decision::Refuse { id, why: Refused::Waited { waited, position, eta } });
+            self.admit_from(waiting.pool, out);
         }
     }
 
@@ -280,9 +398,7 @@ impl Core {
     fn set_endpoint(&mut self, id: EndpointId, usable: bool, out: &mut Vec<Decision>) {
         if usable {
             self.down.remove(&id);
-            for pool in 0..self.pools.len() {
-                self.admit_from(PoolIndex(pool), out);
-            }
+            self.admit_everywhere(out);
         } else {
             self.down.insert(id);
         }
@@ -294,7 +410,7 @@ impl Core {
             clock.active[run.class as usize] -= 1;
             clock.reading - run.entered
         });
-        self.pools[run.pool.0].release(run.endpoint, run.app);
+        self.pools[run.pool.0].release(run.endpoint, run.app, service, self.now);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
         let freed = {
             let app = &mut self.apps[run.app.0];
@@ -347,8 +463,13 @@ impl Core {
         seats
             .iter()
             .map(|seat| seat.endpoint)
-            .filter(|id| !self.down.contains(id) && self.pools[pool.0].has_free(*id))
+            .filter(|id| !self.down.contains(id) && !self.is_held(*id) && self.pools[pool.0].has_free(*id))
             .min_by_key(|id| (busy(id), *id))
+    }
+
+    /// Whether nothing may be admitted at an endpoint now.
+    fn is_held(&self, id: EndpointId) -> bool {
+        self.sites.get(&id).and_then(|site| site.swap.as_ref()).is_some_and(|swap| swap.holds)
     }
 
     /// A rough time until a ticket that joins now would start: the work ahead of it, shared by the slots.

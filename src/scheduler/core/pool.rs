@@ -2,22 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::domain::EndpointId;
+use crate::domain::{EndpointId, Moment};
 
 use super::fair::AppIndex;
 use super::predict::Speed;
+use super::site::{Residency, Runner};
 use super::{Core, Ticket, TicketId};
 
 /// Index into [`Core::pools`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PoolIndex(pub(super) usize);
-
-/// One runner: these weights on one endpoint.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Runner {
-    pub(super) slots: u32,
-    pub(super) used: u32,
-}
 
 /// One application's line. Withdrawn tickets stay as dead ids until they are swept.
 #[derive(Debug, Default)]
@@ -74,22 +68,32 @@ impl Pool {
         self.lines.get(&app).is_some_and(|line| line.alive > 0)
     }
 
+    /// Tickets that wait.
+    pub(super) fn alive(&self) -> usize {
+        self.lines.values().map(|line| line.alive).sum()
+    }
+
     pub(super) fn any_free(&self) -> bool {
-        self.runners.values().any(|runner| runner.used < runner.slots)
+        self.runners.keys().any(|endpoint| self.has_free(*endpoint))
     }
 
     pub(super) fn has_free(&self, endpoint: EndpointId) -> bool {
-        self.runners.get(&endpoint).is_some_and(|runner| runner.used < runner.slots)
+        let free = |runner: &Runner| runner.state == Residency::Resident && runner.used < runner.slots;
+        self.runners.get(&endpoint).is_some_and(free)
     }
 
     pub(super) fn occupy(&mut self, endpoint: EndpointId, app: AppIndex) {
-        self.runners.entry(endpoint).or_default().used += 1;
+        if let Some(runner) = self.runners.get_mut(&endpoint) {
+            runner.used += 1;
+        }
         self.lines.entry(app).or_default().running += 1;
     }
 
-    pub(super) fn release(&mut self, endpoint: EndpointId, app: AppIndex) {
+    pub(super) fn release(&mut self, endpoint: EndpointId, app: AppIndex, service: f64, now: Moment) {
         if let Some(runner) = self.runners.get_mut(&endpoint) {
             runner.used -= 1;
+            runner.last_work = now;
+            runner.served(app, service);
         }
         if let Some(line) = self.lines.get_mut(&app) {
             line.running -= 1;
@@ -100,23 +104,36 @@ impl Pool {
 impl Core {
     /// The ticket's pool, with its slots as they are now.
     pub(super) fn pool(&mut self, ticket: &Ticket) -> PoolIndex {
-        let index = match self.pool_index.get(&ticket.weights) {
-            Some(index) => *index,
-            None => {
-                let index = PoolIndex(self.pools.len());
-                self.pools.push(Pool {
-                    weights: ticket.weights.clone(),
-                    runners: BTreeMap::new(),
-                    lines: BTreeMap::new(),
-                    speed: Speed::default(),
-                });
-                self.pool_index.insert(ticket.weights.clone(), index);
-                index
-            }
-        };
+        let index = self.pool_of(&ticket.weights);
         for seat in &ticket.seats {
-            self.pools[index.0].runners.entry(seat.endpoint).or_default().slots = seat.slots.max(1);
+            let now = self.now;
+            let runners = &mut self.pools[index.0].runners;
+            let runner = runners
+                .entry(seat.endpoint)
+                .or_insert_with(|| Runner::new(seat.order.clone(), seat.need, seat.guess, now));
+            runner.slots = seat.slots.max(1);
+            runner.keep_alive = seat.keep_alive;
+            runner.order = seat.order.clone();
+            if !runner.seen {
+                runner.need = seat.need;
+            }
         }
+        index
+    }
+
+    /// The pool of these weights, made when it is new.
+    pub(super) fn pool_of(&mut self, weights: &str) -> PoolIndex {
+        if let Some(index) = self.pool_index.get(weights) {
+            return *index;
+        }
+        let index = PoolIndex(self.pools.len());
+        self.pools.push(Pool {
+            weights: weights.into(),
+            runners: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            speed: Speed::default(),
+        });
+        self.pool_index.insert(weights.into(), index);
         index
     }
 

@@ -90,6 +90,14 @@ impl Core {
         (0..self.pools.len()).find_map(|pool| self.next_turn(super::PoolIndex(pool)).map(|(id, _)| id))
     }
 
+    /// Bytes and number of the runners in memory at an endpoint, by plan.
+    #[must_use]
+    pub fn planned(&self, endpoint: EndpointId) -> (u64, u32) {
+        let runners = self.pools.iter().filter_map(|pool| pool.runners.get(&endpoint));
+        let loaded = runners.filter(|runner| runner.is_in_memory());
+        loaded.fold((0, 0), |(bytes, count), runner| (bytes + runner.need, count + 1))
+    }
+
     /// An application's tag, for fairness tests.
     #[cfg(test)]
     pub(super) fn running_of(&self, app: &AppName) -> u32 {

@@ -1,0 +1,42 @@
+//! Loads and unloads as the scheduler orders them and `upstream` carries them out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{EndpointId, JsonField};
+
+/// How a runner is asked for; every call for it says the same.
+#[derive(Debug, Clone)]
+pub struct LoadOrder {
+    /// The tag to ask for.
+    pub model: String,
+    /// Runner options, settled.
+    pub options: Vec<JsonField>,
+    /// How long Ollama may keep it when idle; longer than the gateway does.
+    pub keep_alive: Duration,
+    /// Whether it makes vectors (another route loads it).
+    pub embeds: bool,
+}
+
+/// What `upstream` is to do.
+#[derive(Debug, Clone)]
+pub enum ResidencyCommand {
+    /// Bring the weights into memory.
+    Load {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which.
+        weights: Box<str>,
+        /// How.
+        order: Arc<LoadOrder>,
+    },
+    /// Put them out of memory, and see them gone.
+    Unload {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which.
+        weights: Box<str>,
+        /// How they are addressed.
+        order: Arc<LoadOrder>,
+    },
+}

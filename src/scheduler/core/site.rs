@@ -1,0 +1,248 @@
+//! One endpoint's memory: what is resident, what has room, and what a swap may cost.
+//!
+//! Owns the states a runner goes through and the swap credit. Choosing what comes and goes is `swap`'s.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::{LoadOrder, Moment};
+
+use super::Room;
+use super::fair::AppIndex;
+use super::pool::PoolIndex;
+
+/// Share of an endpoint's time that displacing swaps may take under load (h in the bounds of ARCHITECTURE.md).
+pub(super) const SWAP_OVERHEAD: f64 = 0.25;
+/// Ollama loads beside others only what it predicts to fit in this share of the free memory (`ollama-facts` 2.5).
+const BESIDE: f64 = 0.8;
+/// Weight of the newest observation in a learned mean.
+const NEWEST: f64 = 0.3;
+/// Time between an answer and the next request of the same callers, until it is learned, seconds.
+const THINK: f64 = 0.5;
+
+/// Where a runner is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Residency {
+    /// Not in memory.
+    Absent,
+    /// Being loaded by our order.
+    Loading,
+    /// In memory; admits.
+    Resident,
+    /// In memory, finishing what runs; admits nothing more.
+    Leaving,
+    /// Being unloaded by our order.
+    Unloading,
+    /// Loads failed; not tried again before this moment.
+    Failed(Moment),
+}
+
+/// One set of weights on one endpoint.
+#[derive(Debug)]
+pub(super) struct Runner {
+    pub(super) slots: u32,
+    pub(super) used: u32,
+    pub(super) state: Residency,
+    /// When the state last changed.
+    pub(super) since: Moment,
+    /// Bytes it needs: seen, else planned.
+    pub(super) need: u64,
+    pub(super) seen: bool,
+    /// Learned swap cost, seconds.
+    pub(super) cost: f64,
+    /// What its present residency cost, seconds.
+    paid: f64,
+    pub(super) keep_alive: Duration,
+    pub(super) order: Arc<LoadOrder>,
+    /// When it last had work.
+    pub(super) last_work: Moment,
+    think: f64,
+    /// Service by application in this residency, seconds.
+    served: HashMap<AppIndex, f64>,
+    pub(super) failures: u32,
+    pub(super) reason: String,
+}
+
+impl Runner {
+    pub(super) fn new(order: Arc<LoadOrder>, need: u64, guess: f64, now: Moment) -> Self {
+        Self {
+            slots: 1,
+            used: 0,
+            state: Residency::Absent,
+            since: now,
+            need,
+            seen: false,
+            cost: guess,
+            paid: 0.0,
+            keep_alive: Duration::from_secs(300),
+            order,
+            last_work: now,
+            think: THINK,
+            served: HashMap::new(),
+            failures: 0,
+            reason: String::new(),
+        }
+    }
+
+    /// Whether it takes memory, as far as we know.
+    pub(super) fn is_in_memory(&self) -> bool {
+        !matches!(self.state, Residency::Absent | Residency::Failed(_))
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.keep_alive == Duration::MAX
+    }
+
+    /// Whether it could be loaded at `now`.
+    pub(super) fn may_load(&self, now: Moment) -> bool {
+        match self.state {
+            Residency::Absent => true,
+            Residency::Failed(until) => until <= now,
+            _ => false,
+        }
+    }
+
+    pub(super) fn enter(&mut self, state: Residency, now: Moment) {
+        self.state = state;
+        self.since = now;
+    }
+
+    /// Callers are back `gap` seconds after their last answer.
+    pub(super) fn learn_think(&mut self, gap: f64) {
+        // a longer pause is a new visit, not thinking
+        if gap < 60.0 {
+            self.think += NEWEST * (gap - self.think);
+        }
+    }
+
+    /// How long an idle runner is kept for callers that think, seconds: never longer than bringing it back costs.
+    pub(super) fn patience(&self) -> f64 {
+        (2.0 * self.think + 0.02).min(self.cost)
+    }
+
+    pub(super) fn served(&mut self, app: AppIndex, service: f64) {
+        *self.served.entry(app).or_default() += service;
+    }
+
+    /// A load is over that cost this much, seconds.
+    pub(super) fn arrive(&mut self, cost: f64, now: Moment) {
+        self.enter(Residency::Resident, now);
+        self.last_work = now;
+        self.failures = 0;
+        self.paid = cost;
+        self.cost += NEWEST * (cost - self.cost);
+    }
+
+    /// A residency is over: who had what share of its cost, seconds.
+    pub(super) fn leave(&mut self, state: Residency, now: Moment) -> Vec<(AppIndex, f64)> {
+        self.enter(state, now);
+        let total: f64 = self.served.values().sum();
+        let paid = std::mem::take(&mut self.paid);
+        let shares = std::mem::take(&mut self.served).into_iter();
+        if total > 0.0 { shares.map(|(app, service)| (app, paid * service / total)).collect() } else { Vec::new() }
+    }
+}
+
+/// A change of residents under way.
+#[derive(Debug)]
+pub(super) struct Swap {
+    /// Who comes; `None` when somebody only goes.
+    pub(super) candidate: Option<PoolIndex>,
+    /// Whether it is paid from the credit.
+    pub(super) displaces: bool,
+    /// Nothing else is admitted meanwhile, because Ollama may have to make room by itself.
+    pub(super) holds: bool,
+    /// Seconds in which the endpoint served less because of it, so far.
+    pub(super) cost: f64,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) room: Room,
+    /// The most that was seen together.
+    fits: u64,
+    /// The least that was seen not to stay together.
+    breaks: Option<u64>,
+    /// Bytes that should be together since the last load; the next look tells.
+    pub(super) trial: Option<(Moment, u64)>,
+    /// Swap credit, seconds; clamped to the dearest model when it is read.
+    pub(super) credit: f64,
+    pub(super) swap: Option<Swap>,
+    /// When to look again, if nothing happens before.
+    pub(super) wake: Option<Moment>,
+}
+
+/// Whether something has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    /// Nobody knows yet.
+    Perhaps,
+    No,
+}
+
+impl Site {
+    pub(super) fn new(room: Room) -> Self {
+        Self { room, fits: 0, breaks: None, trial: None, credit: f64::INFINITY, swap: None, wake: None }
+    }
+
+    /// Whether `need` bytes fit beside `others` bytes in `count` runners.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bytes of memory are far below 2^52"
+    )]
+    pub(super) fn fit(&self, need: u64, others: u64, count: u32) -> Fit {
+        if count >= self.room.models {
+            return Fit::No;
+        }
+        if count == 0 {
+            // Ollama loads the first one whatever it needs, spilling what does not fit
+            return Fit::Yes;
+        }
+        let total = others.saturating_add(need);
+        if self.breaks.is_some_and(|breaks| total >= breaks) {
+            return Fit::No;
+        }
+        match self.room.bytes {
+            Some(bytes) if need <= (BESIDE * bytes.saturating_sub(others) as f64) as u64 => Fit::Yes,
+            Some(_) => Fit::No,
+            None if total <= self.fits => Fit::Yes,
+            None => Fit::Perhaps,
+        }
+    }
+
+    /// These bytes were seen together.
+    pub(super) fn saw(&mut self, total: u64) {
+        self.fits = self.fits.max(total);
+    }
+
+    /// These bytes did not stay together.
+    pub(super) fn broke(&mut self, total: u64) {
+        self.breaks = Some(self.breaks.map_or(total, |least| least.min(total)));
+        self.fits = self.fits.min(total.saturating_sub(1));
+    }
+
+    /// Time passes.
+    pub(super) fn accrue(&mut self, dt: f64, running: bool, lost: f64) {
+        let earned = match (&mut self.swap, running) {
+            (Some(swap), _) => {
+                swap.cost += dt * lost;
+                if running { SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD) * (1.0 - lost) } else { 0.0 }
+            }
+            (None, true) => SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD),
+            // idle time is free
+            (None, false) => 1.0,
+        };
+        self.credit += dt * earned;
+    }
+
+    /// The credit within its bounds, where `dearest` is the largest swap cost around.
+    pub(super) fn credit(&mut self, dearest: f64) -> f64 {
+        self.credit = self.credit.clamp(-dearest, dearest);
+        self.credit
+    }
+}

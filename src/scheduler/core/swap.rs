@@ -1,0 +1,412 @@
+//! What comes into memory and what goes: candidates, victims, swap credit, and the steps of a swap.
+//!
+//! The rules are those of ARCHITECTURE.md ("Residency"): free room is used at once; a displacing swap is paid from a
+//! credit that grows with useful work, or is free when its victims are dry; at most one change per endpoint at a time;
+//! nothing that has admitted work is unloaded.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use crate::domain::{Class, EndpointId, Moment, ResidencyCommand};
+
+use super::fair::AppIndex;
+use super::pool::PoolIndex;
+use super::site::{Fit, Residency, SWAP_OVERHEAD, Swap};
+use super::{Core, Decision, Refused};
+
+/// Failures in a row after which callers are told instead of kept waiting.
+const PATIENCE: u32 = 3;
+/// Between two tries of a model that keeps failing.
+const QUARANTINE: Duration = Duration::from_secs(60);
+
+/// The place of a waiting ticket among all: lowest goes first.
+type Turn = (usize, f64, AppIndex);
+
+fn before(a: &Turn, b: &Turn) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+}
+
+impl Core {
+    /// Looks at every usable endpoint and starts or continues what is due.
+    pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
+        let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(|site| !self.down.contains(site)).collect();
+        sites.sort_by_key(|site| (self.active(*site), *site));
+        for site in sites {
+            self.plan_site(site, out);
+        }
+    }
+
+    fn plan_site(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
+        if self.sites.get(&site).is_none_or(|s| s.swap.is_some()) {
+            self.continue_swap(site, out);
+            return;
+        }
+        let mut wake = self.unload_idle(site, out).into_iter().chain(self.retry_at(site)).min();
+        if self.sites.get(&site).is_some_and(|s| s.swap.is_none())
+            && let Some((turn, class, candidate)) = self.candidate(site)
+        {
+            let (fit, victims) = self.make_room(site, candidate);
+            let due = if victims.is_empty() {
+                (fit != Fit::No).then_some(()).ok_or(None)
+            } else {
+                self.may_displace(site, (turn, class), candidate, &victims).map_err(Some)
+            };
+            match due {
+                Ok(()) => self.begin_swap(site, candidate, &victims, fit == Fit::Perhaps, out),
+                Err(again) => wake = wake.into_iter().chain(again).min(),
+            }
+        }
+        if let Some(site) = self.sites.get_mut(&site) {
+            site.wake = wake;
+        }
+    }
+
+    /// When the next load that failed may be tried again, if somebody waits for it.
+    fn retry_at(&self, site: EndpointId) -> Option<Moment> {
+        let wanted = self.pools.iter().filter(|pool| pool.alive() > 0).filter_map(|pool| pool.runners.get(&site));
+        let failed = wanted.filter_map(|runner| match runner.state {
+            Residency::Failed(until) if until > self.now => Some(until),
+            _ => None,
+        });
+        failed.min()
+    }
+
+    /// The waiting ticket with the lowest turn whose weights are nowhere in memory and could be loaded here.
+    fn candidate(&self, site: EndpointId) -> Option<(Turn, Class, PoolIndex)> {
+        let wanted = (0..self.pools.len()).map(PoolIndex).filter(|pool| {
+            let runners = &self.pools[pool.0].runners;
+            let here = runners.get(&site).is_some_and(|runner| runner.may_load(self.now));
+            let elsewhere = runners.iter().any(|(id, r)| r.is_in_memory() && !self.down.contains(id));
+            let coming = self.sites.values().any(|s| s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(*pool)));
+            here && !elsewhere && !coming
+        });
+        wanted
+            .filter_map(|pool| self.first_turn(pool, Some(site)).map(|(turn, class)| (turn, class, pool)))
+            .min_by(|a, b| before(&a.0, &b.0))
+    }
+
+    /// The lowest turn among a pool's tickets, at `site` if one is given.
+    fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, Class)> {
+        let members = &self.pools[pool.0];
+        members
+            .lines()
+            .filter(|(app, _)| self.apps[app.0].may_run())
+            .filter_map(|(app, line)| {
+                let waiting = line.iter().find_map(|id| self.waiting.get(id))?;
+                let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
+                let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
+                here.then_some(((rank, self.apps[app.0].tag(), app), waiting.class))
+            })
+            .min_by(|a, b| before(&a.0, &b.0))
+    }
+
+    /// Runners in memory at `site`: pool, bytes.
+    fn in_memory(&self, site: EndpointId) -> Vec<(PoolIndex, u64)> {
+        let pools = self.pools.iter().enumerate();
+        pools
+            .filter_map(|(at, pool)| {
+                let runner = pool.runners.get(&site).filter(|runner| runner.is_in_memory())?;
+                Some((PoolIndex(at), runner.need))
+            })
+            .collect()
+    }
+
+    /// Whether `candidate` has room at `site`, and who would have to go for it: the cheapest ones to bring back first,
+    /// idle ones before those with work, and no more than needed.
+    fn make_room(&self, site: EndpointId, candidate: PoolIndex) -> (Fit, Vec<PoolIndex>) {
+        let Some(state) = self.sites.get(&site) else { return (Fit::No, Vec::new()) };
+        let need = self.need(candidate, site);
+        let mut staying = self.in_memory(site);
+        let fit = |staying: &[(PoolIndex, u64)]| {
+            let others = staying.iter().map(|(_, bytes)| *bytes).sum();
+            state.fit(need, others, u32::try_from(staying.len()).unwrap_or(u32::MAX))
+        };
+        let at_once = fit(&staying);
+        if at_once != Fit::No {
+            return (at_once, Vec::new());
+        }
+        // dearest to lose first, so that victims are taken from the end
+        staying.sort_by(|a, b| self.loss(b.0, site).total_cmp(&self.loss(a.0, site)));
+        let mut victims = Vec::new();
+        while fit(&staying) == Fit::No {
+            let Some(at) = staying.iter().rposition(|(pool, _)| !self.runner_is_pinned(*pool, site)) else {
+                return (Fit::No, Vec::new());
+            };
+            victims.push(staying.remove(at));
+        }
+        // a cheap victim that a dearer one made needless stays
+        for at in (0..victims.len()).rev() {
+            let spared = victims[at];
+            staying.push(spared);
+            if fit(&staying) == Fit::No {
+                staying.pop();
+            } else {
+                victims.remove(at);
+            }
+        }
+        (fit(&staying), victims.into_iter().map(|(pool, _)| pool).collect())
+    }
+
+    fn need(&self, pool: PoolIndex, site: EndpointId) -> u64 {
+        self.pools[pool.0].runners.get(&site).map_or(0, |runner| runner.need)
+    }
+
+    fn runner_is_pinned(&self, pool: PoolIndex, site: EndpointId) -> bool {
+        self.pools[pool.0].runners.get(&site).is_some_and(super::site::Runner::is_pinned)
+    }
+
+    /// What losing a runner would cost: idle ones little, else reload time × demand.
+    fn loss(&self, pool: PoolIndex, site: EndpointId) -> f64 {
+        let members = &self.pools[pool.0];
+        let Some(runner) = members.runners.get(&site) else { return 0.0 };
+        let demand = f64::from(runner.used) + f64::from(u32::try_from(members.alive()).unwrap_or(u32::MAX));
+        let idle = self.now.since(runner.last_work).as_secs_f64();
+        runner.cost * (demand + 1.0 / (1.0 + idle))
+    }
+
+    /// Whether `candidate` may take the victims' place now, or when to look again.
+    fn may_displace(
+        &mut self,
+        site: EndpointId,
+        first: (Turn, Class),
+        candidate: PoolIndex,
+        victims: &[PoolIndex],
+    ) -> Result<(), Moment> {
+        let cost = self.pools[candidate.0].runners.get(&site).map_or(0.0, |runner| runner.cost);
+        let dry_at = self.dry_at(site, victims);
+        if dry_at.is_some_and(|at| at <= self.now) {
+            return Ok(());
+        }
+        let (turn, class) = first;
+        let earlier = victims
+            .iter()
+            .any(|victim| self.first_turn(*victim, None).is_some_and(|(theirs, _)| before(&theirs, &turn).is_lt()));
+        let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(*victim));
+        let wanted = if urgent { 0.0 } else { cost };
+        let dearest = self.dearest(site);
+        let running = self.active(site) > 0;
+        let Some(state) = self.sites.get_mut(&site) else { return Err(self.now) };
+        let credit = state.credit(dearest);
+        if credit >= wanted && !earlier {
+            return Ok(());
+        }
+        let pace = if running { SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD) } else { 1.0 };
+        let missing = ((wanted - credit).max(0.0) / pace).max(0.01);
+        let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(QUARANTINE));
+        Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
+    }
+
+    /// When all victims will have been without work for as long as their callers think; `None` while one has work.
+    fn dry_at(&self, site: EndpointId, victims: &[PoolIndex]) -> Option<Moment> {
+        let mut latest = Moment::ZERO;
+        for victim in victims {
+            let members = &self.pools[victim.0];
+            let runner = members.runners.get(&site)?;
+            if runner.used > 0 || members.alive() > 0 {
+                return None;
+            }
+            let patience = Duration::try_from_secs_f64(runner.patience()).unwrap_or_default();
+            latest = latest.max(runner.last_work.after(patience));
+        }
+        Some(latest)
+    }
+
+    /// Whether an interactive application has work on these weights.
+    fn serves_people(&self, pool: PoolIndex) -> bool {
+        self.apps
+            .iter()
+            .enumerate()
+            .any(|(at, app)| app.class == Class::Interactive && self.pools[pool.0].involves(AppIndex(at)))
+    }
+
+    /// The largest swap cost among what is resident or wanted at `site`.
+    fn dearest(&self, site: EndpointId) -> f64 {
+        let costs = self.pools.iter().filter_map(|pool| {
+            let runner = pool.runners.get(&site)?;
+            (runner.is_in_memory() || pool.alive() > 0).then_some(runner.cost)
+        });
+        costs.fold(0.0, f64::max)
+    }
+
+    fn begin_swap(
+        &mut self,
+        site: EndpointId,
+        candidate: PoolIndex,
+        victims: &[PoolIndex],
+        holds: bool,
+        out: &mut Vec<Decision>,
+    ) {
+        let dry = self.dry_at(site, victims).is_some_and(|at| at <= self.now);
+        for victim in victims {
+            if let Some(runner) = self.pools[victim.0].runners.get_mut(&site) {
+                runner.enter(Residency::Leaving, self.now);
+            }
+        }
+        if let Some(state) = self.sites.get_mut(&site) {
+            let displaces = !victims.is_empty() && !dry;
+            state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, cost: 0.0 });
+            state.wake = None;
+        }
+        self.continue_swap(site, out);
+    }
+
+    /// Unloads victims that are drained; loads the candidate once they are gone.
+    fn continue_swap(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
+        let Some(candidate) = self.sites.get(&site).and_then(|s| s.swap.as_ref()).map(|swap| swap.candidate) else {
+            return;
+        };
+        let wanted = candidate.is_none_or(|pool| self.pools[pool.0].alive() > 0);
+        let mut going = false;
+        for at in 0..self.pools.len() {
+            let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
+            match runner.state {
+                // nobody waits for the swap any more: a caller that left must not cause a load
+                Residency::Leaving if !wanted => runner.enter(Residency::Resident, self.now),
+                Residency::Leaving if runner.used == 0 => {
+                    going = true;
+                    self.unload(PoolIndex(at), site, out);
+                }
+                Residency::Leaving | Residency::Unloading | Residency::Loading => going = true,
+                _ => {}
+            }
+        }
+        if going {
+            return;
+        }
+        match candidate.filter(|_| wanted) {
+            Some(pool) => self.load(pool, site, out),
+            None => {
+                if let Some(state) = self.sites.get_mut(&site) {
+                    state.swap = None;
+                }
+                self.admit_everywhere(out);
+            }
+        }
+    }
+
+    fn load(&mut self, pool: PoolIndex, site: EndpointId, out: &mut Vec<Decision>) {
+        let members = &mut self.pools[pool.0];
+        let Some(runner) = members.runners.get_mut(&site) else { return };
+        runner.enter(Residency::Loading, self.now);
+        out.push(Decision::Residency(ResidencyCommand::Load {
+            endpoint: site,
+            weights: members.weights.clone(),
+            order: runner.order.clone(),
+        }));
+    }
+
+    fn unload(&mut self, pool: PoolIndex, site: EndpointId, out: &mut Vec<Decision>) {
+        let members = &mut self.pools[pool.0];
+        let Some(runner) = members.runners.get_mut(&site) else { return };
+        let shares = runner.leave(Residency::Unloading, self.now);
+        out.push(Decision::Residency(ResidencyCommand::Unload {
+            endpoint: site,
+            weights: members.weights.clone(),
+            order: runner.order.clone(),
+        }));
+        // whoever a residency served pays for bringing it in
+        for (app, seconds) in shares {
+            self.apps[app.0].pay(seconds);
+        }
+    }
+
+    /// Unloads what has been without work for longer than its profile keeps it; gives when the next one is due.
+    fn unload_idle(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> Option<Moment> {
+        let mut next = None;
+        for at in 0..self.pools.len() {
+            let alive = self.pools[at].alive() > 0;
+            let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
+            if runner.state != Residency::Resident || runner.used > 0 || alive || runner.is_pinned() {
+                continue;
+            }
+            let due = runner.last_work.after(runner.keep_alive);
+            if due > self.now {
+                next = Some(next.map_or(due, |next: Moment| next.min(due)));
+                continue;
+            }
+            if let Some(state) = self.sites.get_mut(&site) {
+                state.swap = Some(Swap { candidate: None, displaces: false, holds: false, cost: 0.0 });
+            }
+            self.unload(PoolIndex(at), site, out);
+            return None;
+        }
+        next
+    }
+
+    /// A load that was ordered is over.
+    pub(super) fn loaded(
+        &mut self,
+        site: EndpointId,
+        weights: &str,
+        result: Result<(), String>,
+        out: &mut Vec<Decision>,
+    ) {
+        let Some(pool) = self.pool_index.get(weights).copied() else { return };
+        let swap = self.sites.get_mut(&site).and_then(|state| {
+            let mine = state.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool));
+            if mine { state.swap.take() } else { None }
+        });
+        let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { return };
+        match result {
+            Ok(()) => {
+                let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
+                runner.arrive(cost, self.now);
+                let together = self.in_memory(site);
+                if let Some(state) = self.sites.get_mut(&site).filter(|_| together.len() > 1) {
+                    state.trial = Some((self.now, together.iter().map(|(_, bytes)| *bytes).sum()));
+                }
+                if let (Some(state), Some(true)) = (self.sites.get_mut(&site), swap.map(|swap| swap.displaces)) {
+                    state.credit -= cost;
+                }
+            }
+            Err(reason) => {
+                runner.failures += 1;
+                runner.reason = reason;
+                let pause = if runner.failures < PATIENCE {
+                    Duration::from_secs(1 << runner.failures.min(5))
+                } else {
+                    QUARANTINE
+                };
+                runner.enter(Residency::Failed(self.now.after(pause)), self.now);
+                if runner.failures >= PATIENCE {
+                    self.refuse_pool(pool, out);
+                }
+            }
+        }
+        self.admit_everywhere(out);
+    }
+
+    /// An unload that was ordered is over. One that did not succeed leaves the runner resident.
+    pub(super) fn unloaded(&mut self, site: EndpointId, weights: &str, gone: bool, out: &mut Vec<Decision>) {
+        let Some(pool) = self.pool_index.get(weights).copied() else { return };
+        if let Some(runner) = self.pools[pool.0].runners.get_mut(&site)
+            && runner.state == Residency::Unloading
+        {
+            runner.enter(if gone { Residency::Absent } else { Residency::Resident }, self.now);
+            runner.last_work = self.now;
+        }
+        self.admit_everywhere(out);
+    }
+
+    /// Everything that waits for weights that cannot be loaded anywhere learns why.
+    fn refuse_pool(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
+        let Some(why) = self.quarantined(pool) else { return };
+        let ids: Vec<_> = self.pools[pool.0].tickets().copied().filter(|id| self.waiting.contains_key(id)).collect();
+        for id in ids {
+            self.take(id);
+            out.push(Decision::Refuse { id, why: why.clone() });
+        }
+    }
+
+    /// Why nothing of this pool can run now, if every runner of it keeps failing.
+    pub(super) fn quarantined(&self, pool: PoolIndex) -> Option<Refused> {
+        let runners = &self.pools[pool.0].runners;
+        let failing = |runner: &super::site::Runner| match runner.state {
+            Residency::Failed(until) if runner.failures >= PATIENCE && until > self.now => Some(until),
+            _ => None,
+        };
+        let until = runners.values().map(failing).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let reason = runners.values().map(|runner| runner.reason.clone()).next().unwrap_or_default();
+        Some(Refused::Unloadable { reason, retry: until.since(self.now) })
+    }
+}

@@ -1,0 +1,113 @@
+//! Carries out the scheduler's loads and unloads.
+//!
+//! A load is a request of our own: no caller's departure can kill it (defects B4, B5, B9). An unload counts only once
+//! the runner is seen gone from `/api/ps`.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::{EndpointId, LoadOrder, ResidencyCommand};
+use crate::scheduler::Scheduler;
+use crate::wire;
+
+use super::client::Client;
+use super::discovery::Discovery;
+
+/// Between two looks at `/api/ps` while something is being unloaded.
+const LOOK: Duration = Duration::from_millis(50);
+/// For an unload to be seen; a runner that is still there then counts as resident again.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Whoever loads and unloads.
+#[derive(Clone)]
+pub struct Stagehand {
+    client: Client,
+    discovery: Discovery,
+    scheduler: Scheduler,
+}
+
+impl Stagehand {
+    /// Works for `scheduler`.
+    #[must_use]
+    pub fn new(client: Client, discovery: Discovery, scheduler: Scheduler) -> Self {
+        Self { client, discovery, scheduler }
+    }
+
+    /// Takes commands until `stop`; each runs in a task of its own, because endpoints do not wait for each other.
+    pub async fn run(
+        self,
+        mut commands: mpsc::Receiver<ResidencyCommand>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) {
+        while let Some(Some(command)) = stop.run_until_cancelled(commands.recv()).await {
+            let (hand, stop) = (self.clone(), stop.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(hand.carry_out(command)).await });
+        }
+    }
+
+    async fn carry_out(&self, command: ResidencyCommand) {
+        match command {
+            ResidencyCommand::Load { endpoint, weights, order } => {
+                tracing::info!(model = %order.model, endpoint = endpoint.0, "loading");
+                let result = self.load(endpoint, &order).await;
+                if let Err(why) = &result {
+                    tracing::warn!(model = %order.model, endpoint = endpoint.0, %why, "the load failed");
+                }
+                // the view first: the scheduler's next look must not find a state from before the load
+                self.scheduler.loaded(endpoint, weights, result);
+                self.discovery.hurry();
+            }
+            ResidencyCommand::Unload { endpoint, weights, order } => {
+                tracing::info!(model = %order.model, endpoint = endpoint.0, "unloading");
+                let gone = self.unload(endpoint, &weights, &order).await;
+                if !gone {
+                    tracing::warn!(model = %order.model, endpoint = endpoint.0, "the unload did not happen");
+                }
+                self.scheduler.unloaded(endpoint, weights, gone);
+            }
+        }
+    }
+
+    async fn load(&self, endpoint: EndpointId, order: &LoadOrder) -> Result<(), String> {
+        let endpoint = self.client.endpoint(endpoint).map_err(|fault| fault.message)?;
+        let body = wire::encode_load(&order.model, &order.options, order.keep_alive);
+        let asked = self.client.ask_within(endpoint, route(order), body, self.client.timeouts.first_event);
+        match asked.await? {
+            (200, _) => Ok(()),
+            (status, body) => Err(wire::upstream_fault(status, &body).message),
+        }
+    }
+
+    async fn unload(&self, id: EndpointId, weights: &str, order: &LoadOrder) -> bool {
+        let Ok(endpoint) = self.client.endpoint(id) else { return false };
+        // the same options as always: an embedder is unloaded by a request that would reload it if they differed
+        let body = wire::encode_load(&order.model, &order.options, Duration::ZERO);
+        let asked = self.client.ask_within(endpoint, route(order), body, GONE_WITHIN).await;
+        if !matches!(asked, Ok((200, _))) {
+            return false;
+        }
+        let gone = async {
+            while self.is_loaded(id, weights).await {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(GONE_WITHIN, gone).await.is_ok()
+    }
+
+    async fn is_loaded(&self, id: EndpointId, weights: &str) -> bool {
+        self.discovery.refresh(Duration::ZERO).await;
+        let fleet = self.discovery.watch();
+        let fleet = fleet.borrow();
+        let view = fleet.endpoints.get(usize::from(id.0));
+        view.is_some_and(|view| view.resident.iter().any(|resident| resident.weights == weights))
+    }
+}
+
+/// The route that loads a model without work for it (`ollama-facts` 2.6).
+fn route(order: &LoadOrder) -> &'static str {
+    if order.embeds { "/api/embed" } else { "/api/generate" }
+}
