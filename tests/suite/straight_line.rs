@@ -50,7 +50,8 @@ async fn every_surface_passes_identity_policy_scheduler_ledger_and_metrics() {
     for seen in house.sim.seen().iter().filter(|seen| seen.method == "POST" && seen.path != "/api/show") {
         assert!(seen.path.starts_with("/api/"), "{}", seen.path);
         let body: Value = serde_json::from_slice(&seen.body).unwrap();
-        if !seen.path.contains("embed") {
+        let load = body.get("prompt").is_none() && body.get("messages").is_none();
+        if !seen.path.contains("embed") && !load {
             assert_eq!(body["options"]["num_predict"], 5, "{body}");
         }
     }
@@ -80,13 +81,17 @@ async fn what_a_client_says_of_the_runner_never_reaches_ollama() {
         .filter(|seen| seen.path == "/api/generate")
         .map(|seen| serde_json::from_slice(&seen.body).unwrap())
         .collect();
+    assert_eq!(calls.len(), 4, "our load and three answers");
     for call in &calls {
         assert_eq!(call["options"]["num_ctx"], 2048, "{call}");
+        assert_eq!(call.get("shift"), None, "{call}");
+        assert_eq!(call["keep_alive"], 1020, "longer than the profile's seven minutes, which are ours to keep: {call}");
+    }
+    for call in &calls[1..] {
         assert_eq!(call["options"]["temperature"], 0.5, "{call}");
         assert_eq!(call["options"].get("num_gpu"), None, "{call}");
         assert_eq!(call["options"].get("num_thread"), None, "{call}");
         assert_eq!(call.get("shift"), None, "{call}");
-        assert_eq!(call["keep_alive"], 420, "{call}");
     }
     house.close().await;
 }

@@ -49,8 +49,9 @@ pub(super) struct Runner {
     /// Bytes it needs: seen, else planned.
     pub(super) need: u64,
     pub(super) seen: bool,
-    /// Learned swap cost, seconds.
+    /// Learned swap cost, seconds; a guess until the first load.
     pub(super) cost: f64,
+    guessed: bool,
     /// What its present residency cost, seconds.
     paid: f64,
     pub(super) keep_alive: Duration,
@@ -74,6 +75,7 @@ impl Runner {
             need,
             seen: false,
             cost: guess,
+            guessed: true,
             paid: 0.0,
             keep_alive: Duration::from_secs(300),
             order,
@@ -131,7 +133,8 @@ impl Runner {
         self.last_work = now;
         self.failures = 0;
         self.paid = cost;
-        self.cost += NEWEST * (cost - self.cost);
+        self.cost = if self.guessed { cost } else { self.cost + NEWEST * (cost - self.cost) };
+        self.guessed = false;
     }
 
     /// A residency is over: who had what share of its cost, seconds.

@@ -19,8 +19,8 @@ const PATIENCE: u32 = 3;
 /// Between two tries of a model that keeps failing.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
-/// The place of a waiting ticket among all: lowest goes first.
-type Turn = (usize, f64, AppIndex);
+/// The place of a waiting ticket among all, lowest first: rank of its class, its application's tag, its arrival.
+type Turn = (usize, f64, Moment);
 
 fn before(a: &Turn, b: &Turn) -> Ordering {
     a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
@@ -95,7 +95,7 @@ impl Core {
                 let waiting = line.iter().find_map(|id| self.waiting.get(id))?;
                 let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
                 let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-                here.then_some(((rank, self.apps[app.0].tag(), app), waiting.class))
+                here.then_some(((rank, self.apps[app.0].tag(), waiting.since), waiting.class))
             })
             .min_by(|a, b| before(&a.0, &b.0))
     }
