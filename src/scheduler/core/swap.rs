@@ -12,7 +12,7 @@ use crate::domain::{Class, EndpointId, Moment, ResidencyCommand};
 use super::fair::AppIndex;
 use super::pool::PoolIndex;
 use super::site::{Fit, Residency, SWAP_OVERHEAD, Swap};
-use super::{Core, Decision, Refused};
+use super::{Core, Decision, Refused, Waiting};
 
 /// Failures in a row after which callers are told instead of kept waiting.
 const PATIENCE: u32 = 3;
@@ -71,22 +71,44 @@ impl Core {
         failed.min()
     }
 
-    /// The waiting ticket with the lowest turn whose weights are nowhere in memory and could be loaded here.
+    /// The waiting ticket with the lowest turn whose weights should come into memory here: those that are nowhere it
+    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim.
     fn candidate(&self, site: EndpointId) -> Option<(Turn, Class, PoolIndex)> {
+        let coming =
+            |pool| self.sites.values().any(|s| s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool)));
         let wanted = (0..self.pools.len()).map(PoolIndex).filter(|pool| {
-            let runners = &self.pools[pool.0].runners;
-            let here = runners.get(&site).is_some_and(|runner| runner.may_load(self.now));
-            let elsewhere = runners.iter().any(|(id, r)| r.is_in_memory() && !self.down.contains(id));
-            let coming = self.sites.values().any(|s| s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(*pool)));
-            here && !elsewhere && !coming
+            let runner = self.pools[pool.0].runners.get(&site);
+            runner.is_some_and(|runner| runner.may_load(self.now)) && !coming(*pool)
         });
         wanted
-            .filter_map(|pool| self.first_turn(pool, Some(site)).map(|(turn, class)| (turn, class, pool)))
+            .filter_map(|pool| self.first_turn(pool, Some(site)).map(|(turn, ticket)| (turn, ticket, pool)))
+            .filter(|(_, ticket, pool)| !self.is_elsewhere(*pool, ticket) || self.deserves_another(*pool, site))
             .min_by(|a, b| before(&a.0, &b.0))
+            .map(|(turn, ticket, pool)| (turn, ticket.class, pool))
+    }
+
+    /// Whether the weights are in memory where this ticket may run.
+    fn is_elsewhere(&self, pool: PoolIndex, ticket: &Waiting) -> bool {
+        let runners = &self.pools[pool.0].runners;
+        let usable = ticket.seats.iter().filter(|seat| !self.down.contains(&seat.endpoint));
+        usable.filter_map(|seat| runners.get(&seat.endpoint)).any(super::site::Runner::is_in_memory)
+    }
+
+    /// Whether a second runner would pay: what waits takes longer than a load, and nobody has to go for it.
+    fn deserves_another(&self, pool: PoolIndex, site: EndpointId) -> bool {
+        let members = &self.pools[pool.0];
+        let Some(cost) = members.runners.get(&site).map(|runner| runner.cost) else { return false };
+        let waiting = members.tickets().filter_map(|id| self.waiting.get(id));
+        let pressure: f64 = waiting.map(|ticket| members.speed.predict(ticket.app, ticket.work)).sum();
+        if pressure <= cost {
+            return false;
+        }
+        let (fit, victims) = self.make_room(site, pool);
+        fit != Fit::No && victims.is_empty()
     }
 
     /// The lowest turn among a pool's tickets, at `site` if one is given.
-    fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, Class)> {
+    fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, &Waiting)> {
         let members = &self.pools[pool.0];
         members
             .lines()
@@ -95,7 +117,7 @@ impl Core {
                 let waiting = line.iter().find_map(|id| self.waiting.get(id))?;
                 let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
                 let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-                here.then_some(((rank, self.apps[app.0].tag(), waiting.since), waiting.class))
+                here.then_some(((rank, self.apps[app.0].tag(), waiting.since), waiting))
             })
             .min_by(|a, b| before(&a.0, &b.0))
     }

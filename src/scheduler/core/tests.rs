@@ -439,6 +439,22 @@ fn a_late_request_for_another_model_gets_its_turn_under_endless_load() {
 }
 
 #[test]
+fn a_busy_model_spreads_to_an_endpoint_with_room_and_a_quiet_one_does_not() {
+    let work = |_: &str| 1.0;
+    let mut world = World::roomy();
+    world.load_time = 1.0;
+    let everywhere = |t: &mut Ticket| t.seats = vec![seat(GPU, 1), seat(EndpointId(1), 1)];
+    world.submit(everywhere, "x", &work);
+    world.run_one(&work);
+    assert_eq!(world.loads.len(), 1, "one request needs one runner");
+    for _ in 0..20 {
+        world.submit(everywhere, "x", &work);
+    }
+    while world.run_one(&work).is_some() {}
+    assert_eq!(world.loads.len(), 2, "twenty seconds of waiting are worth a load");
+}
+
+#[test]
 fn a_model_that_can_never_fit_is_refused_at_once_with_both_numbers() {
     let bounds = Bounds { queued: 10, queued_bytes: 1000 };
     let mut world = World::with(bounds, vec![Room { bytes: Some(100), models: 3 }], 1.0);
