@@ -93,7 +93,8 @@ pub(super) async fn build(
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
     let (commands, ordered) = mpsc::channel(COMMANDS);
     let scheduler = Scheduler::new(bounds, &rooms(settings), clock.clone(), commands);
-    let stagehand = Stagehand::new(client.clone(), discovery.clone(), scheduler.clone());
+    let stagehand =
+        Stagehand::new(client.clone(), discovery.clone(), scheduler.clone(), metrics.clone(), clock.clone());
     tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));
     let upstream = Upstream::new(client, discovery.clone(), Budget::new(ANSWERS.0, ANSWERS.1), tasks.clone());
     let log = telemetry.log_requests.then(|| telemetry.lines.clone());

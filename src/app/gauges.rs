@@ -9,6 +9,13 @@ pub(super) fn set(house: &House) {
     house.metrics.held_bytes(house.upstream.held_bytes() as u64);
     let fleet = house.discovery.watch();
     let fleet = fleet.borrow();
+    for endpoint in &fleet.endpoints {
+        for model in endpoint.models.values() {
+            let loaded = endpoint.resident.iter().find(|resident| resident.name == model.name);
+            let (bytes, spilled) = loaded.map_or((0, 0), |loaded| (loaded.size, loaded.spilled()));
+            house.metrics.resident(&endpoint.name, &model.name.to_string(), bytes, spilled);
+        }
+    }
     for runner in &view.runners {
         let Some(endpoint) = fleet.endpoints.get(usize::from(runner.endpoint.0)) else { continue };
         // a runner has weights; people know it by the first tag that uses them

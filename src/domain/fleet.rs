@@ -99,3 +99,11 @@ pub struct Resident {
     /// The entry of `/api/ps` as upstream wrote it.
     pub entry: Box<RawValue>,
 }
+
+impl Resident {
+    /// Bytes that should be in GPU memory and are not; a server without a GPU (nothing in its memory) spills nothing.
+    #[must_use]
+    pub fn spilled(&self) -> u64 {
+        if self.size_vram == 0 { 0 } else { self.size.saturating_sub(self.size_vram) }
+    }
+}

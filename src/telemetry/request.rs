@@ -50,6 +50,11 @@ pub struct RequestMetrics {
     slots_used: Gauges<2>,
     upstream_errors: Counters<2>,
     policy_reloads: Counters<1>,
+    loads: Counters<3>,
+    load_seconds: Histograms<1>,
+    unloads: Counters<3>,
+    resident_bytes: Gauges<2>,
+    spilled_bytes: Gauges<2>,
 }
 
 impl RequestMetrics {
@@ -81,6 +86,15 @@ impl RequestMetrics {
             slots_used: to.gauges("scheduler_slots_used", "Requests a runner serves now", runner),
             upstream_errors: to.counters("upstream_errors", "Failures of upstream calls", ["endpoint", "reason"]),
             policy_reloads: to.counters("policy_reloads", "Reloads of the policy folder", ["result"]),
+            loads: to.counters("upstream_loads", "Loads that the gateway ordered", ["endpoint", "model", "result"]),
+            load_seconds: to.histograms("upstream_load_seconds", "How long a load took", ["model"], WAITS),
+            unloads: to.counters(
+                "upstream_unloads",
+                "Unloads that the gateway ordered",
+                ["endpoint", "model", "result"],
+            ),
+            resident_bytes: to.gauges("upstream_resident_bytes", "Memory of a loaded model", runner),
+            spilled_bytes: to.gauges("upstream_spilled_bytes", "The part of it that did not fit on the GPU", runner),
         }
     }
 
@@ -138,10 +152,33 @@ impl RequestMetrics {
         self.upstream_errors.add([label(endpoint), reason.as_str().into()], 1);
     }
 
+    /// Counts a load that took this long.
+    pub fn load(&self, endpoint: &str, model: &str, done: bool, took: Duration) {
+        self.loads.add([label(endpoint), label(model), result(done)], 1);
+        if done {
+            self.load_seconds.observe([label(model)], took.as_secs_f64());
+        }
+    }
+
+    /// Counts an unload.
+    pub fn unload(&self, endpoint: &str, model: &str, done: bool) {
+        self.unloads.add([label(endpoint), label(model), result(done)], 1);
+    }
+
+    /// Says how much memory a loaded model takes, and how much of it is not on the GPU; zeros for one that is gone.
+    pub fn resident(&self, endpoint: &str, model: &str, bytes: u64, spilled: u64) {
+        self.resident_bytes.set([label(endpoint), label(model)], bytes);
+        self.spilled_bytes.set([label(endpoint), label(model)], spilled);
+    }
+
     /// Counts a reload of the policies, taken or rejected.
     pub fn policy_reload(&self, taken: bool) {
         self.policy_reloads.add([if taken { "taken" } else { "rejected" }.into()], 1);
     }
+}
+
+fn result(done: bool) -> Label {
+    if done { "done" } else { "failed" }.into()
 }
 
 fn label(text: &str) -> Label {

@@ -113,6 +113,13 @@ impl Discovery {
 }
 
 fn tell(old: &EndpointView, new: &EndpointView) {
+    let known = |loaded: &Resident| old.resident.iter().any(|before| before.weights == loaded.weights);
+    for loaded in new.resident.iter().filter(|loaded| loaded.spilled() > 0 && !known(loaded)) {
+        tracing::warn!(
+            endpoint = %new.url, model = %loaded.name, bytes = loaded.size, on_gpu = loaded.size_vram,
+            "a model does not fit on the GPU: part of it runs on the CPU, slowly; give it a smaller context or more memory"
+        );
+    }
     match (&old.trouble, &new.trouble) {
         (Some(_), None) => tracing::info!(
             endpoint = %new.url, version = new.version.as_deref().unwrap_or("?"), models = new.models.len(),

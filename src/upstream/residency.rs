@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{EndpointId, LoadOrder, ResidencyCommand};
+use crate::domain::{Clock, EndpointId, LoadOrder, ResidencyCommand};
 use crate::scheduler::Scheduler;
+use crate::telemetry::RequestMetrics;
 use crate::wire;
 
 use super::client::Client;
@@ -27,13 +28,21 @@ pub struct Stagehand {
     client: Client,
     discovery: Discovery,
     scheduler: Scheduler,
+    metrics: RequestMetrics,
+    clock: Clock,
 }
 
 impl Stagehand {
-    /// Works for `scheduler`.
+    /// Works for `scheduler`, counts into `metrics`.
     #[must_use]
-    pub fn new(client: Client, discovery: Discovery, scheduler: Scheduler) -> Self {
-        Self { client, discovery, scheduler }
+    pub fn new(
+        client: Client,
+        discovery: Discovery,
+        scheduler: Scheduler,
+        metrics: RequestMetrics,
+        clock: Clock,
+    ) -> Self {
+        Self { client, discovery, scheduler, metrics, clock }
     }
 
     /// Takes commands until `stop`; each runs in a task of its own, because endpoints do not wait for each other.
@@ -52,24 +61,32 @@ impl Stagehand {
     async fn carry_out(&self, command: ResidencyCommand) {
         match command {
             ResidencyCommand::Load { endpoint, weights, order } => {
-                tracing::info!(model = %order.model, endpoint = endpoint.0, "loading");
+                let (name, begun) = (self.name(endpoint), self.clock.now());
+                tracing::info!(model = %order.model, endpoint = name, "loading");
                 let result = self.load(endpoint, &order).await;
+                self.metrics.load(name, &order.model, result.is_ok(), self.clock.now().since(begun));
                 if let Err(why) = &result {
-                    tracing::warn!(model = %order.model, endpoint = endpoint.0, %why, "the load failed");
+                    tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
                 }
-                // the view first: the scheduler's next look must not find a state from before the load
                 self.scheduler.loaded(endpoint, weights, result);
                 self.discovery.hurry();
             }
             ResidencyCommand::Unload { endpoint, weights, order } => {
-                tracing::info!(model = %order.model, endpoint = endpoint.0, "unloading");
+                let name = self.name(endpoint);
+                tracing::info!(model = %order.model, endpoint = name, "unloading");
                 let gone = self.unload(endpoint, &weights, &order).await;
+                self.metrics.unload(name, &order.model, gone);
                 if !gone {
-                    tracing::warn!(model = %order.model, endpoint = endpoint.0, "the unload did not happen");
+                    tracing::warn!(model = %order.model, endpoint = name, "the unload did not happen");
                 }
                 self.scheduler.unloaded(endpoint, weights, gone);
             }
         }
+    }
+
+    /// The endpoint's name, for people.
+    fn name(&self, id: EndpointId) -> &str {
+        self.client.endpoint(id).map_or("", |endpoint| &endpoint.name)
     }
 
     async fn load(&self, endpoint: EndpointId, order: &LoadOrder) -> Result<(), String> {
