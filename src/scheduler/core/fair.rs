@@ -64,9 +64,10 @@ impl App {
         self.running -= 1;
     }
 
-    /// The tag that counts for the floor, while it is active at all.
+    /// The tag that counts for the floor, while it is active at all. What runs counts by where it started: its own tag
+    /// already holds a prediction, and a wrong one must not be handed on to whoever joins.
     fn standing(&self) -> Option<f64> {
-        if self.contends() { Some(self.tag) } else { (self.running > 0).then_some(self.last_start) }
+        if self.running > 0 { Some(self.last_start.min(self.tag)) } else { self.contends().then_some(self.tag) }
     }
 }
 

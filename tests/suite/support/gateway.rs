@@ -209,6 +209,29 @@ impl House {
         assert!(done.is_ok(), "{series} never was {value}:\n{}", self.metrics().await);
     }
 
+    /// Waits until at least this many requests wait.
+    pub(crate) async fn until_queued(&self, least: usize) {
+        let wait = async {
+            while self.metric("gaucho_scheduler_queue_depth ").await < least as f64 {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "{least} never waited");
+    }
+
+    /// Waits until a request line like this is logged, and gives it.
+    pub(crate) async fn until_log(&self, like: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let wait = async {
+            loop {
+                if let Some(line) = self.log_lines().into_iter().find(&like) {
+                    return line;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("such a line was never logged")
+    }
+
     /// The request lines logged so far.
     pub(crate) fn log_lines(&self) -> Vec<serde_json::Value> {
         assert!(self.lines.flush(Duration::from_secs(5)), "the log is not written");
