@@ -76,9 +76,10 @@ pub(super) async fn build(
     if !strays.is_empty() {
         return Err(listed(strays));
     }
-    let (policy_keys, policy_keys_seen) = watch::channel(Arc::new(policy_keys(&policies)));
+    let first_keys = Arc::new(policy_keys(&policies));
+    let (policy_keys, policy_keys_seen) = watch::channel(Arc::clone(&first_keys));
     let store = open(&settings.state).await.map_err(one)?;
-    let keyring = keyring(store.clone(), Arc::clone(&policy_keys_seen.borrow()), clock).await.map_err(one)?;
+    let keyring = keyring(store.clone(), first_keys, clock).await.map_err(one)?;
     tasks.spawn(keep_fresh(store, Arc::clone(&keyring), clock.clone(), policy_keys_seen, stop.clone()));
     let doors = Doorkeeper::new(keyring, clock.clone(), LocalRules { hostname: hostname(), origins: Vec::new() });
     let desk = Arc::new(Desk::new(policies, clock.clone()));

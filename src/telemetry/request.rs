@@ -63,7 +63,7 @@ impl RequestMetrics {
     pub fn register(to: &Registry) -> Self {
         let tokens = ["app", "model"];
         let runner = ["endpoint", "model"];
-        Self {
+        let metrics = Self {
             requests: to.counters(
                 "gateway_requests",
                 "Requests that ended, by how",
@@ -95,7 +95,12 @@ impl RequestMetrics {
             ),
             resident_bytes: to.gauges("upstream_resident_bytes", "Memory of a loaded model", runner),
             spilled_bytes: to.gauges("upstream_spilled_bytes", "The part of it that did not fit on the GPU", runner),
+        };
+        // there from the start, so that an alert on a rise sees the first one
+        for result in ["taken", "rejected"] {
+            metrics.policy_reloads.add([result.into()], 0);
         }
+        metrics
     }
 
     /// Counts a request at its end: outcome, tokens, time to first event, speed.

@@ -80,7 +80,11 @@ async fn a_caller_that_stops_reading_never_holds_the_slot() {
         tally.answered >= 2 && tally.in_flight == 0
     })
     .await;
-    assert_eq!(house.post("shop", "/api/generate", &short("gemma:a")).await.status, 200, "the next is served beside it");
+    assert_eq!(
+        house.post("shop", "/api/generate", &short("gemma:a")).await.status,
+        200,
+        "the next is served beside it"
+    );
     drop(stalled);
     house.close().await;
 }

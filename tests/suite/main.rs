@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod callers_leave;
+mod identity;
+mod operations;
 mod residency;
 mod sim_faults;
 mod sim_recordings;
 mod sim_sharing;
 mod straight_line;
 mod support;
+mod upstream_faults;

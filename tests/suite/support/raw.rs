@@ -21,6 +21,11 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
+    /// The value of a header, by its name in any case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn body(&self) -> String {
         self.frames.concat()
     }

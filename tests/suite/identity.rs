@@ -1,0 +1,142 @@
+//! Who may come in: the open door and its seal, keys in three places, revocation while requests run and wait.
+
+use std::time::{Duration, Instant};
+
+use gaucho::domain::Clock;
+use gaucho::identity::Keys;
+use gaucho::store::Store;
+use serde_json::json;
+
+use crate::support::gateway::{House, Plan, make_key};
+use crate::support::raw::{self, Raw};
+
+fn keys(house: &House) -> Keys {
+    Keys::new(Store::open(&house.settings.state).unwrap(), Clock::real())
+}
+
+fn id_of(key: &str) -> &str {
+    key.split('_').nth(1).unwrap()
+}
+
+async fn get(house: &House, path: &str, headers: &[(&str, &str)]) -> Raw {
+    let headers: Vec<_> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    raw::send(house.addr, "GET", path, &headers, None).await.read().await
+}
+
+fn long() -> String {
+    json!({ "model": "gemma:a", "prompt": "x", "options": { "num_predict": 3000 } }).to_string()
+}
+
+#[tokio::test]
+async fn before_the_first_key_this_machine_is_served_and_nothing_that_a_proxy_or_a_web_page_sends() {
+    let house = Plan::new().build().await;
+    assert_eq!(get(&house, "/api/tags", &[]).await.status, 200);
+    assert_eq!(get(&house, "/v1/models", &[("Authorization", "Bearer ollama")]).await.status, 200);
+    for (header, value) in [
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("Forwarded", "for=192.0.2.7"),
+        ("Host", "evil.example"),
+        ("Origin", "https://evil.example"),
+    ] {
+        let native = get(&house, "/api/tags", &[(header, value)]).await;
+        assert_eq!(native.status, 403, "{header}: {native:?}");
+        assert!(native.body().contains("gaucho key create"), "{header}: {native:?}");
+        assert_eq!(get(&house, "/v1/models", &[(header, value)]).await.status, 401, "{header}");
+    }
+    // the first key shuts the door, also when it is gone again
+    let key = make_key(&house.settings.state, "shop");
+    let shut = async {
+        while get(&house, "/api/tags", &[]).await.status == 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), shut).await.unwrap();
+    keys(&house).revoke(id_of(&key)).unwrap();
+    assert_eq!(get(&house, "/api/tags", &[]).await.status, 403);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_key_is_taken_from_three_places_and_never_shown() {
+    let house = Plan::new().app("shop").build().await;
+    let key = house.key("shop").to_owned();
+    let bearer = format!("Bearer {key}");
+    assert_eq!(get(&house, "/api/tags", &[("Authorization", &bearer)]).await.status, 200);
+    assert_eq!(get(&house, "/api/tags", &[("X-Api-Key", &key)]).await.status, 200);
+    assert_eq!(get(&house, &format!("/k/{key}/api/tags"), &[]).await.status, 200);
+    let redirect = get(&house, &format!("/k/{key}//api/tags"), &[]).await;
+    assert_eq!((redirect.status, redirect.header("location")), (307, Some(format!("/k/{key}/api/tags").as_str())));
+    for wrong in ["gk_0000000000_x", "ollama", "", "x".repeat(10_000).as_str(), "gk_\u{7f}"] {
+        let refused = get(&house, "/v1/models", &[("X-Api-Key", wrong)]).await;
+        assert!(matches!(refused.status, 400 | 401), "{wrong:.20}: {refused:?}");
+        assert!(wrong.is_empty() || !refused.body().contains(wrong), "the key is shown: {refused:?}");
+    }
+    house.until_log(|line| line["status"] == 401).await;
+    assert!(house.log_lines().iter().all(|line| !line.to_string().contains(&key)), "a key was logged");
+    assert!(!house.metrics().await.contains(&key));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_revocation_ends_what_runs_and_what_waits_within_a_second() {
+    let house = Plan::new().app("shop").app("other").sim(|sim| sim.speed = 1.0).build().await;
+    assert_eq!(house.post("other", "/api/generate", &json!({ "model": "gemma:a" })).await.status, 200);
+    let mut running = house.send("shop", "POST", "/api/generate", Some(&long())).await;
+    let mut head = running.read_head().await;
+    assert!(running.chunk(&mut head).await.is_some());
+    let waiting = house.send("shop", "POST", "/v1/completions", Some(&long())).await;
+    house.until_queued(1).await;
+    keys(&house).revoke(id_of(house.key("shop"))).unwrap();
+    let revoked = Instant::now();
+    let mut last = String::new();
+    while let Some(chunk) = running.chunk(&mut head).await {
+        last = chunk;
+    }
+    assert!(last.contains("revoked") && !head.cut, "{last}");
+    let waiting = waiting.read().await;
+    assert_eq!(waiting.status, 401, "{waiting:?}");
+    assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    house.until_upstream_is_idle().await;
+    assert_eq!(get(&house, "/api/tags", &[("X-Api-Key", house.key("shop"))]).await.status, 403);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_rotated_key_and_its_successor_both_hold_during_the_overlap() {
+    let house = Plan::new().app("shop").build().await;
+    let old = house.key("shop").to_owned();
+    let new = keys(&house).rotate(id_of(&old), Duration::from_secs(3600)).unwrap();
+    let new = new.text.expose().to_owned();
+    let known = async {
+        while get(&house, "/api/tags", &[("X-Api-Key", &new)]).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), known).await.unwrap();
+    assert_eq!(get(&house, "/api/tags", &[("X-Api-Key", &old)]).await.status, 200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_policy_may_carry_the_hash_of_a_key_made_elsewhere() {
+    // printf %s my-own-key-0123456789abcdef | sha256sum
+    let hash = "sha256:0b0c5b6a4f5d6ab0a2d1e1a5f1ff6a8e4c5de8d5d45b8a4a9f2d4d8a4f0c1e2d";
+    let house = Plan::new().policy("shop.toml", &format!("key_hashes = [\"{hash}\"]\n")).build().await;
+    let refused = get(&house, "/api/tags", &[("X-Api-Key", "my-own-key-0123456789abcdef")]).await;
+    assert_eq!(refused.status, 403, "another key's hash opens nothing");
+    let key = "my-own-key-0123456789abcdef";
+    let right = format!("key_hashes = [\"sha256:{}\"]\n", sha256(key));
+    std::fs::write(house.dir.path().join("policies/shop.toml"), right).unwrap();
+    let known = async {
+        while get(&house, "/api/tags", &[("X-Api-Key", key)]).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), known).await.unwrap();
+    house.close().await;
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(text))
+}
