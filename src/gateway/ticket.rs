@@ -79,13 +79,15 @@ fn too_long(tokens: u64, most: u64) -> Fault {
 }
 
 /// The scheduler's no, in words that say which limit, its value and when to come back.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to ten minutes")]
 pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
-    let soon = |eta: &Duration| (*eta).clamp(Duration::from_secs(1), Duration::from_secs(600));
+    // whole seconds, so that the text and the header say the same
+    let soon = |eta: &Duration| Duration::from_secs(eta.as_secs_f64().ceil().clamp(1.0, 600.0) as u64);
     match why {
         Refused::AppQueueFull { queued, limit, eta } => Fault::new(
             FaultClass::QueueFull,
             format!(
-                "{queued} requests of application '{}' already wait, {limit} may (max_queued); \
+                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); \
                  a place frees in about {} s",
                 grant.app,
                 soon(eta).as_secs()

@@ -1,8 +1,11 @@
 //! Behaviours of the whole program, one module each, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod bad_input;
 mod callers_leave;
 mod identity;
+mod limits;
+mod lists;
 mod operations;
 mod residency;
 mod sim_faults;

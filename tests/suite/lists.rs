@@ -1,0 +1,75 @@
+//! Lists and closed routes: an application sees what it may use, and nothing more.
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::Plan;
+
+#[tokio::test]
+async fn lists_show_an_application_only_what_it_may_use() {
+    let house =
+        Plan::new().app("shop").app("all").policy("shop.toml", "models = [\"gemma:a\", \"tinybert\"]\n").build().await;
+    for model in ["gemma:a", "gemma:b"] {
+        let load = house.post("all", "/api/generate", &json!({ "model": model })).await;
+        assert_eq!(load.status, 200, "{load:?}");
+    }
+    let names = |reply: &crate::support::raw::Raw, list: &str, name: &str| -> Vec<String> {
+        let body: Value = serde_json::from_str(&reply.body()).unwrap();
+        body[list].as_array().unwrap().iter().map(|m| m[name].as_str().unwrap().to_owned()).collect()
+    };
+    let tags = house.ask("shop", "GET", "/api/tags", None).await;
+    assert_eq!(names(&tags, "models", "name"), ["tinybert:latest", "gemma:a"], "in the server's order");
+    let models = house.ask("shop", "GET", "/v1/models", None).await;
+    assert_eq!(names(&models, "data", "id"), ["tinybert:latest", "gemma:a"]);
+    let loaded = house.ask("shop", "GET", "/api/ps", None).await;
+    assert_eq!(names(&loaded, "models", "name"), ["gemma:a"]);
+    assert_eq!(names(&house.ask("all", "GET", "/api/tags", None).await, "models", "name").len(), 8);
+    for (model, status) in [("gemma:a", 200), ("GEMMA:A", 200), ("gemma:b", 404), ("absent", 404)] {
+        let one = house.ask("shop", "GET", &format!("/v1/models/{model}"), None).await;
+        assert_eq!(one.status, status, "{model}: {one:?}");
+        let show = house.post("shop", "/api/show", &json!({ "model": model })).await;
+        assert_eq!(show.status, status, "{model}: {show:?}");
+        let show = house.post("shop", "/api/show", &json!({ "model": "", "name": model })).await;
+        assert_eq!(show.status, status, "the deprecated field, {model}: {show:?}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_routes_that_clients_try_first_answer() {
+    let house = Plan::new().app("shop").build().await;
+    for (method, path, body) in [("GET", "/", "Ollama is running"), ("HEAD", "/", ""), ("HEAD", "/api/tags", "")] {
+        let reply = house.ask("shop", method, path, None).await;
+        assert_eq!((reply.status, reply.body().as_str()), (200, body), "{method} {path}");
+    }
+    // every command of the CLI begins with HEAD / and gives up at 400
+    assert_eq!(house.ask("", "HEAD", "/", None).await.status, 200);
+    let version = house.ask("shop", "GET", "/api/version", None).await;
+    assert_eq!(version.body(), r#"{"version":"0.32.15"}"#);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn closed_routes_say_what_to_do_instead() {
+    let house = Plan::new().app("shop").build().await;
+    for (method, path, advice) in [
+        ("POST", "/api/pull", "ollama pull"),
+        ("POST", "/api/push", "ollama push"),
+        ("POST", "/api/create", "ollama create"),
+        ("POST", "/api/copy", "ollama cp"),
+        ("DELETE", "/api/delete", "ollama rm"),
+        ("POST", "/api/blobs/sha256:0", "ollama create"),
+    ] {
+        let reply = house.ask("shop", method, path, Some("{\"model\":\"gemma:a\"}")).await;
+        assert_eq!(reply.status, 403, "{path}: {reply:?}");
+        assert!(reply.body().contains(advice), "{path}: {reply:?}");
+        assert_eq!(house.ask("", method, path, Some("{}")).await.status, 403, "without a key, too");
+    }
+    let responses = house.post("shop", "/v1/responses", &json!({ "model": "gemma:a", "input": "x" })).await;
+    let messages = house.post("shop", "/v1/messages", &json!({ "model": "gemma:a", "max_tokens": 1 })).await;
+    assert_eq!((responses.status, messages.status), (501, 501));
+    let (responses, messages): (Value, Value) =
+        (serde_json::from_str(&responses.body()).unwrap(), serde_json::from_str(&messages.body()).unwrap());
+    assert!(responses["error"]["message"].as_str().unwrap().contains("/v1/chat/completions"), "{responses}");
+    assert_eq!(messages["type"], "error", "Anthropic's own form: {messages}");
+    house.close().await;
+}
