@@ -76,6 +76,8 @@ impl Speaker {
             Fault::Stall { .. } => std::future::pending().await,
             Fault::Close { .. } => {
                 self.end();
+                // an error drops what is not written yet: let the objects before it leave first
+                tokio::task::yield_now().await;
                 Some(Some(Err(io::ErrorKind::ConnectionAborted.into())))
             }
             Fault::Crash { .. } => {
