@@ -35,19 +35,20 @@ impl Tool {
         static PYTHON: OnceLock<Result<Runner, Lack>> = OnceLock::new();
         static NODE: OnceLock<Result<Runner, Lack>> = OnceLock::new();
         let runner = match self {
-            Self::Python => PYTHON.get_or_init(|| install("python", "Python 3.11", python)),
-            Self::Node => NODE.get_or_init(|| install("js", "Node 20 with npm", node)),
+            Self::Python => PYTHON.get_or_init(|| install("python", "Python 3.11 or newer", python)),
+            Self::Node => NODE.get_or_init(|| install("js", "Node 20 or newer, with npm,", node)),
         };
         match runner {
             Ok(runner) => Some(runner),
-            Err(Lack::Missing(why)) if std::env::var("GAUCHO_REQUIRE_CLIENTS").as_deref() != Ok("1") => {
-                // past libtest's capture, which hides what passing tests print
-                let _ = writeln!(std::io::stderr(), "skipped the official clients: {why}");
-                None
-            }
+            Err(Lack::Missing(_)) if !required() => None,
             Err(Lack::Missing(why) | Lack::Broken(why)) => panic!("{why}"),
         }
     }
+}
+
+/// Whether a missing interpreter is a failure.
+fn required() -> bool {
+    std::env::var("GAUCHO_REQUIRE_CLIENTS").as_deref() == Ok("1")
 }
 
 /// Installs into `target/clients/<folder>` what `tests/clients/<folder>` pins, unless it is there.
@@ -59,7 +60,14 @@ fn install(folder: &str, wanted: &str, make: fn(&Path, &Path) -> Result<Runner, 
     let lock = File::create(into.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     make(&pinned, &into).map_err(|lack| match lack {
-        Lack::Missing(why) => Lack::Missing(format!("{wanted} or newer is needed: {why}")),
+        Lack::Missing(why) => {
+            let why = format!("{wanted} is needed for the official clients: {why}");
+            if !required() {
+                // past libtest's capture, which hides what passing tests print
+                let _ = writeln!(std::io::stderr(), "SKIPPED tests in clients::{folder}_*: {why}");
+            }
+            Lack::Missing(why)
+        }
         Lack::Broken(why) => Lack::Broken(format!("the clients could not be installed into {}: {why}", into.display())),
     })
 }
