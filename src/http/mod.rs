@@ -5,6 +5,7 @@
 
 mod body;
 mod caller;
+mod leftover;
 mod routes;
 mod server;
 mod timeout_io;

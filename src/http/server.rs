@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::caller::lift_key;
+use super::leftover::Leftover;
 use super::timeout_io::TimeoutIo;
 
 /// Between the end of accepting and the end of idle connections.
@@ -120,7 +121,15 @@ impl Server {
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             lift_key(&mut request);
-            guarded(app.clone().oneshot(request.map(Body::new)))
+            let (request, leftover) = Leftover::lend(request);
+            let answer = guarded(app.clone().oneshot(request));
+            async move {
+                let response = answer.await?;
+                Ok::<_, Infallible>(match leftover {
+                    Some(leftover) => leftover.settle(response).await,
+                    None => response,
+                })
+            }
         });
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod callers_leave;
+mod clients;
 mod identity;
+mod kept_connection;
 mod limits;
 mod lists;
 mod operations;

@@ -1,0 +1,111 @@
+//! The official clients, `ollama` and `openai` for Python and JavaScript, against a running gateway.
+//!
+//! Each is driven by a script in `tests/clients/` that asserts for itself; this side makes the gateway, the faults, and
+//! looks at the stand-in behind it. Where Python or Node is missing a test says so and passes, unless
+//! `GAUCHO_REQUIRE_CLIENTS=1`.
+
+mod script;
+mod tools;
+
+use gaucho::sim::Fault;
+
+use crate::support::eventually;
+use crate::support::gateway::{House, Plan};
+use script::Script;
+use tools::Tool;
+
+/// One script per client.
+macro_rules! clients {
+    ($($client:ident: $tool:expr, $file:literal;)*) => {$(
+        mod $client {
+            use super::*;
+
+            #[tokio::test]
+            async fn does_everything_it_offers() {
+                everyday($tool, $file).await;
+            }
+
+            #[tokio::test]
+            async fn raises_when_an_answer_breaks_off() {
+                broken($tool, $file).await;
+            }
+
+            #[tokio::test]
+            async fn frees_its_slot_by_leaving() {
+                leaves($tool, $file).await;
+            }
+        }
+    )*};
+}
+
+clients! {
+    python_ollama: Tool::Python, "native.py";
+    python_openai: Tool::Python, "openai_sdk.py";
+    js_ollama: Tool::Node, "native.mjs";
+    js_openai: Tool::Node, "openai_sdk.mjs";
+}
+
+/// A gateway for the application `shop`, which may not use every model, and `throttled`, which may ask once.
+async fn house(speed: f64) -> House {
+    Plan::new()
+        .app("shop")
+        .app("throttled")
+        .policy(
+            "shop.toml",
+            "models = [\"gemma:a\", \"tooly\", \"thinky\", \"tinybert\", \"nowhere\"]\nrequests_per_minute = 6000\n",
+        )
+        .policy("throttled.toml", "requests_per_minute = 1\n")
+        .sim(|sim| sim.speed = speed)
+        .build()
+        .await
+}
+
+fn start(tool: Tool, file: &str, part: &str, house: &House) -> Option<Script> {
+    let base = format!("http://{}", house.addr);
+    let keys = [("BASE_URL", base.as_str()), ("KEY", house.key("shop")), ("THROTTLED_KEY", house.key("throttled"))];
+    Some(Script::start(tool.ready()?, file, part, &keys))
+}
+
+async fn everyday(tool: Tool, file: &str) {
+    let house = house(200.0).await;
+    let Some(script) = start(tool, file, "everyday", &house) else { return house.close().await };
+    script.done().await;
+    let tally = house.sim.tally();
+    assert_eq!((tally.cancelled, tally.in_flight), (0, 0), "the client read all that it asked for");
+    assert_eq!(house.sim.loads(), 2, "one load per set of weights, whatever the clients send");
+    house.close().await;
+}
+
+/// Every way in which an answer can end early, in the order in which the scripts ask.
+async fn broken(tool: Tool, file: &str) {
+    let house = house(200.0).await;
+    let Some(script) = start(tool, file, "broken", &house) else { return house.close().await };
+    let after = 2;
+    let chats =
+        [Fault::Close { after }, Fault::Crash { after }, Fault::EndSilently { after }, Fault::Garbage { after }];
+    for fault in chats {
+        house.sim.inject(fault);
+    }
+    house.sim.inject(Fault::Crash { after });
+    house.sim.inject(Fault::Crash { after: 0 });
+    script.go().await.done().await;
+    house.close().await;
+}
+
+/// A client that leaves in the middle of a stream, then one that leaves before any answer.
+async fn leaves(tool: Tool, file: &str) {
+    // slow enough that no answer ends by itself in a test's time
+    let house = house(5.0).await;
+    let Some(script) = start(tool, file, "leaves", &house) else { return house.close().await };
+    let script = script.says("left").await;
+    house.until_upstream_is_idle().await;
+    assert_eq!(house.sim.tally().cancelled, 1, "the stream that was left");
+    let script = script.go().await;
+    eventually("the answer at once is under way", || house.sim.tally().in_flight == 1).await;
+    let script = script.go().await;
+    let script = script.says("left").await;
+    house.until_upstream_is_idle().await;
+    assert_eq!(house.sim.tally().cancelled, 2, "the answer that was not waited for");
+    script.go().await.done().await;
+    house.close().await;
+}
