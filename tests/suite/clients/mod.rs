@@ -80,6 +80,9 @@ async fn everyday(tool: Tool, file: &str) {
 async fn broken(tool: Tool, file: &str) {
     let house = house(200.0).await;
     let Some(script) = start(tool, file, "broken", &house) else { return house.close().await };
+    // loaded beforehand: a fault is for an answer, not for the gateway's own load
+    let load = serde_json::json!({ "model": "gemma:a" });
+    assert_eq!(house.post("shop", "/api/generate", &load).await.status, 200);
     let after = 2;
     let chats =
         [Fault::Close { after }, Fault::Crash { after }, Fault::EndSilently { after }, Fault::Garbage { after }];
