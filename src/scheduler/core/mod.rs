@@ -22,7 +22,7 @@ use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use fair::{App, AppIndex};
 pub use input::{Decision, Input, Observed, Refused, Seat, Ticket, TicketId, Work, WorkKind};
-use pool::{Pool, PoolIndex};
+use pool::{Load, Pool, PoolIndex};
 pub use view::{AppLoad, CoreView, RunnerLoad};
 
 /// Bounds on what may wait, over all applications.
@@ -44,6 +44,8 @@ struct Waiting {
     deadline: Moment,
     bytes: usize,
     work: Work,
+    /// Service as predicted on arrival, for estimates of the wait.
+    expected: f64,
     seats: Vec<Seat>,
 }
 
@@ -222,7 +224,9 @@ impl Core {
             entry.lift(floor);
         }
         entry.queued += 1;
+        let expected = self.pools[pool.0].speed.predict(app, ticket.work);
         self.pools[pool.0].push(app, ticket.id);
+        self.pools[pool.0].waiting[ticket.class as usize].add(expected);
         self.backlog[ticket.class as usize] += 1;
         self.queued_bytes += ticket.bytes;
         self.deadlines.insert((ticket.deadline, ticket.id));
@@ -234,6 +238,7 @@ impl Core {
             deadline: ticket.deadline,
             bytes: ticket.bytes,
             work: ticket.work,
+            expected,
             seats: ticket.seats,
         };
         self.waiting.insert(ticket.id, waiting);
@@ -247,6 +252,7 @@ impl Core {
         self.backlog[waiting.class as usize] -= 1;
         self.apps[waiting.app.0].queued -= 1;
         let alive = &self.waiting;
+        self.pools[waiting.pool.0].waiting[waiting.class as usize].sub(waiting.expected);
         self.pools[waiting.pool.0].forget(waiting.app, |id| alive.contains_key(id));
         Some(waiting)
     }
@@ -295,6 +301,7 @@ impl Core {
             clock.reading - run.entered
         });
         self.pools[run.pool.0].release(run.endpoint, run.app);
+        self.pools[run.pool.0].running.sub(run.predicted);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
         let freed = {
             let app = &mut self.apps[run.app.0];
@@ -333,6 +340,7 @@ impl Core {
             clock.active[waiting.class as usize] += 1;
             let entered = clock.reading;
             self.pools[pool.0].occupy(endpoint, waiting.app);
+            self.pools[pool.0].running.add(predicted);
             self.apps[waiting.app.0].charge(predicted);
             let waited = self.now.since(waiting.since);
             let Waiting { app, class, work, .. } = waiting;
@@ -351,16 +359,12 @@ impl Core {
             .min_by_key(|id| (busy(id), *id))
     }
 
-    /// A rough time until a ticket that joins now would start: the work ahead of it, shared by the slots.
+    /// A rough time until a ticket that joins now would start: the work ahead of it, and half of what runs. Kept as
+    /// sums, because many may be refused at once when the queue is longest.
     fn eta(&self, pool: PoolIndex, class: Class) -> Duration {
-        let pool_ref = &self.pools[pool.0];
-        let queued: f64 = pool_ref
-            .tickets()
-            .filter_map(|id| self.waiting.get(id))
-            .filter(|waiting| waiting.class <= class)
-            .map(|waiting| pool_ref.speed.predict(waiting.app, waiting.work))
-            .sum();
-        let running: f64 = self.running.values().filter(|run| run.pool == pool).map(|run| run.predicted / 2.0).sum();
-        Duration::try_from_secs_f64(queued + running).unwrap_or(Duration::from_secs(3600))
+        let pool = &self.pools[pool.0];
+        let queued: f64 = pool.waiting[..=class as usize].iter().map(Load::seconds).sum();
+        let ahead = queued + pool.running.seconds() / 2.0;
+        Duration::try_from_secs_f64(ahead).unwrap_or(Duration::from_secs(3600))
     }
 }
