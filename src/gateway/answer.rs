@@ -14,6 +14,9 @@ use crate::wire::Encoder;
 
 use super::in_flight::InFlight;
 
+/// Bytes at which a piece of a stream is full.
+const PIECE: usize = 16 << 10;
+
 /// A reply: head and body.
 pub struct Answer {
     /// Status code.
@@ -90,6 +93,29 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Appends what was found in the caller's dialect; true for the end.
+    fn encode(&mut self, next: Next, flight: &mut InFlight, out: &mut Vec<u8>) -> bool {
+        match next {
+            Next::Event(event) => {
+                flight.event(&event);
+                self.encoder.stream(&event, out);
+                let last = is_last(&event);
+                if last {
+                    flight.answered();
+                }
+                last
+            }
+            Next::Fault(fault) => {
+                flight.faulted(&fault);
+                self.encoder.fault(&fault, out);
+                true
+            }
+            Next::Ended => true,
+        }
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -105,25 +131,18 @@ impl Body for AnswerBody {
                 bytes
             }
             Source::Stream(stream) => {
-                let mut out = Vec::new();
-                match std::task::ready!(stream.poll_next(cx)) {
-                    Next::Event(event) => {
-                        this.flight.event(&event);
-                        stream.encoder.stream(&event, &mut out);
-                        if is_last(&event) {
-                            this.flight.answered();
-                            this.source = Source::Ended;
-                        }
+                let mut out = Vec::with_capacity(256);
+                let mut ended = false;
+                // what is here already goes out in one piece: each piece costs a write and its framing
+                while !ended && out.len() < PIECE {
+                    match stream.poll_next(cx) {
+                        Poll::Ready(next) => ended = stream.encode(next, &mut this.flight, &mut out),
+                        Poll::Pending if out.is_empty() => return Poll::Pending,
+                        Poll::Pending => break,
                     }
-                    Next::Fault(fault) => {
-                        this.flight.faulted(&fault);
-                        stream.encoder.fault(&fault, &mut out);
-                        this.source = Source::Ended;
-                    }
-                    Next::Ended => {
-                        this.source = Source::Ended;
-                        return Poll::Ready(None);
-                    }
+                }
+                if ended {
+                    this.source = Source::Ended;
                 }
                 Bytes::from(out)
             }
