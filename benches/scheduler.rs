@@ -1,2 +1,283 @@
-//! Placeholder.
-fn main() {}
+//! What one decision of the scheduler costs with a long queue, beside a plain binary heap of the same length.
+//!
+//! The pure core alone, without the lock and the futures around it: 10,000 requests of 100 applications wait for 50
+//! models on 4 endpoints. `cargo bench --bench scheduler`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench stops where its set-up does")]
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gaucho::domain::{AppName, Class, EndpointId, LoadOrder, Moment, ResidencyCommand};
+use gaucho::scheduler::core::{Bounds, Core, Decision, Input, Observed, Room, Seat, Ticket, TicketId, Work, WorkKind};
+
+const QUEUED: usize = 10_000;
+const APPS: usize = 100;
+const ENDPOINTS: u64 = 4;
+const STEPS: usize = 20_000;
+/// Most µs for one decision.
+const MOST: f64 = 20.0;
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+/// A scheduler, what runs in it, and the time.
+struct House {
+    core: Core,
+    apps: Vec<AppName>,
+    order: Arc<LoadOrder>,
+    models: u64,
+    dice: Dice,
+    now: Moment,
+    next: u64,
+    queued: usize,
+    running: Vec<TicketId>,
+    out: Vec<Decision>,
+}
+
+impl House {
+    fn new(models: u64) -> Self {
+        let apps = (0..APPS).map(|n| AppName::parse(&format!("app-{n}")).unwrap()).collect();
+        let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
+        let core = Core::new(bounds, &[Room { bytes: None, models: u32::MAX }; ENDPOINTS as usize]);
+        let order = LoadOrder { model: "m".into(), options: Vec::new(), keep_alive: Duration::MAX, embeds: false };
+        let order = Arc::new(order);
+        let dice = Dice(7);
+        Self {
+            core,
+            apps,
+            order,
+            models,
+            dice,
+            now: Moment::ZERO,
+            next: 0,
+            queued: 0,
+            running: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// All slots taken, and `queued` requests that wait.
+    fn filled(models: u64, queued: usize) -> Self {
+        let mut house = Self::new(models);
+        while house.queued < queued {
+            let ticket = house.ticket();
+            house.submit(ticket);
+        }
+        house
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        let app = self.dice.below(APPS as u64);
+        let model = self.dice.below(self.models);
+        let home = model % ENDPOINTS;
+        let seat = |endpoint: u64| Seat {
+            endpoint: EndpointId(u16::try_from(endpoint).unwrap()),
+            slots: 2,
+            need: 1,
+            guess: 1e9, // so dear that no second runner pays: the residents stay what they are
+            keep_alive: Duration::MAX,
+            order: Arc::clone(&self.order),
+        };
+        Ticket {
+            id: TicketId(self.next),
+            app: self.apps[usize::try_from(app).unwrap()].clone(),
+            class: Class::ALL[usize::try_from(app % 3).unwrap()],
+            weight: (1 + app % 4) as f64,
+            max_concurrent: (app % 2 == 0).then_some(3),
+            max_queued: u32::MAX,
+            deadline: self.now.after(Duration::from_secs(3600 + self.dice.below(600))),
+            bytes: 1000,
+            work: Work { kind: WorkKind::Generate, prompt_bytes: 1000, output_cap: Some(200) },
+            weights: format!("sha256-{model:060}").into(),
+            seats: vec![seat(home), seat((home + 1) % ENDPOINTS)],
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.core.step(self.now, input, &mut self.out);
+        let mut reports = Vec::new();
+        for decision in self.out.drain(..) {
+            match decision {
+                Decision::Admit { id, .. } => {
+                    self.queued -= 1;
+                    self.running.push(id);
+                }
+                Decision::Refuse { .. } => self.queued -= 1,
+                Decision::Residency(ResidencyCommand::Load { endpoint, weights, .. }) => {
+                    reports.push(Input::Loaded { endpoint, weights, result: Ok(()) });
+                }
+                Decision::Residency(ResidencyCommand::Unload { endpoint, weights, .. }) => {
+                    reports.push(Input::Unloaded { endpoint, weights, gone: true });
+                }
+            }
+        }
+        for report in reports {
+            self.step(report);
+        }
+    }
+
+    fn submit(&mut self, ticket: Ticket) {
+        self.queued += 1;
+        self.step(Input::Submit(Box::new(ticket)));
+    }
+
+    /// One of those that run.
+    fn any_running(&mut self) -> TicketId {
+        let one = self.dice.below(self.running.len() as u64);
+        self.running.swap_remove(usize::try_from(one).unwrap())
+    }
+
+    fn finish(&mut self, id: TicketId) {
+        let observed = Observed {
+            prompt_tokens: 250,
+            prompt_seconds: 0.2,
+            output_tokens: 150,
+            output_seconds: 3.0,
+            complete: true,
+        };
+        self.step(Input::Finish { id, observed });
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+    }
+}
+
+/// Mean µs of one call, the least of five runs: what disturbs only ever adds.
+fn cost(steps: usize, mut one: impl FnMut() -> Duration) -> f64 {
+    let runs = (0..5).map(|_| (0..steps / 5).map(|_| one()).sum::<Duration>().as_secs_f64() * 1e6);
+    runs.fold(f64::INFINITY, f64::min) / (steps / 5) as f64
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn heap() -> f64 {
+    let mut dice = Dice(7);
+    let mut heap: BinaryHeap<_> = (0..QUEUED).map(|n| Reverse((dice.below(1 << 30), n))).collect();
+    cost(STEPS, || {
+        let one = dice.below(1 << 30);
+        timed(|| {
+            heap.push(Reverse((one, 0)));
+            black_box(heap.pop());
+        })
+    })
+}
+
+/// A request ends and the next one starts; a new one joins the queue.
+fn turns(models: u64) -> (f64, f64) {
+    let mut house = House::filled(models, QUEUED);
+    let mut join = Vec::new();
+    let next = cost(STEPS, || {
+        house.pass(Duration::from_millis(5));
+        let (id, running) = (house.any_running(), house.running.len());
+        let took = timed(|| house.finish(id));
+        assert!(house.running.len() > running, "nothing started though {QUEUED} wait");
+        while house.queued < QUEUED {
+            let ticket = house.ticket();
+            join.push(timed(|| house.submit(ticket)));
+        }
+        took
+    });
+    (next, join.iter().sum::<Duration>().as_secs_f64() * 1e6 / join.len() as f64)
+}
+
+/// A request finds a free slot at once, while others wait for other models.
+fn at_once(models: u64) -> f64 {
+    let mut house = House::filled(models, QUEUED);
+    cost(STEPS, || {
+        house.pass(Duration::from_millis(5));
+        let mut ticket = house.ticket();
+        (ticket.weights, ticket.max_concurrent) = ("sha256-free".into(), None);
+        let took = timed(|| house.submit(ticket));
+        let id = house.running.pop().unwrap();
+        house.finish(id);
+        assert_eq!(house.queued, QUEUED);
+        took
+    })
+}
+
+/// The application's queue is full; the refusal says when to come back.
+fn refused(models: u64) -> f64 {
+    let mut house = House::filled(models, QUEUED);
+    cost(STEPS, || {
+        let mut ticket = house.ticket();
+        ticket.max_queued = 0;
+        let took = timed(|| house.submit(ticket));
+        assert_eq!(house.queued, QUEUED);
+        took
+    })
+}
+
+/// A caller leaves the queue.
+fn withdrawn(models: u64) -> f64 {
+    let mut house = House::filled(models, QUEUED);
+    cost(STEPS, || {
+        let ticket = house.ticket();
+        let id = ticket.id;
+        house.submit(ticket);
+        let took = timed(|| house.core.step(house.now, Input::Withdraw(id), &mut house.out));
+        house.queued -= 1;
+        took
+    })
+}
+
+/// Every deadline passes in one step: how long everybody else waits for the lock, in ms.
+fn stampede(models: u64) -> f64 {
+    let mut house = House::filled(models, QUEUED);
+    house.pass(Duration::from_secs(7200));
+    let took = timed(|| house.step(Input::Tick));
+    assert_eq!(house.queued, 0);
+    took.as_secs_f64() * 1e3
+}
+
+/// Resident bytes per queued request, by the difference that a long queue makes.
+fn state() -> f64 {
+    let before = resident();
+    let house = House::filled(50, 10 * QUEUED);
+    let after = resident();
+    (after - before) as f64 / black_box(house).queued as f64
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+fn main() {
+    // first, while nothing that was freed can be used again
+    let bytes = state();
+    let heap = heap();
+    println!("a binary heap of {QUEUED}: push + pop {heap:.3} µs; least of 5 runs each");
+    println!("{QUEUED} queued, {APPS} applications{:>22} {:>10}   target <= {MOST} µs", "µs", "÷ heap");
+    let line = |what: &str, models: u64, micros: f64| {
+        let verdict = if micros <= MOST { "ok" } else { "MISSED" };
+        println!("{models:>3} models  {what:32} {micros:>8.2} {:>10.1}   {verdict}", micros / heap);
+    };
+    for models in [50, 1] {
+        let (next, join) = turns(models);
+        line("ends, next one starts", models, next);
+        line("joins the queue", models, join);
+        line("starts at once", models, at_once(models));
+        line("is refused (queue full)", models, refused(models));
+        line("leaves the queue", models, withdrawn(models));
+        println!("{models:>3} models  {QUEUED} deadlines in one step {:>16.1} ms", stampede(models));
+    }
+    println!("state: {bytes:.0} bytes a queued request, its names and its seats included");
+}

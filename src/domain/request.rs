@@ -107,6 +107,9 @@ pub enum Task {
 }
 
 impl Task {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Generate, Self::Embed, Self::Embeddings];
+
     /// The upstream route. Upstream URLs are made from this constant only, never from a caller's path.
     #[must_use]
     pub fn path(self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -90,6 +90,29 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Appends what was found in the caller's dialect; true for the end.
+    fn encode(&mut self, next: Next, flight: &mut InFlight, out: &mut Vec<u8>) -> bool {
+        match next {
+            Next::Event(event) => {
+                flight.event(&event);
+                self.encoder.stream(&event, out);
+                let last = is_last(&event);
+                if last {
+                    flight.answered();
+                }
+                last
+            }
+            Next::Fault(fault) => {
+                flight.faulted(&fault);
+                self.encoder.fault(&fault, out);
+                true
+            }
+            Next::Ended => true,
+        }
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -105,25 +128,15 @@ impl Body for AnswerBody {
                 bytes
             }
             Source::Stream(stream) => {
-                let mut out = Vec::new();
-                match std::task::ready!(stream.poll_next(cx)) {
-                    Next::Event(event) => {
-                        this.flight.event(&event);
-                        stream.encoder.stream(&event, &mut out);
-                        if is_last(&event) {
-                            this.flight.answered();
-                            this.source = Source::Ended;
-                        }
-                    }
-                    Next::Fault(fault) => {
-                        this.flight.faulted(&fault);
-                        stream.encoder.fault(&fault, &mut out);
-                        this.source = Source::Ended;
-                    }
-                    Next::Ended => {
-                        this.source = Source::Ended;
-                        return Poll::Ready(None);
-                    }
+                let mut out = Vec::with_capacity(256);
+                let mut ended = false;
+                // one event, one frame, as Ollama has it; an event may be nothing in the caller's dialect
+                while !ended && out.is_empty() {
+                    let next = ready!(stream.poll_next(cx));
+                    ended = stream.encode(next, &mut this.flight, &mut out);
+                }
+                if ended {
+                    this.source = Source::Ended;
                 }
                 Bytes::from(out)
             }

@@ -78,11 +78,12 @@ impl Gateway {
 
     /// The line. Each step takes what earlier steps made; a fault leaves at once.
     async fn run(&self, call: Call, flight: &mut InFlight) -> Result<Served, Fault> {
-        let principal = self.identify(&call.caller, flight)?;
-        let most = self.max_body(&principal);
-        let body = call.body.read(most).await?;
+        let Call { surface, caller, body } = call;
+        let principal = self.identify(&caller, flight)?;
+        drop(caller);
+        let body = body.read(self.max_body(&principal)).await?;
         flight.note(|record| record.usage.bytes_in = body.len() as u64);
-        let request = wire::decode(call.surface, &body)?;
+        let request = wire::decode(surface, &body)?;
         drop(body);
         flight.note(|record| record.stream = request.stream);
         let name = ModelName::parse(&request.model).map_err(|bad| malformed(&bad.to_string()))?;

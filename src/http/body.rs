@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 
 use crate::domain::{Fault, FaultClass};
@@ -14,16 +14,26 @@ use crate::gateway::ReadBody;
 
 /// A body that has not been read yet.
 pub(super) struct Unread {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Body,
-    pub(super) patience: Duration,
+    encoding: Option<HeaderValue>,
+    /// The length it says it has.
+    announced: Option<usize>,
+    body: Body,
+    patience: Duration,
+}
+
+impl Unread {
+    /// The body that came with these headers, to be read within `patience`.
+    pub(super) fn new(headers: &HeaderMap, body: Body, patience: Duration) -> Self {
+        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Self { encoding: headers.get(CONTENT_ENCODING).cloned(), announced, body, patience }
+    }
 }
 
 impl ReadBody for Unread {
     fn read(self: Box<Self>, most: usize) -> BoxFuture<'static, Result<Bytes, Fault>> {
         Box::pin(async move {
-            plain(&self.headers)?;
-            let announced = self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            plain(self.encoding.as_ref())?;
+            let announced = self.announced;
             if let Some(announced) = announced
                 && announced > most
             {
@@ -67,8 +77,8 @@ async fn collect(mut body: Body, announced: usize, most: usize) -> Result<Bytes,
     Ok(first.unwrap_or_else(|| whole.freeze()))
 }
 
-fn plain(headers: &HeaderMap) -> Result<(), Fault> {
-    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
+fn plain(encoding: Option<&HeaderValue>) -> Result<(), Fault> {
+    let Some(encoding) = encoding else { return Ok(()) };
     let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
     if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
         return Ok(());

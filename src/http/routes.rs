@@ -78,15 +78,13 @@ async fn running() -> Response {
 
 async fn infer(surface: Surface, State(shared): State<Shared>, From(caller): From, request: Request) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
-    let (parts, body) = request.into_parts();
-    let body = Box::new(Unread { headers: parts.headers, body, patience: shared.body_timeout });
+    let body = Box::new(Unread::new(&caller.headers, request.into_body(), shared.body_timeout));
     respond(gateway.serve(Call { surface, caller, body }).await)
 }
 
 async fn show(State(shared): State<Shared>, From(caller): From, request: Request) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
-    let (parts, body) = request.into_parts();
-    let body = Box::new(Unread { headers: parts.headers, body, patience: shared.body_timeout });
+    let body = Box::new(Unread::new(&caller.headers, request.into_body(), shared.body_timeout));
     respond(gateway.show(caller, body).await)
 }
 

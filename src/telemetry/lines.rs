@@ -16,6 +16,9 @@ use super::{Counters, Registry};
 
 /// Lines that may wait; at the usual half kilobyte each this is 4 MB.
 const CAPACITY: usize = 8192;
+/// Between two writes. A writer that waits in the queue must be woken for every line, which costs a busy gateway more
+/// than the line itself; one that rests finds many.
+const REST: Duration = Duration::from_millis(5);
 
 /// A handle on the log's writer; clones share it.
 #[derive(Debug, Clone)]
@@ -96,6 +99,8 @@ fn write_all(receiver: &Receiver<Vec<u8>>, out: impl Write, progress: &Progress)
         let _ = out.flush();
         *progress.written.lock().unwrap_or_else(PoisonError::into_inner) += lines;
         progress.moved.notify_all();
+        // the first line after a silence is written at once; an early return does no harm
+        thread::park_timeout(REST);
     }
 }
 

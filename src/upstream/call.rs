@@ -112,11 +112,10 @@ impl Pump {
 
     async fn send(&mut self, endpoint: EndpointId) -> Result<reqwest::Response, Fault> {
         let body = std::mem::take(&mut self.order.body);
-        let endpoint = self.client.endpoint(endpoint)?;
-        self.client
-            .post(endpoint, self.order.task.path(), body)
-            .await
-            .map_err(|error| if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) })
+        let failed = |error: reqwest::Error| {
+            if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) }
+        };
+        self.client.call(endpoint, self.order.task, body, failed).await
     }
 
     async fn once(&self, response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 
-use crate::domain::{EndpointId, Fault, FaultClass};
+use crate::domain::{EndpointId, Fault, FaultClass, Task};
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Client {
     pub endpoints: Arc<[Endpoint]>,
     /// The time limits.
     pub timeouts: Timeouts,
+    /// Where each endpoint takes each task: parsing a URL for every call would cost as much as the rest of a send.
+    calls: Arc<[[Url; Task::ALL.len()]]>,
 }
 
 impl Client {
@@ -51,6 +54,7 @@ impl Client {
     /// # Errors
     /// A sentence when the TLS set-up cannot be made.
     pub fn new(endpoints: Vec<Endpoint>, timeouts: Timeouts) -> Result<Self, String> {
+        let calls = endpoints.iter().map(calls).collect::<Result<Vec<_>, _>>()?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let http = reqwest::Client::builder()
@@ -64,26 +68,30 @@ impl Client {
             .default_headers(headers)
             .build()
             .map_err(|error| format!("the upstream HTTP client cannot be made: {error}"))?;
-        Ok(Self { http, endpoints: endpoints.into(), timeouts })
+        Ok(Self { http, endpoints: endpoints.into(), timeouts, calls: calls.into() })
     }
 
     /// The endpoint with this id.
     pub(super) fn endpoint(&self, id: EndpointId) -> Result<&Endpoint, Fault> {
-        self.endpoints
-            .get(usize::from(id.0))
-            .ok_or_else(|| Fault::new(FaultClass::Internal, "the endpoint is no longer configured"))
+        self.endpoints.get(usize::from(id.0)).ok_or_else(gone)
     }
 
-    /// `POST path` with a JSON body. Waits for the response's head only.
-    pub(super) async fn post(
+    /// A call for inference: `POST` with a JSON body. Waits for the response's head only.
+    ///
+    /// # Errors
+    /// `Internal` for an endpoint that is not configured; else what `failed` makes of the client's error.
+    pub(super) async fn call(
         &self,
-        endpoint: &Endpoint,
-        path: &'static str,
+        id: EndpointId,
+        task: Task,
         body: Vec<u8>,
-    ) -> Result<reqwest::Response, reqwest::Error> {
-        let mut request = self.http.post(format!("{}{path}", endpoint.base)).body(body);
-        request = request.header(CONTENT_TYPE, "application/json");
-        local_host(request, endpoint).send().await
+        failed: impl FnOnce(reqwest::Error) -> Fault,
+    ) -> Result<reqwest::Response, Fault> {
+        let endpoint = self.endpoint(id)?;
+        let url = self.calls.get(usize::from(id.0)).map(|calls| calls[task as usize].clone()).ok_or_else(gone)?;
+        let request = self.http.post(url).body(body);
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        local_host(request, endpoint).send().await.map_err(failed)
     }
 
     /// `GET path`, whole, within the control time limit.
@@ -121,10 +129,28 @@ impl Client {
     }
 }
 
+fn gone() -> Fault {
+    Fault::new(FaultClass::Internal, "the endpoint is no longer configured")
+}
+
+fn calls(endpoint: &Endpoint) -> Result<[Url; Task::ALL.len()], String> {
+    let base = Url::parse(&endpoint.base).map_err(|error| format!("{} is not a URL: {error}", endpoint.base))?;
+    let root = base.path().trim_end_matches('/').to_owned();
+    Ok(Task::ALL.map(|task| {
+        let mut url = base.clone();
+        url.set_path(&format!("{root}{}", task.path()));
+        url
+    }))
+}
+
 /// A server bound to loopback refuses foreign `Host` headers, for example through a port forward under another name
 /// (`ollama-facts` 6); this one is always allowed.
 fn local_host(request: reqwest::RequestBuilder, endpoint: &Endpoint) -> reqwest::RequestBuilder {
-    if endpoint.base.starts_with("http://") { request.header(HOST, "localhost:11434") } else { request }
+    if endpoint.base.starts_with("http://") {
+        request.header(HOST, HeaderValue::from_static("localhost:11434"))
+    } else {
+        request
+    }
 }
 
 /// The root cause in a few words, without the URL.

@@ -18,6 +18,10 @@ const MOST_EVENTS: usize = 1 << 20;
 /// What a reply hands out.
 pub type Taken = Result<Event, Fault>;
 
+/// The same on its way, with its bytes. The channel's memory is blocks of these and every reply has one: a fault, which
+/// comes once if at all, is kept out of them.
+type Sent = (Result<Event, Box<Fault>>, usize);
+
 /// Bytes that replies may hold in memory.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -75,7 +79,7 @@ impl Drop for Account {
 #[derive(Debug)]
 pub(super) struct Sink {
     account: Arc<Account>,
-    tx: mpsc::Sender<(Taken, usize)>,
+    tx: mpsc::Sender<Sent>,
 }
 
 impl Sink {
@@ -96,7 +100,7 @@ impl Sink {
 
     /// Ends the reply with a fault.
     pub(super) fn fault(&self, fault: Fault) {
-        let _ = self.tx.try_send((Err(fault), 0));
+        let _ = self.tx.try_send((Err(Box::new(fault)), 0));
     }
 }
 
@@ -104,7 +108,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Reply {
     account: Arc<Account>,
-    rx: mpsc::Receiver<(Taken, usize)>,
+    rx: mpsc::Receiver<Sent>,
     pump: Option<AbortHandle>,
 }
 
@@ -131,7 +135,7 @@ impl Reply {
         self.rx.poll_recv(cx).map(|next| {
             next.map(|(taken, bytes)| {
                 self.account.sub(bytes);
-                taken
+                taken.map_err(|fault| *fault)
             })
         })
     }

@@ -139,19 +139,11 @@ impl Core {
     /// The ticket's place in the line for its weights, 1 = next, as things stand.
     pub(super) fn position(&self, id: TicketId) -> usize {
         let Some(me) = self.waiting.get(&id) else { return 0 };
-        let mine = (me.class, self.apps[me.app.0].tag);
-        let ahead = self.pools[me.pool.0]
-            .lines()
-            .map(|(app, line)| {
-                if app == me.app {
-                    line.iter().take_while(|other| **other != id).filter(|o| self.waiting.contains_key(o)).count()
-                } else {
-                    let tag = self.apps[app.0].tag;
-                    let before = |other: &&TicketId| self.waiting.get(other).is_some_and(|w| (w.class, tag) < mine);
-                    line.iter().filter(before).count()
-                }
-            })
-            .sum::<usize>();
-        ahead + 1
+        let turn = |app: AppIndex| (self.apps[app.0].class, self.apps[app.0].tag);
+        let pool = &self.pools[me.pool.0];
+        let mine = turn(me.app);
+        let others = pool.lengths().filter(|(app, _)| *app != me.app && turn(*app) < mine);
+        1 + others.map(|(_, length)| length).sum::<usize>()
+            + pool.before(me.app, id, |other| self.waiting.contains_key(other))
     }
 }

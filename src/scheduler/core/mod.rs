@@ -24,7 +24,7 @@ use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use fair::{App, AppIndex};
 pub use input::{Decision, Input, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
-use pool::{Pool, PoolIndex};
+use pool::{Load, Pool, PoolIndex};
 use site::{Residency, Runner, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad};
 
@@ -47,6 +47,8 @@ struct Waiting {
     deadline: Moment,
     bytes: usize,
     work: Work,
+    /// Service as predicted on arrival, for estimates of the wait.
+    expected: f64,
     seats: Vec<Seat>,
 }
 
@@ -283,7 +285,9 @@ impl Core {
         }
         entry.queued += 1;
         self.callers_are_back(pool);
+        let expected = self.pools[pool.0].speed.predict(app, ticket.work);
         self.pools[pool.0].push(app, ticket.id);
+        self.pools[pool.0].waiting[ticket.class as usize].add(expected);
         self.backlog[ticket.class as usize] += 1;
         self.queued_bytes += ticket.bytes;
         self.deadlines.insert((ticket.deadline, ticket.id));
@@ -295,6 +299,7 @@ impl Core {
             deadline: ticket.deadline,
             bytes: ticket.bytes,
             work: ticket.work,
+            expected,
             seats: ticket.seats,
         };
         self.waiting.insert(ticket.id, waiting);
@@ -361,6 +366,7 @@ impl Core {
         self.backlog[waiting.class as usize] -= 1;
         self.apps[waiting.app.0].queued -= 1;
         let alive = &self.waiting;
+        self.pools[waiting.pool.0].waiting[waiting.class as usize].sub(waiting.expected);
         self.pools[waiting.pool.0].forget(waiting.app, |id| alive.contains_key(id));
         Some(waiting)
     }
@@ -411,6 +417,7 @@ impl Core {
             clock.reading - run.entered
         });
         self.pools[run.pool.0].release(run.endpoint, run.app, service, self.now);
+        self.pools[run.pool.0].running.sub(run.predicted);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
         let freed = {
             let app = &mut self.apps[run.app.0];
@@ -449,6 +456,7 @@ impl Core {
             clock.active[waiting.class as usize] += 1;
             let entered = clock.reading;
             self.pools[pool.0].occupy(endpoint, waiting.app);
+            self.pools[pool.0].running.add(predicted);
             self.apps[waiting.app.0].charge(predicted);
             let waited = self.now.since(waiting.since);
             let Waiting { app, class, work, .. } = waiting;
@@ -472,16 +480,12 @@ impl Core {
         self.sites.get(&id).and_then(|site| site.swap.as_ref()).is_some_and(|swap| swap.holds)
     }
 
-    /// A rough time until a ticket that joins now would start: the work ahead of it, shared by the slots.
+    /// A rough time until a ticket that joins now would start: the work ahead of it, and half of what runs. Kept as
+    /// sums, because many may be refused at once when the queue is longest.
     fn eta(&self, pool: PoolIndex, class: Class) -> Duration {
-        let pool_ref = &self.pools[pool.0];
-        let queued: f64 = pool_ref
-            .tickets()
-            .filter_map(|id| self.waiting.get(id))
-            .filter(|waiting| waiting.class <= class)
-            .map(|waiting| pool_ref.speed.predict(waiting.app, waiting.work))
-            .sum();
-        let running: f64 = self.running.values().filter(|run| run.pool == pool).map(|run| run.predicted / 2.0).sum();
-        Duration::try_from_secs_f64(queued + running).unwrap_or(Duration::from_secs(3600))
+        let pool = &self.pools[pool.0];
+        let queued: f64 = pool.waiting[..=class as usize].iter().map(Load::seconds).sum();
+        let ahead = queued + pool.running.seconds() / 2.0;
+        Duration::try_from_secs_f64(ahead).unwrap_or(Duration::from_secs(3600))
     }
 }

@@ -21,6 +21,30 @@ struct Line {
     running: u32,
 }
 
+/// Seconds of service that some tickets were predicted to be.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    tickets: usize,
+    seconds: f64,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, seconds: f64) {
+        self.tickets += 1;
+        self.seconds += seconds;
+    }
+
+    pub(super) fn sub(&mut self, seconds: f64) {
+        self.tickets -= 1;
+        // nothing is nothing, whatever the roundings of a long life have added up to
+        self.seconds = if self.tickets == 0 { 0.0 } else { (self.seconds - seconds).max(0.0) };
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+}
+
 /// See the module's header.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -28,6 +52,9 @@ pub(super) struct Pool {
     pub(super) runners: BTreeMap<EndpointId, Runner>,
     lines: BTreeMap<AppIndex, Line>,
     pub(super) speed: Speed,
+    /// What waits, by class, and what runs.
+    pub(super) waiting: [Load; 3],
+    pub(super) running: Load,
 }
 
 impl Pool {
@@ -56,8 +83,20 @@ impl Pool {
     }
 
     /// Every id in every line, dead ones included.
-    pub(super) fn tickets(&self) -> impl Iterator<Item = &TicketId> {
-        self.lines.values().flat_map(|line| line.ids.iter())
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.lines.values().map(|line| line.ids.len()).sum()
+    }
+
+    /// Applications and how many of their tickets wait.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = (AppIndex, usize)> {
+        self.lines.iter().map(|(app, line)| (*app, line.alive))
+    }
+
+    /// Tickets of `app` before `id` in its line, going by what is `alive`.
+    pub(super) fn before(&self, app: AppIndex, id: TicketId, alive: impl Fn(&TicketId) -> bool) -> usize {
+        let line = self.lines.get(&app).map(|line| line.ids.iter());
+        line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
     }
 
     pub(super) fn involves(&self, app: AppIndex) -> bool {
@@ -132,6 +171,8 @@ impl Core {
             runners: BTreeMap::new(),
             lines: BTreeMap::new(),
             speed: Speed::default(),
+            waiting: Default::default(),
+            running: Load::default(),
         });
         self.pool_index.insert(weights.into(), index);
         index

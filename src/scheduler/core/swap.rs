@@ -98,8 +98,7 @@ impl Core {
     fn deserves_another(&self, pool: PoolIndex, site: EndpointId) -> bool {
         let members = &self.pools[pool.0];
         let Some(cost) = members.runners.get(&site).map(|runner| runner.cost) else { return false };
-        let waiting = members.tickets().filter_map(|id| self.waiting.get(id));
-        let pressure: f64 = waiting.map(|ticket| members.speed.predict(ticket.app, ticket.work)).sum();
+        let pressure: f64 = members.waiting.iter().map(super::pool::Load::seconds).sum();
         if pressure <= cost {
             return false;
         }
@@ -413,7 +412,8 @@ impl Core {
     /// Everything that waits for weights that cannot be loaded anywhere learns why.
     fn refuse_pool(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
         let Some(why) = self.quarantined(pool) else { return };
-        let ids: Vec<_> = self.pools[pool.0].tickets().copied().filter(|id| self.waiting.contains_key(id)).collect();
+        let lines = self.pools[pool.0].lines().flat_map(|(_, line)| line.iter().copied());
+        let ids: Vec<_> = lines.filter(|id| self.waiting.contains_key(id)).collect();
         for id in ids {
             self.take(id);
             out.push(Decision::Refuse { id, why: why.clone() });
