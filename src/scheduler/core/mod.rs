@@ -171,38 +171,16 @@ impl Core {
             }
         }
         self.accrue(served);
-        for id in self.sites.keys().copied().collect::<Vec<_>>() {
-            let (running, lost) = (self.active(id) > 0, self.lost(id));
-            if let Some(site) = self.sites.get_mut(&id) {
-                site.accrue(dt, running, lost);
-            }
+        for (id, site) in &mut self.sites {
+            let running = self.clocks.get(id).is_some_and(|clock| clock.active.iter().any(|count| *count > 0));
+            let lost = if site.swap.is_some() { lost(&self.pools, *id) } else { 0.0 };
+            site.accrue(dt, running, lost);
         }
     }
 
     /// Requests that run on an endpoint.
     fn active(&self, id: EndpointId) -> u32 {
         self.clocks.get(&id).map_or(0, |clock| clock.active.iter().sum())
-    }
-
-    /// The share of its slots that a swap keeps an endpoint from using: those of victims that stand empty, all while
-    /// weights come and go.
-    fn lost(&self, id: EndpointId) -> f64 {
-        let (mut slots, mut used) = (0, 0);
-        for runner in self.pools.iter().filter_map(|pool| pool.runners.get(&id)) {
-            match runner.state {
-                Residency::Leaving => {
-                    slots += runner.slots;
-                    used += runner.used;
-                }
-                Residency::Loading | Residency::Unloading => slots += runner.slots,
-                Residency::Resident if runner.used > 0 => {
-                    slots += runner.used;
-                    used += runner.used;
-                }
-                _ => {}
-            }
-        }
-        if slots == 0 { 0.0 } else { f64::from(slots - used.min(slots)) / f64::from(slots) }
     }
 
     /// A waiting class earns its least share of the service others had, and pays with what it had itself.
@@ -343,6 +321,7 @@ impl Core {
             }
         }
         if let Some(state) = self.sites.get_mut(&site) {
+            state.idle_check = Moment::ZERO;
             match state.trial.take_if(|(since, _)| *since < asked) {
                 // Ollama made room for our load by itself: these do not fit together
                 Some((_, together)) if vanished => state.broke(together),
@@ -488,4 +467,25 @@ impl Core {
         let ahead = queued + pool.running.seconds() / 2.0;
         Duration::try_from_secs_f64(ahead).unwrap_or(Duration::from_secs(3600))
     }
+}
+
+/// The share of its slots that a swap keeps an endpoint from using: those of victims that stand empty, all while
+/// weights come and go.
+fn lost(pools: &[Pool], id: EndpointId) -> f64 {
+    let (mut slots, mut used) = (0, 0);
+    for runner in pools.iter().filter_map(|pool| pool.runners.get(&id)) {
+        match runner.state {
+            Residency::Leaving => {
+                slots += runner.slots;
+                used += runner.used;
+            }
+            Residency::Loading | Residency::Unloading => slots += runner.slots,
+            Residency::Resident if runner.used > 0 => {
+                slots += runner.used;
+                used += runner.used;
+            }
+            _ => {}
+        }
+    }
+    if slots == 0 { 0.0 } else { f64::from(slots - used.min(slots)) / f64::from(slots) }
 }

@@ -51,6 +51,10 @@ pub(super) struct Pool {
     pub(super) weights: Box<str>,
     pub(super) runners: BTreeMap<EndpointId, Runner>,
     lines: BTreeMap<AppIndex, Line>,
+    /// Tickets that wait, in all lines.
+    alive: usize,
+    /// Whether its tickets differ in where they may run.
+    pub(super) mixed: bool,
     pub(super) speed: Speed,
     /// What waits, by class, and what runs.
     pub(super) waiting: [Load; 3],
@@ -62,6 +66,7 @@ impl Pool {
         let line = self.lines.entry(app).or_default();
         line.ids.push_back(id);
         line.alive += 1;
+        self.alive += 1;
     }
 
     /// One ticket of `app` left the queue. Dead ids go once they are half of the line, so that the cost per ticket
@@ -69,6 +74,7 @@ impl Pool {
     pub(super) fn forget(&mut self, app: AppIndex, alive: impl Fn(&TicketId) -> bool) {
         let Some(line) = self.lines.get_mut(&app) else { return };
         line.alive -= 1;
+        self.alive -= 1;
         while line.ids.front().is_some_and(|id| !alive(id)) {
             line.ids.pop_front();
         }
@@ -109,7 +115,14 @@ impl Pool {
 
     /// Tickets that wait.
     pub(super) fn alive(&self) -> usize {
-        self.lines.values().map(|line| line.alive).sum()
+        self.alive
+    }
+
+    /// Whether what waits takes longer than the cheapest load of one more runner.
+    pub(super) fn may_pay_for_another(&self) -> bool {
+        let absent = self.runners.values().filter(|runner| !runner.is_in_memory());
+        let cheapest = absent.map(|runner| runner.cost).fold(f64::INFINITY, f64::min);
+        self.waiting.iter().map(Load::seconds).sum::<f64>() > cheapest
     }
 
     pub(super) fn any_free(&self) -> bool {
@@ -144,6 +157,7 @@ impl Core {
     /// The ticket's pool, with its slots as they are now.
     pub(super) fn pool(&mut self, ticket: &Ticket) -> PoolIndex {
         let index = self.pool_of(&ticket.weights);
+        let known = self.pools[index.0].runners.len();
         for seat in &ticket.seats {
             let now = self.now;
             let runners = &mut self.pools[index.0].runners;
@@ -151,12 +165,19 @@ impl Core {
                 .entry(seat.endpoint)
                 .or_insert_with(|| Runner::new(seat.order.clone(), seat.need, seat.guess, now));
             runner.slots = seat.slots.max(1);
-            runner.keep_alive = seat.keep_alive;
+            if runner.keep_alive != seat.keep_alive {
+                runner.keep_alive = seat.keep_alive;
+                if let Some(site) = self.sites.get_mut(&seat.endpoint) {
+                    site.idle_check = Moment::ZERO;
+                }
+            }
             runner.order = seat.order.clone();
             if !runner.seen {
                 runner.need = seat.need;
             }
         }
+        let pool = &mut self.pools[index.0];
+        pool.mixed |= pool.runners.len() != ticket.seats.len() && known > 0;
         index
     }
 
@@ -170,6 +191,8 @@ impl Core {
             weights: weights.into(),
             runners: BTreeMap::new(),
             lines: BTreeMap::new(),
+            alive: 0,
+            mixed: false,
             speed: Speed::default(),
             waiting: Default::default(),
             running: Load::default(),

@@ -173,6 +173,8 @@ pub(super) struct Site {
     /// Swap credit, seconds; clamped to the dearest model when it is read.
     pub(super) credit: f64,
     pub(super) swap: Option<Swap>,
+    /// When the next runner may have been idle for long enough to go.
+    pub(super) idle_check: Moment,
     /// When to look again, if nothing happens before.
     pub(super) wake: Option<Moment>,
 }
@@ -188,7 +190,16 @@ pub(super) enum Fit {
 
 impl Site {
     pub(super) fn new(room: Room) -> Self {
-        Self { room, fits: 0, breaks: None, trial: None, credit: f64::INFINITY, swap: None, wake: None }
+        Self {
+            room,
+            fits: 0,
+            breaks: None,
+            trial: None,
+            credit: f64::INFINITY,
+            swap: None,
+            idle_check: Moment::ZERO,
+            wake: None,
+        }
     }
 
     /// Whether `need` bytes fit beside `others` bytes in `count` runners.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::domain::{Class, EndpointId, Moment, ResidencyCommand};
 
 use super::fair::AppIndex;
-use super::pool::PoolIndex;
+use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, SWAP_OVERHEAD, Swap};
 use super::{Core, Decision, Refused, Waiting};
 
@@ -29,22 +29,38 @@ fn before(a: &Turn, b: &Turn) -> Ordering {
 impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
+        let wanted = self.wanted();
         let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(|site| !self.down.contains(site)).collect();
-        sites.sort_by_key(|site| (self.active(*site), *site));
+        if !wanted.is_empty() {
+            sites.sort_by_key(|site| (self.active(*site), *site));
+        }
         for site in sites {
-            self.plan_site(site, out);
+            self.plan_site(site, &wanted, out);
         }
     }
 
-    fn plan_site(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
-        if self.sites.get(&site).is_none_or(|s| s.swap.is_some()) {
+    /// Pools that may want to come into memory somewhere: a cheap sieve, because most steps find nothing.
+    fn wanted(&self) -> Vec<PoolIndex> {
+        let hosted = |pool: &Pool| pool.runners.iter().any(|(id, r)| r.is_in_memory() && !self.down.contains(id));
+        let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.alive() > 0);
+        pools
+            .filter(|(_, pool)| !hosted(pool) || pool.mixed || (pool.runners.len() > 1 && pool.may_pay_for_another()))
+            .map(|(at, _)| PoolIndex(at))
+            .collect()
+    }
+
+    fn plan_site(&mut self, site: EndpointId, wanted: &[PoolIndex], out: &mut Vec<Decision>) {
+        let Some(state) = self.sites.get(&site) else { return };
+        if state.swap.is_some() {
             self.continue_swap(site, out);
             return;
         }
-        let mut wake = self.unload_idle(site, out).into_iter().chain(self.retry_at(site)).min();
-        if self.sites.get(&site).is_some_and(|s| s.swap.is_none())
-            && let Some((turn, class, candidate)) = self.candidate(site)
-        {
+        if state.idle_check <= self.now && self.unload_idle(site, out) {
+            return;
+        }
+        let idle_check = self.sites.get(&site).map(|state| state.idle_check);
+        let mut wake = idle_check.into_iter().chain(self.retry_at(site, wanted)).min();
+        if let Some((turn, class, candidate)) = self.candidate(site, wanted) {
             let (fit, victims) = self.make_room(site, candidate);
             let due = if victims.is_empty() {
                 (fit != Fit::No).then_some(()).ok_or(None)
@@ -52,19 +68,19 @@ impl Core {
                 self.may_displace(site, (turn, class), candidate, &victims).map_err(Some)
             };
             match due {
-                Ok(()) => self.begin_swap(site, candidate, &victims, fit == Fit::Perhaps, out),
+                Ok(()) => return self.begin_swap(site, candidate, &victims, fit == Fit::Perhaps, out),
                 Err(again) => wake = wake.into_iter().chain(again).min(),
             }
         }
-        if let Some(site) = self.sites.get_mut(&site) {
-            site.wake = wake;
+        if let Some(state) = self.sites.get_mut(&site) {
+            state.wake = wake;
         }
     }
 
     /// When the next load that failed may be tried again, if somebody waits for it.
-    fn retry_at(&self, site: EndpointId) -> Option<Moment> {
-        let wanted = self.pools.iter().filter(|pool| pool.alive() > 0).filter_map(|pool| pool.runners.get(&site));
-        let failed = wanted.filter_map(|runner| match runner.state {
+    fn retry_at(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<Moment> {
+        let runners = wanted.iter().filter_map(|pool| self.pools[pool.0].runners.get(&site));
+        let failed = runners.filter_map(|runner| match runner.state {
             Residency::Failed(until) if until > self.now => Some(until),
             _ => None,
         });
@@ -73,14 +89,14 @@ impl Core {
 
     /// The waiting ticket with the lowest turn whose weights should come into memory here: those that are nowhere it
     /// may run, and those that are, but have more waiting than a load would cost and room here without a victim.
-    fn candidate(&self, site: EndpointId) -> Option<(Turn, Class, PoolIndex)> {
+    fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Turn, Class, PoolIndex)> {
         let coming =
             |pool| self.sites.values().any(|s| s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool)));
-        let wanted = (0..self.pools.len()).map(PoolIndex).filter(|pool| {
+        let loadable = wanted.iter().copied().filter(|pool| {
             let runner = self.pools[pool.0].runners.get(&site);
             runner.is_some_and(|runner| runner.may_load(self.now)) && !coming(*pool)
         });
-        wanted
+        loadable
             .filter_map(|pool| self.first_turn(pool, Some(site)).map(|(turn, ticket)| (turn, ticket, pool)))
             .filter(|(_, ticket, pool)| !self.is_elsewhere(*pool, ticket) || self.deserves_another(*pool, site))
             .min_by(|a, b| before(&a.0, &b.0))
@@ -96,10 +112,7 @@ impl Core {
 
     /// Whether a second runner would pay: what waits takes longer than a load, and nobody has to go for it.
     fn deserves_another(&self, pool: PoolIndex, site: EndpointId) -> bool {
-        let members = &self.pools[pool.0];
-        let Some(cost) = members.runners.get(&site).map(|runner| runner.cost) else { return false };
-        let pressure: f64 = members.waiting.iter().map(super::pool::Load::seconds).sum();
-        if pressure <= cost {
+        if !self.pools[pool.0].may_pay_for_another() {
             return false;
         }
         let (fit, victims) = self.make_room(site, pool);
@@ -331,27 +344,33 @@ impl Core {
         }
     }
 
-    /// Unloads what has been without work for longer than its profile keeps it; gives when the next one is due.
-    fn unload_idle(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> Option<Moment> {
-        let mut next = None;
+    /// Unloads what has been without work for longer than its profile keeps it; whether it began to. Else notes when to
+    /// look again: nothing that is busy now can be due before the shortest time any runner is kept.
+    fn unload_idle(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> bool {
+        let mut next = self.now.after(Duration::from_secs(3600));
+        let mut due = None;
         for at in 0..self.pools.len() {
-            let alive = self.pools[at].alive() > 0;
-            let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
-            if runner.state != Residency::Resident || runner.used > 0 || alive || runner.is_pinned() {
+            let busy = self.pools[at].alive() > 0;
+            let Some(runner) = self.pools[at].runners.get(&site) else { continue };
+            if runner.state != Residency::Resident || runner.is_pinned() {
                 continue;
             }
-            let due = runner.last_work.after(runner.keep_alive);
-            if due > self.now {
-                next = Some(next.map_or(due, |next: Moment| next.min(due)));
-                continue;
+            let busy = busy || runner.used > 0;
+            let goes_at = if busy { self.now } else { runner.last_work }.after(runner.keep_alive);
+            if goes_at <= self.now && !busy {
+                due = Some(PoolIndex(at));
+                break;
             }
-            if let Some(state) = self.sites.get_mut(&site) {
-                state.swap = Some(Swap { candidate: None, displaces: false, holds: false, cost: 0.0 });
-            }
-            self.unload(PoolIndex(at), site, out);
-            return None;
+            next = next.min(goes_at);
         }
-        next
+        let Some(state) = self.sites.get_mut(&site) else { return false };
+        let Some(pool) = due else {
+            state.idle_check = next;
+            return false;
+        };
+        state.swap = Some(Swap { candidate: None, displaces: false, holds: false, cost: 0.0 });
+        self.unload(pool, site, out);
+        true
     }
 
     /// A load that was ordered is over.
@@ -373,6 +392,9 @@ impl Core {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
                 let together = self.in_memory(site);
+                if let Some(state) = self.sites.get_mut(&site) {
+                    state.idle_check = Moment::ZERO;
+                }
                 if let Some(state) = self.sites.get_mut(&site).filter(|_| together.len() > 1) {
                     state.trial = Some((self.now, together.iter().map(|(_, bytes)| *bytes).sum()));
                 }

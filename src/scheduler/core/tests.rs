@@ -488,6 +488,21 @@ fn a_load_that_keeps_failing_is_tried_again_and_then_its_callers_learn_why() {
 }
 
 #[test]
+fn an_idle_runner_goes_when_its_time_is_up_and_a_busy_one_does_not() {
+    let work = |_: &str| 5.0;
+    let mut world = World::roomy();
+    let brief = |t: &mut Ticket| t.seats[0].keep_alive = Duration::from_secs(2);
+    world.submit(brief, "x", &work);
+    world.run_one(&work);
+    assert_eq!(world.core.planned(GPU).1, 1, "not while it works, nor at once after");
+    while world.core.planned(GPU).1 > 0 {
+        world.now = world.core.next_tick().unwrap().since_start().as_secs_f64() + 1e-6;
+        world.step(Input::Tick, &work);
+    }
+    assert!((6.9..7.2).contains(&world.now), "two seconds after its work: {}", world.now);
+}
+
+#[test]
 fn a_caller_that_left_causes_no_load() {
     let (mut world, _) = swapping(&[("a", 1.0, 2)], &[], 20.0, 0.4);
     let work = |_: &str| 0.4;
