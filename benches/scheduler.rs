@@ -72,7 +72,7 @@ impl House {
             app: self.apps[usize::try_from(app).unwrap()].clone(),
             class: Class::ALL[usize::try_from(app % 3).unwrap()],
             weight: (1 + app % 4) as f64,
-            max_concurrent: (app % 2 == 0).then_some(3),
+            max_concurrent: app.is_multiple_of(2).then_some(3),
             max_queued: u32::MAX,
             deadline: self.now.after(Duration::from_secs(3600 + self.dice.below(600))),
             bytes: 1000,
