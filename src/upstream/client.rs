@@ -181,3 +181,23 @@ fn tls() -> Result<rustls::ClientConfig, String> {
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn calls_go_to_the_tasks_route_under_the_endpoints_own_path() {
+        let urls = |base: &str| {
+            let endpoint = Endpoint { id: EndpointId(0), name: "x".into(), base: base.into(), num_parallel: 1 };
+            Task::ALL.map(|task| calls(&endpoint).unwrap()[task as usize].to_string())
+        };
+        assert_eq!(
+            urls("http://127.0.0.1:11434"),
+            Task::ALL.map(|task| format!("http://127.0.0.1:11434{}", task.path()))
+        );
+        assert_eq!(urls("https://gpu/ollama"), Task::ALL.map(|task| format!("https://gpu/ollama{}", task.path())));
+    }
+}

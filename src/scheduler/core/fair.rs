@@ -139,7 +139,7 @@ impl Core {
     /// The ticket's place in the line for its weights, 1 = next, as things stand.
     pub(super) fn position(&self, id: TicketId) -> usize {
         let Some(me) = self.waiting.get(&id) else { return 0 };
-        let turn = |app: AppIndex| (self.apps[app.0].class, self.apps[app.0].tag);
+        let turn = |app: AppIndex| (self.apps[app.0].class, self.apps[app.0].tag, app);
         let pool = &self.pools[me.pool.0];
         let mine = turn(me.app);
         let others = pool.lengths().filter(|(app, _)| *app != me.app && turn(*app) < mine);

@@ -35,6 +35,11 @@ fn seat(endpoint: EndpointId, slots: u32) -> Seat {
     Seat { endpoint, slots, need: 10, guess: 2.0, keep_alive: Duration::from_secs(1_000_000), order: Arc::new(order) }
 }
 
+/// The sums behind estimates of the wait are those of what is there, but for roundings.
+fn same(kept: f64, counted: f64) {
+    assert!((kept - counted).abs() <= 1e-6 * counted.max(1.0), "{kept} is kept, {counted} is there");
+}
+
 /// A server that runs what is admitted: every request needs `work(app)` seconds of the GPU, shared by what runs.
 struct World {
     core: Core,
@@ -147,6 +152,18 @@ impl World {
         assert_eq!(used as usize, self.running.len(), "slots in use are what runs");
         assert_eq!(self.core.starves_a_free_slot(), None, "an admissible ticket waits beside a free slot");
         self.sweep_memory();
+        if self.core.waiting.len() > 100 {
+            return; // counting a long queue at every step would take longer than all else
+        }
+        for (index, pool) in self.core.pools.iter().enumerate() {
+            let waiting =
+                |class: Class| self.core.waiting.values().filter(move |w| (w.pool.0, w.class) == (index, class));
+            let running = self.core.running.values().filter(|run| run.pool.0 == index);
+            for class in Class::ALL {
+                same(pool.waiting[class as usize].seconds(), waiting(class).map(|w| w.expected).sum());
+            }
+            same(pool.running.seconds(), running.map(|run| run.predicted).sum());
+        }
     }
 
     fn submit(&mut self, edit: impl FnOnce(&mut Ticket), app: &str, work: &dyn Fn(&str) -> f64) -> TicketId {
@@ -294,6 +311,27 @@ fn bounds_on_the_whole_queue_hold() {
     assert_eq!(world.refused.len(), 0);
     world.submit(|_| {}, "x", &work);
     assert!(matches!(world.refused[..], [Refused::QueueFull { queued: 2, bytes: 200, .. }]), "{:?}", world.refused);
+}
+
+#[test]
+fn the_place_counts_the_lines_that_go_first_and_its_own() {
+    let work = |_: &str| 1.0;
+    let mut world = World::roomy();
+    for app in ["x", "x"] {
+        world.submit(|_| {}, app, &work);
+    }
+    // z is less urgent than both others, though it came first
+    let z = world.submit(|t| t.class = Class::Batch, "z", &work);
+    let x: Vec<_> = (0..3).map(|_| world.submit(|_| {}, "x", &work)).collect();
+    let y: Vec<_> = (0..2).map(|_| world.submit(|_| {}, "y", &work)).collect();
+    let place = |world: &World, id: &TicketId| world.core.position(*id);
+    // y starts where x's running requests started, so it is y's turn first
+    assert_eq!(y.iter().map(|id| place(&world, id)).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(x.iter().map(|id| place(&world, id)).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(place(&world, &z), 6);
+    world.step(Input::Withdraw(y[0]), &work);
+    assert_eq!(place(&world, &y[1]), 1, "who left is not counted");
+    assert_eq!(place(&world, &z), 5);
 }
 
 #[test]
