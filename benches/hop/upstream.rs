@@ -74,6 +74,7 @@ fn json(body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The answer to `/api/tags`, and to `/api/ps`: every model is in memory all the time.
 fn tags() -> Vec<u8> {
     let models: Vec<String> = MODELS
         .iter()
@@ -100,9 +101,8 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         let Some((head, length)) = request(&mut stream, &mut held).await? else { return Ok(()) };
         let (path, body) = (path(&held[..head]), &held[head..head + length]);
         match path {
-            b"/api/tags" => stream.write_all(&tags()).await?,
+            b"/api/tags" | b"/api/ps" => stream.write_all(&tags()).await?,
             b"/api/show" => stream.write_all(&show(body)).await?,
-            b"/api/ps" => stream.write_all(&json("{\"models\":[]}")).await?,
             b"/api/version" => stream.write_all(&json("{\"version\":\"0.32.15\"}")).await?,
             _ => chat(&mut stream, body).await?,
         }
