@@ -4,10 +4,12 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod hostile_http;
 mod identity;
 mod kept_connection;
 mod limits;
 mod lists;
+mod odd_upstream;
 mod operations;
 mod residency;
 mod sim_faults;
