@@ -11,6 +11,7 @@ mod limits;
 mod lists;
 mod odd_upstream;
 mod operations;
+mod process;
 mod residency;
 mod sim_faults;
 mod sim_recordings;

@@ -37,11 +37,6 @@ pub(crate) fn request(path: &str, model: &str, stream: bool) -> Value {
     body
 }
 
-/// A model of the recorded ones that serves the surface.
-pub(crate) fn model_for(path: &str) -> &'static str {
-    if path.contains("embed") { "tinybert" } else { "gemma:a" }
-}
-
 /// The message of a refusal, which must have the form of the surface's dialect and this status.
 pub(crate) fn refusal(path: &str, status: u16, reply: &Raw) -> String {
     assert_eq!(reply.status, status, "{path}: {reply:?}");
