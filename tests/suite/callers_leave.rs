@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
 
+use crate::support::dialect;
 use crate::support::eventually;
 use crate::support::gateway::{House, Plan};
 
@@ -180,5 +181,44 @@ async fn a_crowd_that_leaves_leaves_nothing_behind() {
     assert!(house.sim.runner("gemma:a").peak_inside <= 2);
     assert!(house.sim.tally().received <= 5, "those that waited never went upstream: {:?}", house.sim.tally());
     assert_eq!(house.post("shop", "/api/generate", &short("gemma:a")).await.status, 200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn on_every_text_surface_a_caller_that_closes_or_half_closes_has_left_at_once() {
+    let house = Plan::new().app("shop").build().await;
+    assert_eq!(house.post("shop", "/api/generate", &short("gemma:a")).await.status, 200);
+    let mut cancelled = house.sim.tally().cancelled;
+    let mut slowest = Duration::ZERO;
+    for path in dialect::TEXT {
+        for (stream, half) in [(true, true), (true, false), (false, true), (false, false)] {
+            let body = dialect::request(path, "gemma:a", stream).to_string();
+            house.sim.inject(Fault::Stall { after: 0 });
+            let running = house.send("shop", "POST", path, Some(&body)).await;
+            eventually("it runs", || house.sim.tally().in_flight == 1).await;
+            let waiting = house.send("shop", "POST", path, Some(&body)).await;
+            house.until_queued(1).await;
+            // first the one that waits, then the one that runs
+            let mut leave = async |mut exchange: crate::support::raw::Exchange, running: bool| {
+                let left = Instant::now();
+                if half {
+                    exchange.half_close().await;
+                }
+                let kept = half.then_some(exchange);
+                if running {
+                    eventually("it is cancelled", || house.sim.tally().cancelled == cancelled + 1).await;
+                } else {
+                    house.until_metric("gaucho_scheduler_queue_depth ", 0.0).await;
+                }
+                slowest = slowest.max(left.elapsed());
+                drop(kept);
+            };
+            leave(waiting, false).await;
+            leave(running, true).await;
+            cancelled += 1;
+        }
+    }
+    // a tenth of a second is promised; a busy machine gets a whole one
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     house.close().await;
 }

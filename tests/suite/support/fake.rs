@@ -24,7 +24,7 @@ struct Notebook {
     left: usize,
 }
 
-/// A running fake; its only model is `fake:latest`.
+/// A running fake; its only model is `fake:latest`, beside two names that stand for models elsewhere.
 pub(crate) struct Fake {
     addr: SocketAddr,
     book: Arc<Mutex<Notebook>>,
@@ -146,7 +146,10 @@ fn control(path: &str) -> String {
         "/api/tags" => {
             "{\"models\":[{\"name\":\"fake:latest\",\"model\":\"fake:latest\",\"digest\":\"00\",\"size\":1,\
              \"modified_at\":\"2026-11-23T06:28:50Z\",\"details\":{\"format\":\"gguf\",\"family\":\"fake\"},\
-             \"capabilities\":[\"completion\"]}]}"
+             \"capabilities\":[\"completion\"]},\
+             {\"name\":\"away:latest\",\"model\":\"away:latest\",\"digest\":\"01\",\"size\":1,\
+             \"remote_host\":\"https://ollama.com\",\"remote_model\":\"large\"},\
+             {\"name\":\"big:120b-cloud\",\"model\":\"big:120b-cloud\",\"digest\":\"02\",\"size\":1}]}"
         }
         "/api/ps" => {
             "{\"models\":[{\"name\":\"fake:latest\",\"model\":\"fake:latest\",\"digest\":\"00\",\"size\":1,\
