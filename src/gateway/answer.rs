@@ -108,7 +108,11 @@ impl Stream {
                 self.encoder.fault(&fault, out);
                 true
             }
-            Next::Ended => true,
+            Next::Ended => {
+                // the pump went without a word, which only a defect in it can do: no stream ends as if it were whole
+                let text = "the answer ended here without its end: try again";
+                self.encode(Next::Fault(Fault::new(FaultClass::Internal, text)), flight, out)
+            }
         }
     }
 }

@@ -150,9 +150,10 @@ impl Gateway {
         self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose)).await
     }
 
-    /// The first endpoint that has the model.
+    /// The first endpoint that has the model itself; a stub of one elsewhere is no more shown than listed.
     fn holder(&self, name: &ModelName) -> Option<EndpointId> {
-        self.parts.catalog.fleet().holders(name).next().map(|(endpoint, _)| endpoint.id)
+        let fleet = self.parts.catalog.fleet();
+        fleet.holders(name).find(|(_, model)| !model.remote).map(|(endpoint, _)| endpoint.id)
     }
 
     /// A route that exists at Ollama and is not for applications, or not served yet.

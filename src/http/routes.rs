@@ -116,7 +116,8 @@ async fn not_yet(path: &'static str, State(shared): State<Shared>, From(caller):
 async fn no_route(request: Request) -> Response {
     let path = request.uri().path();
     let cleaned = clean(path);
-    if cleaned == path {
+    // `*` and `host:port` are no paths, and browsers read a redirect to `/\host` as one to another site
+    if cleaned == path || !path.starts_with('/') || path.contains('\\') {
         return text(StatusCode::NOT_FOUND, "text/plain", "404 page not found");
     }
     let only_trailing = path.strip_suffix('/') == Some(cleaned.as_str());

@@ -112,7 +112,9 @@ impl Ledger {
         let endpoint = record.endpoint.as_ref().map(|(_, name)| name.as_str());
         if let Outcome::Faulted(class) = record.outcome {
             self.metrics.refused(record.app.as_ref(), class);
-            if let (Some(name), Origin::Upstream) = (endpoint, class.origin()) {
+            // once a request is admitted, only the server itself can be too busy for it
+            let upstream = class.origin() == Origin::Upstream || class == FaultClass::Busy;
+            if let Some(name) = endpoint.filter(|_| upstream) {
                 self.metrics.upstream_error(name, class);
             }
         }

@@ -124,7 +124,10 @@ impl Pump {
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
-        learn(&event, observed);
+        // Ollama's repeat guard ends an answer so, with whatever there was of it
+        if !learn(&event, observed) {
+            return Err(broken("the answer ended without done:true"));
+        }
         self.sink.event(event, body.len())
     }
 

@@ -212,3 +212,93 @@ async fn slow_and_broken_connections_end_without_a_trace() {
     assert!(house.log_lines().iter().all(|line| line["outcome"] != "internal"));
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_wrong_type_is_refused_and_never_guessed_at() {
+    let house = house().await;
+    let mut wrong = Vec::new();
+    for (path, good) in surfaces() {
+        let mut cases = vec![("model", json!(["gemma:a"])), ("model", json!({})), ("model", json!(true))];
+        if path.starts_with("/api") {
+            cases.extend([
+                ("options", json!([1])),
+                ("options", json!("num_predict")),
+                ("options", json!({ "num_ctx": "large" })),
+                ("options", json!({ "temperature": [0] })),
+                ("options", json!({ "stop": "\n" })),
+                ("options", json!({ "use_mmap": 1 })),
+                ("keep_alive", json!({})),
+            ]);
+        }
+        if !path.contains("embed") {
+            cases.push(("stream", json!("yes")));
+        }
+        // completions know only a number of logprobs
+        if !path.contains("embed") && path != "/v1/completions" {
+            cases.extend([("top_logprobs", json!(21)), ("top_logprobs", json!(-1))]);
+        }
+        let text = ["messages", "prompt", "input"].into_iter().find(|field| good.get(field).is_some()).unwrap();
+        cases.extend([(text, json!(7)), (text, json!({ "a": 1 }))]);
+        for (field, value) in cases {
+            let mut body = good.clone();
+            body[field] = value.clone();
+            let reply = house.post("shop", path, &body).await;
+            if reply.status != 400 || message(path, &reply).is_empty() {
+                wrong.push(format!("{path} {field}: {value}: {} {}", reply.status, reply.body()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(house.sim.tally().received, 0, "none of it went upstream");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_key_in_odd_letters_is_the_field_that_go_reads_it_as() {
+    let house = Plan::new()
+        .app("shop")
+        .app("strict")
+        .policy("shop.toml", "models = [\"gemma:a\", \"tinybert\"]\n")
+        .policy("strict.toml", "runner_options = \"refuse\"\n")
+        .build()
+        .await;
+    // Go folds the Kelvin sign to k and the long s to s
+    let odd = |path: &str| {
+        let mut body = surfaces().into_iter().find(|(surface, _)| *surface == path).unwrap().1;
+        body["\u{212a}eep_alive"] = json!("99h");
+        body["_Debug_Render_Only"] = json!(true);
+        body["_debug_later"] = json!(true);
+        if path.starts_with("/api") && !path.contains("embed") {
+            body["option\u{17f}"] = json!({ "num_predict": 2 });
+            body["\u{17f}HIFT"] = json!(false);
+        }
+        body
+    };
+    for (path, _) in surfaces() {
+        let native = path.starts_with("/api");
+        if native {
+            let refused = house.post("strict", path, &odd(path)).await;
+            assert_eq!(refused.status, 400, "{path}: {refused:?}");
+            assert!(["keep_alive", "shift"].iter().any(|field| message(path, &refused).starts_with(field)), "{path}");
+        }
+        let reply = house.post("shop", path, &odd(path)).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        let seen = house.sim.seen().into_iter().rfind(|seen| seen.method == "POST" && seen.path != "/api/show");
+        let sent: Value = serde_json::from_slice(&seen.unwrap().body).unwrap();
+        for name in sent.as_object().unwrap().keys() {
+            assert!(name.is_ascii() && *name == name.to_ascii_lowercase(), "{path}: {name} passed as unknown: {sent}");
+            assert!(!name.starts_with("_debug") && name != "shift", "{path}: {sent}");
+        }
+        assert_ne!(sent["keep_alive"], json!("99h"), "{path}: {sent}");
+        if native && !path.contains("embed") {
+            assert_eq!(sent["options"]["num_predict"], 2, "{path}: {sent}");
+        }
+        // the last of a key in two spellings is the one that is judged, on every surface
+        let model = if path.contains("embed") { "tinybert" } else { "gemma:a" };
+        let body = surfaces().into_iter().find(|(surface, _)| *surface == path).unwrap().1.to_string();
+        let last = |name: &str| format!("{},\"MODEL\":\"{name}\"}}", &body[..body.len() - 1]);
+        assert_eq!(house.ask("shop", "POST", path, Some(&last("gemma:b"))).await.status, 403, "{path}");
+        assert_eq!(house.ask("shop", "POST", path, Some(&last(model))).await.status, 200, "{path}");
+    }
+    house.close().await;
+}

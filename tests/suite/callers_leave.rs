@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
 
+use crate::support::dialect;
 use crate::support::eventually;
 use crate::support::gateway::{House, Plan};
 
@@ -115,5 +116,109 @@ async fn one_caller_gets_its_turn_beside_an_application_with_many() {
     let (answers, overtook) = tokio::join!(crowd, single);
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert!(overtook <= 6, "{overtook} others were answered first");
+    house.close().await;
+}
+
+/// Whose request upstream is answering, in order of arrival: the prompt's first letter.
+fn order(house: &House) -> Vec<char> {
+    let seen = house.sim.seen();
+    let prompts = seen.iter().filter(|seen| seen.path == "/api/generate");
+    let letter = |body: &[u8]| -> Option<char> {
+        let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+        body["prompt"].as_str()?.chars().next()
+    };
+    prompts.filter_map(|seen| letter(&seen.body)).collect()
+}
+
+#[tokio::test]
+async fn an_application_with_ten_clients_leaves_half_to_one_with_a_single_client() {
+    let house = Plan::new().app("crowd").app("single").build().await;
+    let ask = async |app: &str, prompt: &str| {
+        let body = json!({ "model": "gemma:a", "prompt": prompt, "stream": false, "options": { "num_predict": 8 } });
+        assert_eq!(house.post(app, "/api/generate", &body).await.status, 200);
+    };
+    ask("single", "load").await;
+    let done = std::cell::Cell::new(false);
+    let client = async || {
+        while !done.get() {
+            ask("crowd", "x").await;
+        }
+    };
+    let crowd = futures_util::future::join_all((0..10).map(|_| client()));
+    let single = async {
+        house.until_queued(8).await;
+        for _ in 0..20 {
+            ask("single", "y").await;
+        }
+        done.set(true);
+    };
+    tokio::join!(crowd, single);
+    let order = order(&house);
+    let first = order.iter().position(|who| *who == 'y').unwrap();
+    let last = order.iter().rposition(|who| *who == 'y').unwrap();
+    // between its first and its last, in the order in which Ollama got them
+    let others = order[first..last].iter().filter(|who| **who == 'x').count();
+    assert!(others <= 30, "{others} of the crowd beside 20 of the single client: {order:?}");
+    assert_eq!(house.sim.runner("gemma:a").peak_inside, 1);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_leaves_leaves_nothing_behind() {
+    let house = Plan::new().app("shop").slots(2).sim(|sim| sim.speed = 2.0).build().await;
+    assert_eq!(house.post("shop", "/api/generate", &short("gemma:a")).await.status, 200);
+    let mut crowd = Vec::new();
+    for count in 0..20 {
+        crowd.push(house.send("shop", "POST", "/api/chat", Some(&long("gemma:a"))).await);
+        house.until_queued(usize::saturating_sub(count, 1)).await;
+    }
+    // every second one leaves, then the rest, the running ones among them
+    let (stay, leave): (Vec<_>, Vec<_>) = crowd.into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    drop(leave);
+    drop(stay);
+    house.until_metric("gaucho_scheduler_queue_depth ", 0.0).await;
+    house.until_upstream_is_idle().await;
+    assert!(house.sim.runner("gemma:a").peak_inside <= 2);
+    assert!(house.sim.tally().received <= 5, "those that waited never went upstream: {:?}", house.sim.tally());
+    assert_eq!(house.post("shop", "/api/generate", &short("gemma:a")).await.status, 200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn on_every_text_surface_a_caller_that_closes_or_half_closes_has_left_at_once() {
+    let house = Plan::new().app("shop").build().await;
+    assert_eq!(house.post("shop", "/api/generate", &short("gemma:a")).await.status, 200);
+    let mut cancelled = house.sim.tally().cancelled;
+    let mut slowest = Duration::ZERO;
+    for path in dialect::TEXT {
+        for (stream, half) in [(true, true), (true, false), (false, true), (false, false)] {
+            let body = dialect::request(path, "gemma:a", stream).to_string();
+            house.sim.inject(Fault::Stall { after: 0 });
+            let running = house.send("shop", "POST", path, Some(&body)).await;
+            eventually("it runs", || house.sim.tally().in_flight == 1).await;
+            let waiting = house.send("shop", "POST", path, Some(&body)).await;
+            house.until_queued(1).await;
+            // first the one that waits, then the one that runs
+            let mut leave = async |mut exchange: crate::support::raw::Exchange, running: bool| {
+                let left = Instant::now();
+                if half {
+                    exchange.half_close().await;
+                }
+                let kept = half.then_some(exchange);
+                if running {
+                    eventually("it is cancelled", || house.sim.tally().cancelled == cancelled + 1).await;
+                } else {
+                    house.until_metric("gaucho_scheduler_queue_depth ", 0.0).await;
+                }
+                slowest = slowest.max(left.elapsed());
+                drop(kept);
+            };
+            leave(waiting, false).await;
+            leave(running, true).await;
+            cancelled += 1;
+        }
+    }
+    // a tenth of a second is promised; a busy machine gets a whole one
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     house.close().await;
 }

@@ -7,6 +7,7 @@ use gaucho::identity::Keys;
 use gaucho::store::Store;
 use serde_json::json;
 
+use crate::support::dialect;
 use crate::support::gateway::{House, Plan, make_key};
 use crate::support::raw::{self, Raw};
 
@@ -139,4 +140,96 @@ async fn a_policy_may_carry_the_hash_of_a_key_made_elsewhere() {
 fn sha256(text: &str) -> String {
     use sha2::Digest as _;
     hex::encode(sha2::Sha256::digest(text))
+}
+
+async fn until_status(house: &House, path: &str, headers: &[(&str, &str)], status: u16) {
+    let wait = async {
+        while get(house, path, headers).await.status != status {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "{path} never answered {status}");
+}
+
+#[tokio::test]
+async fn a_door_that_a_policy_shut_stays_shut_without_it_and_after_a_new_start() {
+    let house = Plan::new().policy("shop.toml", "weight = 2\n").build().await;
+    assert_eq!(get(&house, "/api/tags", &[]).await.status, 403);
+    std::fs::remove_file(house.dir.path().join("policies/shop.toml")).unwrap();
+    house.until_metric("gaucho_policy_reloads_total{result=\"taken\"} ", 1.0).await;
+    assert_eq!(get(&house, "/api/tags", &[]).await.status, 403);
+    let House { gaucho, settings, sim, dir, .. } = house;
+    gaucho.drain(Duration::from_secs(5), std::future::pending()).await;
+    let registry = gaucho::telemetry::Registry::new();
+    let lines = gaucho::telemetry::LogLines::start(std::io::sink(), &registry).unwrap();
+    let telemetry = gaucho::app::Telemetry { lines, registry, log_requests: false };
+    let mut again = gaucho::app::Gaucho::new(settings, telemetry, Clock::real());
+    let addr = again.serve().await.unwrap().applications;
+    let reply = raw::send(addr, "GET", "/api/tags", &[], None).await.read().await;
+    assert_eq!(reply.status, 403, "{reply:?}");
+    again.drain(Duration::from_secs(5), std::future::pending()).await;
+    sim.shutdown().await;
+    drop(dir);
+}
+
+#[tokio::test]
+async fn a_key_that_expires_takes_its_running_stream_along() {
+    for path in ["/api/generate", "/v1/completions"] {
+        let house = Plan::new().app("shop").sim(|sim| sim.speed = 1.0).build().await;
+        assert_eq!(house.post("shop", "/api/generate", &json!({ "model": "gemma:a" })).await.status, 200);
+        let app = gaucho::domain::AppName::parse("brief").unwrap();
+        let brief = keys(&house).create(&app, Some(Duration::from_millis(1500)), None).unwrap();
+        let brief = brief.text.expose().to_owned();
+        until_status(&house, "/api/tags", &[("X-Api-Key", &brief)], 200).await;
+        let headers = [("X-Api-Key".to_owned(), brief.clone())];
+        let body = json!({ "model": "gemma:a", "prompt": "x", "stream": true, "max_tokens": 3000, "options": { "num_predict": 3000 } });
+        let reply = raw::send(house.addr, "POST", path, &headers, Some(&body.to_string())).await.read().await;
+        assert!(reply.frames.len() > 1, "{path}: it ran: {reply:?}");
+        assert!(dialect::broken_stream(path, &reply).contains("expired"), "{path}: {reply:?}");
+        house.until_upstream_is_idle().await;
+        until_status(&house, "/v1/models", &[("X-Api-Key", &brief)], 401).await;
+        house.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hash_that_leaves_the_policy_ends_what_runs_under_it() {
+    let key = "my-own-key-0123456789abcdef";
+    let policy = format!("key_hashes = [\"sha256:{}\"]\n", sha256(key));
+    let house = Plan::new().policy("shop.toml", &policy).sim(|sim| sim.speed = 1.0).build().await;
+    let headers = [("X-Api-Key".to_owned(), key.to_owned())];
+    let mut running = raw::send(house.addr, "POST", "/api/generate", &headers, Some(&long())).await;
+    let mut head = running.read_head().await;
+    assert!(running.chunk(&mut head).await.is_some());
+    std::fs::write(house.dir.path().join("policies/shop.toml"), "weight = 1\n").unwrap();
+    let mut last = String::new();
+    while let Some(chunk) = running.chunk(&mut head).await {
+        last = chunk;
+    }
+    assert!(last.contains("revoked") && !head.cut, "{last}");
+    assert_eq!(get(&house, "/v1/models", &[("X-Api-Key", key)]).await.status, 401);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn one_request_carries_one_key() {
+    let house = Plan::new().app("shop").app("other").build().await;
+    let (shop, other) = (house.key("shop").to_owned(), house.key("other").to_owned());
+    let bearer = format!("Bearer {shop}");
+    assert_eq!(get(&house, "/v1/models", &[("Authorization", &bearer), ("X-Api-Key", &shop)]).await.status, 200);
+    for headers in
+        [[("Authorization", bearer.as_str()), ("X-Api-Key", &other)], [("X-Api-Key", &shop), ("X-Api-Key", &other)]]
+    {
+        let refused = get(&house, "/v1/models", &headers).await;
+        assert!(matches!(refused.status, 400 | 401), "{refused:?}");
+        assert!(!refused.body().contains(&shop) && !refused.body().contains(&other), "{refused:?}");
+    }
+    let refused = get(&house, &format!("/k/{other}/v1/models"), &[("X-Api-Key", &shop)]).await;
+    assert_eq!(refused.status, 401, "{refused:?}");
+    for scheme in ["Basic c2hvcDp4", "Bearer", "Bearer  ", shop.as_str()] {
+        let refused = get(&house, "/v1/models", &[("Authorization", scheme)]).await;
+        assert_eq!(refused.status, 401, "{scheme:.10}: {refused:?}");
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"), "{refused:?}");
+    }
+    house.close().await;
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::support::dialect;
+use crate::support::fake::Fake;
 use crate::support::gateway::Plan;
 
 #[tokio::test]
@@ -71,5 +73,28 @@ async fn closed_routes_say_what_to_do_instead() {
         (serde_json::from_str(&responses.body()).unwrap(), serde_json::from_str(&messages.body()).unwrap());
     assert!(responses["error"]["message"].as_str().unwrap().contains("/v1/chat/completions"), "{responses}");
     assert_eq!(messages["type"], "error", "Anthropic's own form: {messages}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn models_that_run_elsewhere_are_neither_shown_nor_used() {
+    let fake = Fake::start().await;
+    let house = Plan::new().app("shop").upstreams(&[&fake.url()]).build().await;
+    for path in ["/api/tags", "/v1/models"] {
+        let list = house.ask("shop", "GET", path, None).await;
+        assert_eq!(list.status, 200, "{path}: {list:?}");
+        assert!(list.body().contains("fake:latest"), "{path}: {list:?}");
+        assert!(!list.body().contains("away") && !list.body().contains("cloud"), "{path}: {list:?}");
+    }
+    for model in ["away", "AWAY:latest", "library/away", "big:120b-cloud", "big:120B-Cloud"] {
+        for path in dialect::ALL {
+            let reply = house.post("shop", path, &dialect::request(path, model, false)).await;
+            let text = dialect::refusal(path, 403, &reply);
+            assert!(text.contains("leave this site"), "{path} {model}: {text}");
+        }
+        assert_eq!(house.ask("shop", "GET", &format!("/v1/models/{model}"), None).await.status, 404, "{model}");
+        assert_eq!(house.post("shop", "/api/show", &json!({ "model": model })).await.status, 404, "{model}");
+    }
+    assert_eq!(fake.said(), 0, "no prompt went upstream");
     house.close().await;
 }

@@ -4,11 +4,14 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod hostile_http;
 mod identity;
 mod kept_connection;
 mod limits;
 mod lists;
+mod odd_upstream;
 mod operations;
+mod process;
 mod residency;
 mod sim_faults;
 mod sim_recordings;

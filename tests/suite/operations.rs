@@ -120,6 +120,40 @@ async fn a_shutdown_finishes_what_runs_and_what_waits() {
 }
 
 #[tokio::test]
+async fn who_comes_during_a_shutdown_is_told_to_come_again() {
+    let house = Plan::new().app("shop").build().await;
+    assert_eq!(house.post("shop", "/api/generate", &short()).await.status, 200);
+    // requests whose bodies are still on their way when the door closes
+    let mut late = Vec::new();
+    for path in crate::support::dialect::ALL {
+        let model = if path.contains("embed") { "tinybert" } else { "gemma:a" };
+        let body = crate::support::dialect::request(path, model, true).to_string();
+        let mut exchange = raw::open(house.addr).await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {}\r\n", house.key("shop"));
+        exchange
+            .write(format!("{head}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes())
+            .await;
+        assert_eq!(exchange.read_head().await.status, 100, "{path}: the gateway reads its body now");
+        late.push((path, exchange, body));
+    }
+    let House { gaucho, sim, addr, admin, .. } = house;
+    let drained = tokio::spawn(gaucho.drain(Duration::from_secs(30), std::future::pending()));
+    until("the door is shut", async || tokio::net::TcpStream::connect(addr).await.is_err()).await;
+    let ready = get(admin, "/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.body().contains("draining"), "{ready:?}");
+    assert_eq!(get(admin, "/healthz").await.status, 200, "alive to the very end");
+    for (path, mut exchange, body) in late {
+        exchange.write(body.as_bytes()).await;
+        let refused = exchange.reply().await;
+        assert!(crate::support::dialect::refusal(path, 503, &refused).contains("shutting down"), "{path}");
+        assert_eq!(refused.header("retry-after"), Some("2"), "{path}");
+    }
+    assert_eq!(drained.await.unwrap(), Cut::default());
+    sim.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_second_signal_cuts_and_tells_what_it_cut() {
     let (house, mut running, mut head, waiting) = busy(0.2).await;
     let House { gaucho, .. } = house;

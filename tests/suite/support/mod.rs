@@ -1,5 +1,7 @@
-//! What the suite's modules share: waiting for an event, and HTTP by hand.
+//! What the suite's modules share: waiting for an event, HTTP by hand, what every dialect says.
 
+pub(crate) mod dialect;
+pub(crate) mod fake;
 pub(crate) mod gateway;
 pub(crate) mod raw;
 

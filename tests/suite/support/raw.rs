@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A reply as it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,25 +67,39 @@ pub(crate) async fn post(addr: SocketAddr, path: &str, body: &serde_json::Value)
     send(addr, "POST", path, &[], Some(&body.to_string())).await.read().await
 }
 
+/// Opens a connection on which nothing has been said yet.
+pub(crate) async fn open(addr: SocketAddr) -> Exchange {
+    Exchange { socket: BufReader::new(TcpStream::connect(addr).await.unwrap()), head: false }
+}
+
+/// The same with as little room for what is not read as the system allows.
+pub(crate) async fn open_small(addr: SocketAddr) -> Exchange {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    Exchange { socket: BufReader::new(socket.connect(addr).await.unwrap()), head: false }
+}
+
 impl Exchange {
     /// Reads the reply to its end.
     pub(crate) async fn read(mut self) -> Raw {
-        let mut raw = self.read_head().await;
+        self.reply().await
+    }
+
+    async fn read_body(&mut self, raw: &mut Raw) {
         match raw.framing.as_str() {
             "chunked" => {
-                while let Some(chunk) = self.chunk(&mut raw).await {
+                while let Some(chunk) = self.chunk(raw).await {
                     raw.frames.push(chunk);
                 }
             }
             "length" => {
-                let length = raw.headers.iter().find(|(name, _)| name == "Content-Length").unwrap().1.parse().unwrap();
+                let length = raw.header("content-length").unwrap().parse().unwrap();
                 let mut body = vec![0; length];
                 raw.cut = self.socket.read_exact(&mut body).await.is_err();
                 raw.frames.push(String::from_utf8_lossy(&body).into_owned());
             }
             _ => {}
         }
-        raw
     }
 
     /// Reads status and headers.
@@ -131,5 +145,30 @@ impl Exchange {
             Ok(1..) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
             _ => None,
         }
+    }
+
+    /// Says these bytes; a peer that has closed meanwhile is no error here.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.socket.write_all(bytes).await;
+    }
+
+    /// Closes our half of the connection.
+    pub(crate) async fn half_close(&mut self) {
+        let _ = self.socket.shutdown().await;
+    }
+
+    /// Reads until the peer closes.
+    pub(crate) async fn read_to_end(mut self) -> String {
+        let mut text = Vec::new();
+        // a reset is an end as well
+        let _ = self.socket.read_to_end(&mut text).await;
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Reads one reply and leaves the connection open.
+    pub(crate) async fn reply(&mut self) -> Raw {
+        let mut raw = self.read_head().await;
+        self.read_body(&mut raw).await;
+        raw
     }
 }

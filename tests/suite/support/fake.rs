@@ -1,0 +1,186 @@
+//! An upstream that says exactly the bytes it was told to, for what a well-made server never does.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What an inference request is answered with.
+#[derive(Debug, Clone)]
+pub(crate) struct Act {
+    /// The bytes, status line and all.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the connection then stays open, silent, until the client goes.
+    pub(crate) hold: bool,
+}
+
+#[derive(Default)]
+struct Notebook {
+    acts: VecDeque<Act>,
+    said: usize,
+    left: usize,
+}
+
+/// A running fake; its only model is `fake:latest`, beside two names that stand for models elsewhere.
+pub(crate) struct Fake {
+    addr: SocketAddr,
+    book: Arc<Mutex<Notebook>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let book = Arc::new(Mutex::new(Notebook::default()));
+        let shared = Arc::clone(&book);
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                open.spawn(serve(socket, Arc::clone(&shared)));
+            }
+        });
+        Self { addr, book, task }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers the next inference request, after those already told, with `bytes`, and then closes or holds.
+    pub(crate) fn next(&self, bytes: impl Into<Vec<u8>>, hold: bool) {
+        self.book.lock().unwrap().acts.push_back(Act { bytes: bytes.into(), hold });
+    }
+
+    /// Acts said to their last byte.
+    pub(crate) fn said(&self) -> usize {
+        self.book.lock().unwrap().said
+    }
+
+    /// Clients that went while an act held the connection.
+    pub(crate) fn left(&self) -> usize {
+        self.book.lock().unwrap().left
+    }
+
+    /// Closes the door and every connection: whoever calls now is refused.
+    pub(crate) async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// A reply with this body and a fitting length.
+pub(crate) fn reply(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The head of a stream.
+pub(crate) const STREAM: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// One chunk of a stream.
+pub(crate) fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+/// An object of an answer on either text route.
+pub(crate) fn piece(text: &str, done: bool) -> String {
+    let end = if done { ",\"done\":true,\"done_reason\":\"stop\",\"eval_count\":1" } else { ",\"done\":false" };
+    format!(
+        "{{\"model\":\"fake:latest\",\"created_at\":\"2026-11-23T06:28:50.1Z\",\"response\":\"{text}\",\
+         \"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}}{end}}}\n"
+    )
+}
+
+/// A good answer, streamed or not.
+fn good(stream: bool) -> String {
+    if stream {
+        format!("{STREAM}{}{}0\r\n\r\n", chunk(&piece("ok", false)), chunk(&piece("", true)))
+    } else {
+        reply("200 OK", &piece("ok", true))
+    }
+}
+
+async fn serve(socket: TcpStream, book: Arc<Mutex<Notebook>>) {
+    let mut socket = BufReader::new(socket);
+    while let Some((path, body)) = request(&mut socket).await {
+        // a request without prompt or messages only loads
+        let loads = !body.contains("\"prompt\"") && !body.contains("\"messages\"");
+        let act = if matches!(path.as_str(), "/api/chat" | "/api/generate") && !loads {
+            let told = book.lock().unwrap().acts.pop_front();
+            Some(told.unwrap_or_else(|| Act { bytes: good(body.contains("\"stream\":true")).into(), hold: false }))
+        } else {
+            None
+        };
+        let answer = act.as_ref().map_or_else(|| control(&path).into_bytes(), |act| act.bytes.clone());
+        if socket.write_all(&answer).await.is_err() {
+            return;
+        }
+        let Some(act) = act else { continue };
+        book.lock().unwrap().said += 1;
+        if act.hold {
+            // the client's end of file, or its reset
+            let _ = socket.read(&mut [0; 16]).await;
+            book.lock().unwrap().left += 1;
+        }
+        return;
+    }
+}
+
+fn control(path: &str) -> String {
+    let body = match path {
+        "/api/version" => "{\"version\":\"0.32.15\"}",
+        "/api/tags" => {
+            "{\"models\":[{\"name\":\"fake:latest\",\"model\":\"fake:latest\",\"digest\":\"00\",\"size\":1,\
+             \"modified_at\":\"2026-11-23T06:28:50Z\",\"details\":{\"format\":\"gguf\",\"family\":\"fake\"},\
+             \"capabilities\":[\"completion\"]},\
+             {\"name\":\"away:latest\",\"model\":\"away:latest\",\"digest\":\"01\",\"size\":1,\
+             \"remote_host\":\"https://ollama.com\",\"remote_model\":\"large\"},\
+             {\"name\":\"big:120b-cloud\",\"model\":\"big:120b-cloud\",\"digest\":\"02\",\"size\":1}]}"
+        }
+        "/api/ps" => {
+            "{\"models\":[{\"name\":\"fake:latest\",\"model\":\"fake:latest\",\"digest\":\"00\",\"size\":1,\
+             \"size_vram\":1,\"context_length\":4096}]}"
+        }
+        "/api/generate" => "{\"model\":\"fake:latest\",\"response\":\"\",\"done\":true,\"done_reason\":\"load\"}",
+        "/api/show" => "{\"modelfile\":\"FROM /blobs/sha256-00\\n\",\"parameters\":\"\"}",
+        _ => "{\"models\":[]}",
+    };
+    reply("200 OK", body)
+}
+
+/// Path and body of the next request on the connection.
+async fn request(socket: &mut BufReader<TcpStream>) -> Option<(String, String)> {
+    let (mut path, mut length) = (None, 0);
+    loop {
+        let mut line = String::new();
+        if socket.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if path.is_none() {
+            path = line.split(' ').nth(1).map(str::to_owned);
+        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await.ok()?;
+    Some((path?, String::from_utf8_lossy(&body).into_owned()))
+}
