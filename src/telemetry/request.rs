@@ -69,7 +69,7 @@ impl RequestMetrics {
                 "Requests that ended, by how",
                 ["app", "model", "endpoint", "surface", "outcome"],
             ),
-            refused: to.counters("gateway_refused", "Requests refused before they ran, by reason", ["app", "reason"]),
+            refused: to.counters("gateway_refused", "Requests refused or failed, by reason", ["app", "reason"]),
             ttft: to.histograms("gateway_ttft_seconds", "Arrival to first event from upstream", ["model"], WAITS),
             speed: to.histograms(
                 "gateway_generation_tokens_per_second",
