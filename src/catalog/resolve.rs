@@ -21,6 +21,14 @@ pub struct Resolved {
     pub holders: Vec<Holder>,
 }
 
+impl Resolved {
+    /// What `endpoint` holds, if it is among those that can serve the name.
+    #[must_use]
+    pub fn at(&self, endpoint: EndpointId) -> Option<&Holder> {
+        self.holders.iter().find(|holder| holder.endpoint.id == endpoint)
+    }
+}
+
 /// One endpoint that can serve the name.
 #[derive(Debug, Clone)]
 pub struct Holder {
@@ -90,12 +98,6 @@ impl Catalog {
                 plan
             }
         }
-    }
-
-    /// The URL of an endpoint, for logs.
-    #[must_use]
-    pub fn endpoint_url(&self, id: EndpointId) -> String {
-        self.fleet.borrow().endpoints.get(usize::from(id.0)).map(|view| view.url.clone()).unwrap_or_default()
     }
 }
 

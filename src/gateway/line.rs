@@ -154,7 +154,7 @@ impl Gateway {
             permit = self.parts.scheduler.admit(ticket) => permit.map_err(|why| ticket::refusal(&why, grant))?,
             () = gone.cancelled() => return Err(revoked()),
         };
-        let holder = resolved.holders.iter().find(|holder| holder.endpoint.id == permit.endpoint());
+        let holder = resolved.at(permit.endpoint());
         flight.note(|record| {
             record.usage.queue = permit.waited();
             record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
@@ -170,7 +170,7 @@ impl Gateway {
         request: &InferenceRequest,
         resolved: &Resolved,
     ) -> Result<Order, Fault> {
-        let holder = resolved.holders.iter().find(|holder| holder.endpoint.id == permit.endpoint());
+        let holder = resolved.at(permit.endpoint());
         let holder = holder.ok_or_else(|| Fault::new(FaultClass::Internal, "admitted where the model is not"))?;
         let runner = self.parts.catalog.runner(holder, &grant.profile);
         let model = resolved.name.to_string();
