@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gaucho::domain::{AppName, Class, EndpointId, LoadOrder, Moment, ResidencyCommand};
+use gaucho::domain::{AppName, Class, EndpointId, LoadOrder, Moment, RequestId, ResidencyCommand};
 use gaucho::scheduler::core::{Bounds, Core, Decision, Input, Observed, Room, Seat, Ticket, TicketId, Work, WorkKind};
 
 const QUEUED: usize = 10_000;
@@ -92,6 +92,7 @@ impl House {
         };
         Ticket {
             id: TicketId(self.next),
+            label: RequestId(self.next),
             app: self.apps[usize::try_from(app).unwrap()].clone(),
             class: Class::ALL[usize::try_from(app % 3).unwrap()],
             weight: (1 + app % 4) as f64,

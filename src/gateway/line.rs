@@ -148,7 +148,7 @@ impl Gateway {
         resolved: &Resolved,
         flight: &mut InFlight,
     ) -> Result<Permit, Fault> {
-        let ticket = ticket::make(&self.parts, grant, request, resolved)?;
+        let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id())?;
         let gone = principal.gone();
         let permit = tokio::select! {
             permit = self.parts.scheduler.admit(ticket) => permit.map_err(|why| ticket::refusal(&why, grant))?,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::Resolved;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, RequestId};
 use crate::policy::Grant;
 use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
 
@@ -19,6 +19,7 @@ pub(super) fn make(
     grant: &Grant,
     request: &InferenceRequest,
     resolved: &Resolved,
+    label: RequestId,
 ) -> Result<Ticket, Fault> {
     let measure = request.measure;
     let rules = &grant.rules;
@@ -57,6 +58,7 @@ pub(super) fn make(
     };
     Ok(Ticket {
         id: TicketId(0), // given by the scheduler
+        label,
         app: grant.app.clone(),
         class: rules.class,
         weight: rules.weight,
@@ -112,6 +114,18 @@ pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
             ),
         )
         .retry(soon(eta)),
+        Refused::TooLate { estimate, limit } => Fault::new(
+            FaultClass::WaitedTooLong,
+            format!(
+                "the request would start in about {} s and may wait {} s (max_wait, X-Gaucho-Deadline): {}; it would be \
+                 number {} in the queue",
+                soon(&estimate.wait).as_secs(),
+                limit.as_secs_f64().ceil(),
+                estimate.reason.text(),
+                estimate.position
+            ),
+        )
+        .retry(soon(&estimate.wait)),
         Refused::TooLarge { need, room } => Fault::new(
             FaultClass::Unloadable,
             format!(

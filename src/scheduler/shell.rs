@@ -11,9 +11,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Clock, EndpointId, Moment, ResidencyCommand};
+use crate::domain::{AppName, Clock, EndpointId, Moment, ResidencyCommand};
 
-use super::core::{Bounds, Core, CoreView, Decision, Input, Observed, Refused, Room, Sighting, Ticket, TicketId};
+use super::core::{
+    Bounds, Core, CoreView, Decision, Input, Observed, Outlook, Queued, Refused, Room, Sighting, Ticket, TicketId,
+};
 
 /// The gateway's admission desk; clones are handles to the same one.
 #[derive(Debug, Clone)]
@@ -170,6 +172,20 @@ impl Scheduler {
         self.0.lock().core.view()
     }
 
+    /// What waits, next to start first: of one application, or everything.
+    #[must_use]
+    pub fn queue(&self, app: Option<&AppName>) -> Vec<Queued> {
+        let now = self.0.clock.now();
+        self.0.lock().core.queue(now, app)
+    }
+
+    /// What would happen to this ticket if it came now. Nothing is submitted.
+    #[must_use]
+    pub fn outlook(&self, ticket: &Ticket) -> Outlook {
+        let now = self.0.clock.now();
+        self.0.lock().core.outlook(now, ticket)
+    }
+
     /// Prompt tokens that `bytes` of text will be for these weights, by what was learned.
     #[must_use]
     pub fn estimate_tokens(&self, weights: &str, bytes: usize) -> u64 {
@@ -282,12 +298,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use super::*;
-    use crate::domain::{AppName, Class, LoadOrder};
+    use crate::domain::{AppName, Class, LoadOrder, RequestId};
     use crate::scheduler::core::{Seat, Work, WorkKind};
 
     fn ticket(clock: &Clock, wait: Duration) -> Ticket {
         Ticket {
             id: TicketId(0),
+            label: RequestId(0),
             app: AppName::parse("x").unwrap(),
             class: Class::Standard,
             weight: 1.0,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{AppName, Class, EndpointId, LoadOrder, Moment, ResidencyCommand};
+use crate::domain::{AppName, Class, EndpointId, LoadOrder, Moment, RequestId, ResidencyCommand};
+
+use super::outlook::Estimate;
 
 /// A request's number in the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +75,8 @@ pub struct Work {
 pub struct Ticket {
     /// Its number, never used twice.
     pub id: TicketId,
+    /// What its caller knows it by.
+    pub label: RequestId,
     /// Whose it is.
     pub app: AppName,
     /// How urgent.
@@ -232,6 +236,13 @@ pub enum Refused {
         reason: String,
         /// When it is tried again.
         retry: Duration,
+    },
+    /// It would not have started before its deadline.
+    TooLate {
+        /// What it would have waited for, for how long, and at which place.
+        estimate: Estimate,
+        /// How long it may wait.
+        limit: Duration,
     },
     /// The gateway is shutting down.
     Draining,

@@ -8,24 +8,28 @@
 //! use is free; every ticket ends exactly once.
 
 mod fair;
+mod forecast;
 mod input;
+mod join;
+mod outlook;
 mod pool;
 mod predict;
 mod site;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod truth;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
 
-use crate::domain::{AppName, Class, EndpointId, Moment};
+use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
 use fair::{App, AppIndex};
 pub use input::{Decision, Input, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
-use pool::{Load, Pool, PoolIndex};
-use site::{Residency, Runner, Site};
+pub use outlook::{Estimate, Outlook, Queued, WaitReason};
+use pool::{Pool, PoolIndex};
+use site::{Residency, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad};
 
 /// Bounds on what may wait, over all applications.
@@ -40,6 +44,7 @@ pub struct Bounds {
 /// A ticket in the queue.
 #[derive(Debug)]
 struct Waiting {
+    label: RequestId,
     app: AppIndex,
     pool: PoolIndex,
     class: Class,
@@ -198,139 +203,6 @@ impl Core {
         }
     }
 
-    fn submit(&mut self, ticket: Ticket, out: &mut Vec<Decision>) {
-        let id = ticket.id;
-        debug_assert!(!self.waiting.contains_key(&id) && !self.running.contains_key(&id), "ticket ids are unique");
-        let (app, loosened) = self.app(&ticket);
-        let pool = self.pool(&ticket);
-        if loosened {
-            self.admit_all_of(app, out);
-        }
-        if let Some(why) = self.reason_to_refuse(app, pool, &ticket) {
-            out.push(Decision::Refuse { id, why });
-            return;
-        }
-        self.enqueue(app, pool, ticket);
-        self.admit_from(pool, out);
-    }
-
-    /// The bounds that hold on arrival. A ticket that can start at once needs no place in a queue.
-    fn reason_to_refuse(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
-        if self.draining {
-            return Some(Refused::Draining);
-        }
-        if let Some(why) = self.can_never_fit(pool, ticket).or_else(|| self.quarantined(pool)) {
-            return Some(why);
-        }
-        let starts = self.apps[app.0].may_run() && self.free_seat(pool, &ticket.seats).is_some();
-        if starts {
-            return None;
-        }
-        let load = &self.apps[app.0];
-        if load.queued >= ticket.max_queued {
-            let eta = self.eta(pool, ticket.class);
-            return Some(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, eta });
-        }
-        let too_many = self.waiting.len() >= self.bounds.queued;
-        let too_large = self.queued_bytes.saturating_add(ticket.bytes) > self.bounds.queued_bytes;
-        (too_many || too_large).then(|| Refused::QueueFull {
-            queued: self.waiting.len(),
-            bytes: self.queued_bytes,
-            eta: self.eta(pool, ticket.class),
-        })
-    }
-
-    /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).
-    fn can_never_fit(&self, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
-        let mut roomiest = 0;
-        for seat in &ticket.seats {
-            let runner = self.pools[pool.0].runners.get(&seat.endpoint)?;
-            let room = self.sites.get(&seat.endpoint).and_then(|site| site.room.bytes)?;
-            if runner.is_in_memory() || runner.need <= room {
-                return None;
-            }
-            roomiest = roomiest.max(room);
-        }
-        let need = ticket.seats.iter().map(|seat| self.pools[pool.0].runners.get(&seat.endpoint).map_or(0, |r| r.need));
-        Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
-    }
-
-    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket) {
-        let floor = self.floor(pool, ticket.class);
-        let entry = &mut self.apps[app.0];
-        if !entry.contends() {
-            entry.lift(floor);
-        }
-        entry.queued += 1;
-        self.callers_are_back(pool);
-        let expected = self.pools[pool.0].speed.predict(app, ticket.work);
-        self.pools[pool.0].push(app, ticket.id);
-        self.pools[pool.0].waiting[ticket.class as usize].add(expected);
-        self.backlog[ticket.class as usize] += 1;
-        self.queued_bytes += ticket.bytes;
-        self.deadlines.insert((ticket.deadline, ticket.id));
-        let waiting = Waiting {
-            app,
-            pool,
-            class: ticket.class,
-            since: self.now,
-            deadline: ticket.deadline,
-            bytes: ticket.bytes,
-            work: ticket.work,
-            expected,
-            seats: ticket.seats,
-        };
-        self.waiting.insert(ticket.id, waiting);
-    }
-
-    /// Learns how long the callers of an idle runner think between an answer and their next request.
-    fn callers_are_back(&mut self, pool: PoolIndex) {
-        let now = self.now;
-        let idle = self.pools[pool.0].alive() == 0;
-        for runner in self.pools[pool.0].runners.values_mut() {
-            if idle && runner.used == 0 && runner.state == Residency::Resident {
-                runner.learn_think(now.since(runner.last_work).as_secs_f64());
-            }
-        }
-    }
-
-    /// What an endpoint says is loaded, against what we believe. Only what stood before it was asked can be wrong.
-    fn saw(&mut self, site: EndpointId, asked: Moment, residents: Vec<Sighting>, out: &mut Vec<Decision>) {
-        let total: u64 = residents.iter().map(|resident| resident.bytes).sum();
-        for resident in &residents {
-            let pool = self.pool_of(&resident.weights);
-            let now = self.now;
-            let runners = &mut self.pools[pool.0].runners;
-            let runner = runners
-                .entry(site)
-                .or_insert_with(|| Runner::new(resident.order.clone(), resident.bytes, 1.0, Moment::ZERO));
-            runner.need = resident.bytes;
-            runner.seen = true;
-            if runner.since < asked && matches!(runner.state, Residency::Absent | Residency::Failed(_)) {
-                runner.enter(Residency::Resident, now);
-                runner.last_work = now;
-            }
-        }
-        let mut vanished = false;
-        for pool in &mut self.pools {
-            let listed = residents.iter().any(|resident| resident.weights == pool.weights);
-            let Some(runner) = pool.runners.get_mut(&site).filter(|_| !listed) else { continue };
-            if runner.since < asked && matches!(runner.state, Residency::Resident | Residency::Leaving) {
-                vanished |= runner.used == 0;
-                runner.enter(Residency::Absent, self.now);
-            }
-        }
-        if let Some(state) = self.sites.get_mut(&site) {
-            state.idle_check = Moment::ZERO;
-            match state.trial.take_if(|(since, _)| *since < asked) {
-                // Ollama made room for our load by itself: these do not fit together
-                Some((_, together)) if vanished => state.broke(together),
-                _ => state.saw(total),
-            }
-        }
-        self.admit_everywhere(out);
-    }
-
     fn admit_everywhere(&mut self, out: &mut Vec<Decision>) {
         for pool in 0..self.pools.len() {
             self.admit_from(PoolIndex(pool), out);
@@ -457,15 +329,6 @@ impl Core {
     /// Whether nothing may be admitted at an endpoint now.
     fn is_held(&self, id: EndpointId) -> bool {
         self.sites.get(&id).and_then(|site| site.swap.as_ref()).is_some_and(|swap| swap.holds)
-    }
-
-    /// A rough time until a ticket that joins now would start: the work ahead of it, and half of what runs. Kept as
-    /// sums, because many may be refused at once when the queue is longest.
-    fn eta(&self, pool: PoolIndex, class: Class) -> Duration {
-        let pool = &self.pools[pool.0];
-        let queued: f64 = pool.waiting[..=class as usize].iter().map(Load::seconds).sum();
-        let ahead = queued + pool.running.seconds() / 2.0;
-        Duration::try_from_secs_f64(ahead).unwrap_or(Duration::from_secs(3600))
     }
 }
 

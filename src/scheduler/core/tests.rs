@@ -16,6 +16,7 @@ const GPU: EndpointId = EndpointId(0);
 fn ticket(id: u64, app: &str, weights: &str) -> Ticket {
     Ticket {
         id: TicketId(id),
+        label: RequestId(id),
         app: AppName::parse(app).unwrap(),
         class: Class::Standard,
         weight: 1.0,

@@ -1,0 +1,108 @@
+//! A request arrives: refused at once, or in the queue, or straight into a slot.
+//!
+//! Owns the bounds that hold on arrival and the entry into the queue. It does not own whose turn is next (`fair`) nor how
+//! long the wait is (`forecast`).
+
+use super::fair::AppIndex;
+use super::pool::PoolIndex;
+use super::site::Residency;
+use super::{Core, Decision, Refused, Ticket, Waiting};
+
+impl Core {
+    pub(super) fn submit(&mut self, ticket: Ticket, out: &mut Vec<Decision>) {
+        let id = ticket.id;
+        debug_assert!(!self.waiting.contains_key(&id) && !self.running.contains_key(&id), "ticket ids are unique");
+        let (app, loosened) = self.app(&ticket);
+        let pool = self.pool(&ticket);
+        if loosened {
+            self.admit_all_of(app, out);
+        }
+        if let Some(why) = self.reason_to_refuse(app, pool, &ticket) {
+            out.push(Decision::Refuse { id, why });
+            return;
+        }
+        self.enqueue(app, pool, ticket);
+        self.admit_from(pool, out);
+    }
+
+    /// The bounds that hold on arrival. A ticket that can start at once needs no place in a queue.
+    pub(super) fn reason_to_refuse(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
+        if self.draining {
+            return Some(Refused::Draining);
+        }
+        if let Some(why) = self.can_never_fit(pool, ticket).or_else(|| self.quarantined(pool)) {
+            return Some(why);
+        }
+        let starts = self.apps[app.0].may_run() && self.free_seat(pool, &ticket.seats).is_some();
+        if starts {
+            return None;
+        }
+        let load = &self.apps[app.0];
+        if load.queued >= ticket.max_queued {
+            let eta = self.eta(pool, ticket.class);
+            return Some(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, eta });
+        }
+        let too_many = self.waiting.len() >= self.bounds.queued;
+        let too_large = self.queued_bytes.saturating_add(ticket.bytes) > self.bounds.queued_bytes;
+        (too_many || too_large).then(|| Refused::QueueFull {
+            queued: self.waiting.len(),
+            bytes: self.queued_bytes,
+            eta: self.eta(pool, ticket.class),
+        })
+    }
+
+    /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).
+    fn can_never_fit(&self, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
+        let mut roomiest = 0;
+        for seat in &ticket.seats {
+            let runner = self.pools[pool.0].runners.get(&seat.endpoint)?;
+            let room = self.sites.get(&seat.endpoint).and_then(|site| site.room.bytes)?;
+            if runner.is_in_memory() || runner.need <= room {
+                return None;
+            }
+            roomiest = roomiest.max(room);
+        }
+        let need = ticket.seats.iter().map(|seat| self.pools[pool.0].runners.get(&seat.endpoint).map_or(0, |r| r.need));
+        Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
+    }
+
+    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket) {
+        let floor = self.floor(pool, ticket.class);
+        let entry = &mut self.apps[app.0];
+        if !entry.contends() {
+            entry.lift(floor);
+        }
+        entry.queued += 1;
+        self.callers_are_back(pool);
+        let expected = self.pools[pool.0].speed.predict(app, ticket.work);
+        self.pools[pool.0].push(app, ticket.id);
+        self.pools[pool.0].waiting[ticket.class as usize].add(expected);
+        self.backlog[ticket.class as usize] += 1;
+        self.queued_bytes += ticket.bytes;
+        self.deadlines.insert((ticket.deadline, ticket.id));
+        let waiting = Waiting {
+            label: ticket.label,
+            app,
+            pool,
+            class: ticket.class,
+            since: self.now,
+            deadline: ticket.deadline,
+            bytes: ticket.bytes,
+            work: ticket.work,
+            expected,
+            seats: ticket.seats,
+        };
+        self.waiting.insert(ticket.id, waiting);
+    }
+
+    /// Learns how long the callers of an idle runner think between an answer and their next request.
+    fn callers_are_back(&mut self, pool: PoolIndex) {
+        let now = self.now;
+        let idle = self.pools[pool.0].alive() == 0;
+        for runner in self.pools[pool.0].runners.values_mut() {
+            if idle && runner.used == 0 && runner.state == Residency::Resident {
+                runner.learn_think(now.since(runner.last_work).as_secs_f64());
+            }
+        }
+    }
+}
