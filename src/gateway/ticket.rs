@@ -86,34 +86,35 @@ pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
     // whole seconds, so that the text and the header say the same
     let soon = |eta: &Duration| Duration::from_secs(eta.as_secs_f64().ceil().clamp(1.0, 600.0) as u64);
     match why {
-        Refused::AppQueueFull { queued, limit, eta } => Fault::new(
+        Refused::AppQueueFull { queued, limit, estimate } => Fault::new(
             FaultClass::QueueFull,
             format!(
                 "application '{}' has {queued} requests waiting and may have {limit} (max_queued); \
                  a place frees in about {} s",
                 grant.app,
-                soon(eta).as_secs()
+                soon(&estimate.wait).as_secs()
             ),
         )
-        .retry(soon(eta)),
-        Refused::QueueFull { queued, bytes, eta } => Fault::new(
+        .retry(soon(&estimate.wait)),
+        Refused::QueueFull { queued, bytes, estimate } => Fault::new(
             FaultClass::Busy,
             format!(
                 "the gateway's queue is full ({queued} requests, {bytes} bytes); try again in about {} s",
-                soon(eta).as_secs()
+                soon(&estimate.wait).as_secs()
             ),
         )
-        .retry(soon(eta)),
-        Refused::Waited { waited, position, eta } => Fault::new(
+        .retry(soon(&estimate.wait)),
+        Refused::Waited { waited, estimate } => Fault::new(
             FaultClass::WaitedTooLong,
             format!(
-                "no slot came free within {} s (max_wait); the request was number {position} in the queue, \
+                "no slot came free within {} s (max_wait); the request was number {} in the queue, \
                  a new one would start in about {} s",
                 waited.as_secs(),
-                soon(eta).as_secs()
+                estimate.position,
+                soon(&estimate.wait).as_secs()
             ),
         )
-        .retry(soon(eta)),
+        .retry(soon(&estimate.wait)),
         Refused::TooLate { estimate, limit } => Fault::new(
             FaultClass::WaitedTooLong,
             format!(

@@ -44,6 +44,10 @@ impl App {
         self.tag = self.tag.max(floor);
     }
 
+    pub(super) fn weight(&self) -> f64 {
+        self.weight
+    }
+
     pub(super) fn tag(&self) -> f64 {
         self.tag
     }
@@ -139,11 +143,15 @@ impl Core {
     /// The ticket's place in the line for its weights, 1 = next, as things stand.
     pub(super) fn position(&self, id: TicketId) -> usize {
         let Some(me) = self.waiting.get(&id) else { return 0 };
-        let turn = |app: AppIndex| (self.apps[app.0].class, self.apps[app.0].tag, app);
+        let mine = (me.class as usize, self.apps[me.app.0].tag, me.app);
         let pool = &self.pools[me.pool.0];
-        let mine = turn(me.app);
-        let others = pool.lengths().filter(|(app, _)| *app != me.app && turn(*app) < mine);
+        self.next_position(me.pool, mine) + pool.before(me.app, id, |other| self.waiting.contains_key(other))
+    }
+
+    /// The place of the first ticket of an application with this class and tag.
+    pub(super) fn next_position(&self, pool: PoolIndex, mine: (usize, f64, AppIndex)) -> usize {
+        let turn = |app: AppIndex| (self.apps[app.0].class as usize, self.apps[app.0].tag, app);
+        let others = self.pools[pool.0].lengths().filter(|(app, _)| *app != mine.2 && turn(*app) < mine);
         1 + others.map(|(_, length)| length).sum::<usize>()
-            + pool.before(me.app, id, |other| self.waiting.contains_key(other))
     }
 }

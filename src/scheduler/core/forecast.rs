@@ -1,6 +1,11 @@
 //! How long a request will wait, and why: the rules run forward on the present state, in sums rather than tickets.
 //!
-//! Owns the arithmetic of estimates. It decides nothing itself: `join` refuses by it, `view` shows it.
+//! Owns the arithmetic of estimates. It decides nothing itself: `join` refuses by it, `view` shows it. When a model will
+//! be in memory is `arrival`'s part.
+//!
+//! Two steps: when the model will be in memory, then how many starts come before this one, and when that many requests
+//! will have ended with what runs sharing the GPU. What the sums leave out (newcomers that go first, odd lengths) is learned
+//! per weights and class as the ratio of real to predicted waits.
 
 use std::time::Duration;
 
@@ -8,26 +13,67 @@ use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
 use super::outlook::{Estimate, Outlook, Queued, WaitReason};
-use super::pool::{Load, PoolIndex};
+use super::pool::PoolIndex;
 use super::site::Residency;
-use super::{Core, Seat, Ticket, TicketId, Waiting};
+use super::{Core, Seat, Ticket, TicketId, Waiting, Work};
+
+/// Starts that are followed one by one; longer lines are a sum.
+const FOLLOWED: usize = 48;
+/// Shown for what nobody can predict, and the most that is shown.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Of a request that has had all the service it was predicted to need, this share is taken to be left.
+const LEFT_OVER: f64 = 0.25;
+
+/// A place in the order of turns: rank of the class, tag.
+pub(super) type Place = (usize, f64);
+
+/// A request whose wait is asked for.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    app: AppIndex,
+    pool: PoolIndex,
+    class: Class,
+    work: Work,
+    seats: &'a [Seat],
+    /// Requests of the same application that stand before it in the same line.
+    before: usize,
+    /// Its application's tag, were it to join now.
+    tag: f64,
+}
 
 impl Core {
-    /// A rough time until a ticket that joins now would start: the work ahead of it, and half of what runs. Kept as
-    /// sums, because many may be refused at once when the queue is longest.
-    pub(super) fn eta(&self, pool: PoolIndex, class: Class) -> Duration {
-        let pool = &self.pools[pool.0];
-        let queued: f64 = pool.waiting[..=class as usize].iter().map(Load::seconds).sum();
-        let ahead = queued + pool.running.seconds() / 2.0;
-        Duration::try_from_secs_f64(ahead).unwrap_or(Duration::from_secs(3600))
-    }
-
     /// What a ticket that waits may expect.
     #[must_use]
     pub fn estimate(&self, id: TicketId) -> Option<Estimate> {
         let waiting = self.waiting.get(&id)?;
-        let wait = self.eta(waiting.pool, waiting.class);
-        Some(Estimate { position: self.position(id), wait, reason: self.reason(waiting) })
+        let before = self.pools[waiting.pool.0].before(waiting.app, id, |other| self.waiting.contains_key(other));
+        let asker = Asker {
+            app: waiting.app,
+            pool: waiting.pool,
+            class: waiting.class,
+            work: waiting.work,
+            seats: &waiting.seats,
+            before,
+            tag: self.apps[waiting.app.0].tag(),
+        };
+        let wait = self.calibrated(asker).unwrap_or(LONGEST);
+        Some(Estimate { position: self.position(id), wait, reason: self.reason(id) })
+    }
+
+    /// What a newcomer that cannot start at once may expect; `None` for the wait where nobody can say.
+    pub(super) fn expect(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> (Estimate, Option<f64>) {
+        let asker = self.asker(app, pool, ticket);
+        let plain = self.plain_wait(asker);
+        let wait = plain.map_or(LONGEST, |plain| self.corrected(asker, plain));
+        let position = self.next_position(pool, (ticket.class as usize, asker.tag, app)) + asker.before;
+        (Estimate { position, wait, reason: self.why(app, pool, &ticket.seats) }, plain)
+    }
+
+    fn asker<'a>(&self, app: AppIndex, pool: PoolIndex, ticket: &'a Ticket) -> Asker<'a> {
+        let me = &self.apps[app.0];
+        let tag = if me.contends() { me.tag() } else { me.tag().max(self.floor(pool, ticket.class)) };
+        let before = self.pools[pool.0].length(app);
+        Asker { app, pool, class: ticket.class, work: ticket.work, seats: &ticket.seats, before, tag }
     }
 
     /// What waits, next to start first: of one application, or everything.
@@ -61,7 +107,7 @@ impl Core {
         self.advance(now);
         let (app, _) = self.app(ticket);
         let pool = self.pool(ticket);
-        if let Some(why) = self.reason_to_refuse(app, pool, ticket) {
+        if let Err(why) = self.judge(app, pool, ticket) {
             return Outlook::Refused(why);
         }
         if self.apps[app.0].may_run()
@@ -69,21 +115,132 @@ impl Core {
         {
             return Outlook::Starts { endpoint };
         }
-        let wait = self.eta(pool, ticket.class);
-        let position = 1 + self.pools[pool.0].alive();
-        Outlook::Waits(Estimate { position, wait, reason: self.why(app, pool, &ticket.seats) })
+        Outlook::Waits(self.expect(app, pool, ticket).0)
     }
 
-    fn reason(&self, waiting: &Waiting) -> WaitReason {
-        self.why(waiting.app, waiting.pool, &waiting.seats)
+    fn calibrated(&self, asker: Asker<'_>) -> Option<Duration> {
+        self.plain_wait(asker).map(|plain| self.corrected(asker, plain))
+    }
+
+    fn corrected(&self, asker: Asker<'_>, plain: f64) -> Duration {
+        let ratio = self.pools[asker.pool.0].wait_bias[asker.class as usize].exp();
+        Duration::try_from_secs_f64(plain * ratio).unwrap_or(LONGEST).min(LONGEST)
+    }
+
+    /// Seconds until it starts, by the sums alone; `None` while no endpoint of it can be used.
+    fn plain_wait(&self, asker: Asker<'_>) -> Option<f64> {
+        let pool = &self.pools[asker.pool.0];
+        let each = pool.speed.predict(asker.app, asker.work);
+        let weight = self.apps[asker.app.0].weight();
+        let tag = asker.tag + each * as_f64(asker.before) / weight;
+        let place = (self.rank(asker.class, each), tag);
+        let (tickets, seconds) = self.ahead(asker.pool, place, Some(asker.app));
+        let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
+        let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
+        let slots = |id: &EndpointId| pool.runners.get(id).filter(|r| r.state == Residency::Resident).map(|r| r.slots);
+        let all: u32 = usable().filter_map(|id| slots(&id)).sum();
+        let own = self.own_limit(asker.app);
+        usable()
+            .filter_map(|id| {
+                let (arrives, share) = match slots(&id) {
+                    Some(slots) => (self.held_for(id), f64::from(slots) / f64::from(all.max(1))),
+                    None if all > 0 => return None,
+                    None => (self.arrival(id, asker.pool, place, asker.class)?, 1.0),
+                };
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+                let starts = (as_f64(tickets) * share) as usize;
+                let mean = if tickets == 0 { each } else { seconds / as_f64(tickets) };
+                Some(arrives + self.line(id, asker.pool, starts, mean))
+            })
+            .reduce(f64::min)
+            .map(|wait| wait.max(own))
+    }
+
+    /// Seconds until an application that runs as many as it may has one less.
+    fn own_limit(&self, app: AppIndex) -> f64 {
+        if self.apps[app.0].may_run() {
+            return 0.0;
+        }
+        let own = self.running.values().filter(|run| run.app == app);
+        own.map(|run| self.left(run) * f64::from(self.active(run.endpoint))).reduce(f64::min).unwrap_or(0.0)
+    }
+
+    /// Requests of a pool, and their service in seconds, whose turn comes before `place`; not those of `except`.
+    pub(super) fn ahead(&self, pool: PoolIndex, place: Place, except: Option<AppIndex>) -> (usize, f64) {
+        let members = &self.pools[pool.0];
+        let (mut tickets, mut seconds) = (0, 0.0);
+        for (app, length, head) in members.heads(|id| self.waiting.contains_key(id)) {
+            let Some(head) = self.waiting.get(&head).filter(|_| Some(app) != except) else { continue };
+            let each = members.speed.predict(app, head.work);
+            let other = &self.apps[app.0];
+            let rank = self.rank(head.class, each);
+            let most = if rank < place.0 {
+                f64::INFINITY
+            } else if rank == place.0 {
+                ((place.1 - other.tag()) * other.weight() / each).ceil().max(0.0)
+            } else {
+                0.0
+            };
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a length")]
+            let count = most.min(as_f64(length)) as usize;
+            tickets += count;
+            seconds += each * as_f64(count);
+        }
+        (tickets, seconds)
+    }
+
+    /// Seconds until a start that comes after `starts` others, where what runs shares the GPU evenly.
+    fn line(&self, id: EndpointId, pool: PoolIndex, starts: usize, each: f64) -> f64 {
+        let Some(runner) = self.pools[pool.0].runners.get(&id) else { return 0.0 };
+        let mut inside: Vec<f64> =
+            runner.inside.iter().filter_map(|ticket| self.running.get(ticket)).map(|run| self.left(run)).collect();
+        let slots = runner.slots.max(1) as usize;
+        let others = as_f64((self.active(id) as usize).saturating_sub(inside.len()));
+        let (mut time, mut left) = (0.0, starts.min(FOLLOWED));
+        loop {
+            while inside.len() < slots {
+                if left == 0 {
+                    let rest = as_f64(starts.saturating_sub(FOLLOWED)) * each;
+                    return time + rest * (as_f64(slots) + others) / as_f64(slots);
+                }
+                left -= 1;
+                inside.push(each);
+            }
+            let least = inside.iter().copied().fold(f64::INFINITY, f64::min);
+            time += least * (as_f64(inside.len()) + others);
+            for left in &mut inside {
+                *left -= least;
+            }
+            inside.retain(|left| *left > 1e-9);
+        }
+    }
+
+    /// Seconds of service that a running request is still expected to need.
+    pub(super) fn left(&self, run: &super::Running) -> f64 {
+        let had = self.clocks.get(&run.endpoint).map_or(0.0, |clock| clock.reading - run.entered);
+        (run.predicted - had).max(run.predicted * LEFT_OVER).max(0.001)
+    }
+
+    /// A wait is over that was predicted to be `plain` seconds.
+    pub(super) fn learn_wait(&mut self, pool: PoolIndex, class: Class, plain: f64, waited: f64) {
+        let bias = &mut self.pools[pool.0].wait_bias[class as usize];
+        // a tenth of a second either way means nothing
+        let ratio = ((waited + 0.1) / (plain + 0.1)).ln();
+        *bias = (*bias + 0.1 * (ratio - *bias)).clamp(-1.4, 1.4);
+    }
+
+    /// Why a ticket that waits does not run now.
+    pub(super) fn reason(&self, id: TicketId) -> WaitReason {
+        let why = |waiting: &Waiting| self.why(waiting.app, waiting.pool, &waiting.seats);
+        self.waiting.get(&id).map_or(WaitReason::Slots, why)
     }
 
     /// Why a ticket with these seats does not run now.
-    fn why(&self, app: AppIndex, pool: PoolIndex, seats: &[Seat]) -> WaitReason {
+    pub(super) fn why(&self, app: AppIndex, pool: PoolIndex, seats: &[Seat]) -> WaitReason {
         if !self.apps[app.0].may_run() {
             return WaitReason::OwnLimit;
         }
-        let usable = || seats.iter().map(|seat| seat.endpoint).filter(|id| !self.down.contains(id));
+        let usable = || seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
         usable().map(|id| self.why_at(pool, id)).min_by_key(|why| *why as usize).unwrap_or(WaitReason::Unreachable)
     }
 
@@ -100,4 +257,9 @@ impl Core {
             Residency::Absent | Residency::Failed(_) => WaitReason::Turn,
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub(super) fn as_f64(count: usize) -> f64 {
+    count as f64
 }

@@ -202,8 +202,8 @@ pub enum Refused {
         queued: u32,
         /// Its `max_queued`.
         limit: u32,
-        /// A rough time until a newcomer would start.
-        eta: Duration,
+        /// What it would have waited for.
+        estimate: Estimate,
     },
     /// The gateway's queue is full.
     QueueFull {
@@ -211,17 +211,15 @@ pub enum Refused {
         queued: usize,
         /// Bytes they hold.
         bytes: usize,
-        /// A rough time until a newcomer would start.
-        eta: Duration,
+        /// What it would have waited for.
+        estimate: Estimate,
     },
     /// Its deadline passed while it waited.
     Waited {
         /// How long.
         waited: Duration,
-        /// Its place in the line for its model when it was refused, 1 = next.
-        position: usize,
-        /// A rough time until a newcomer would start.
-        eta: Duration,
+        /// What it would still have waited for.
+        estimate: Estimate,
     },
     /// The model does not fit on any endpoint.
     TooLarge {

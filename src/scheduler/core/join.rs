@@ -17,38 +17,44 @@ impl Core {
         if loosened {
             self.admit_all_of(app, out);
         }
-        if let Some(why) = self.reason_to_refuse(app, pool, &ticket) {
-            out.push(Decision::Refuse { id, why });
-            return;
+        match self.judge(app, pool, &ticket) {
+            Err(why) => out.push(Decision::Refuse { id, why }),
+            Ok(forecast) => {
+                self.enqueue(app, pool, ticket, forecast);
+                self.admit_from(pool, out);
+            }
         }
-        self.enqueue(app, pool, ticket);
-        self.admit_from(pool, out);
     }
 
     /// The bounds that hold on arrival. A ticket that can start at once needs no place in a queue.
-    pub(super) fn reason_to_refuse(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Option<Refused> {
+    /// Gives the wait that is predicted for one that must wait, in seconds, where anybody can say.
+    pub(super) fn judge(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Result<Option<f64>, Refused> {
         if self.draining {
-            return Some(Refused::Draining);
+            return Err(Refused::Draining);
         }
         if let Some(why) = self.can_never_fit(pool, ticket).or_else(|| self.quarantined(pool)) {
-            return Some(why);
-        }
-        let starts = self.apps[app.0].may_run() && self.free_seat(pool, &ticket.seats).is_some();
-        if starts {
-            return None;
+            return Err(why);
         }
         let load = &self.apps[app.0];
+        if load.may_run() && self.free_seat(pool, &ticket.seats).is_some() {
+            return Ok(None);
+        }
+        let (estimate, forecast) = self.expect(app, pool, ticket);
         if load.queued >= ticket.max_queued {
-            let eta = self.eta(pool, ticket.class);
-            return Some(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, eta });
+            return Err(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, estimate });
         }
         let too_many = self.waiting.len() >= self.bounds.queued;
         let too_large = self.queued_bytes.saturating_add(ticket.bytes) > self.bounds.queued_bytes;
-        (too_many || too_large).then(|| Refused::QueueFull {
-            queued: self.waiting.len(),
-            bytes: self.queued_bytes,
-            eta: self.eta(pool, ticket.class),
-        })
+        if too_many || too_large {
+            return Err(Refused::QueueFull { queued: self.waiting.len(), bytes: self.queued_bytes, estimate });
+        }
+        let limit = ticket.deadline.since(self.now);
+        // before a model has answered anything its speed is a guess: only what is hopeless is refused by it
+        let doubt = if self.pools[pool.0].speed.is_learned() { 1.0 } else { 0.25 };
+        if forecast.is_some() && estimate.wait.mul_f64(doubt) > limit {
+            return Err(Refused::TooLate { estimate, limit });
+        }
+        Ok(forecast)
     }
 
     /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).
@@ -66,7 +72,7 @@ impl Core {
         Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
     }
 
-    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket) {
+    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket, forecast: Option<f64>) {
         let floor = self.floor(pool, ticket.class);
         let entry = &mut self.apps[app.0];
         if !entry.contends() {
@@ -75,6 +81,7 @@ impl Core {
         entry.queued += 1;
         self.callers_are_back(pool);
         let expected = self.pools[pool.0].speed.predict(app, ticket.work);
+        self.pools[pool.0].arrived(self.now, expected);
         self.pools[pool.0].push(app, ticket.id);
         self.pools[pool.0].waiting[ticket.class as usize].add(expected);
         self.backlog[ticket.class as usize] += 1;
@@ -90,6 +97,7 @@ impl Core {
             bytes: ticket.bytes,
             work: ticket.work,
             expected,
+            forecast,
             seats: ticket.seats,
         };
         self.waiting.insert(ticket.id, waiting);

@@ -7,6 +7,7 @@
 //! application never has more admitted than its `max_concurrent`; no admissible ticket waits while a slot it may
 //! use is free; every ticket ends exactly once.
 
+mod arrival;
 mod fair;
 mod forecast;
 mod input;
@@ -22,6 +23,7 @@ mod truth;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
@@ -54,6 +56,8 @@ struct Waiting {
     work: Work,
     /// Service as predicted on arrival, for estimates of the wait.
     expected: f64,
+    /// Its wait as predicted on arrival, seconds, before correction.
+    forecast: Option<f64>,
     seats: Vec<Seat>,
 }
 
@@ -230,14 +234,19 @@ impl Core {
     }
 
     fn expire(&mut self, out: &mut Vec<Decision>) {
+        // many may pass at once: the time is worked out once for each line
+        let mut known: HashMap<(PoolIndex, Class), Duration> = HashMap::new();
         while let Some((at, id)) = self.deadlines.first().copied()
             && at <= self.now
         {
-            let position = self.position(id);
+            let Some(waiting) = self.waiting.get(&id) else { break };
+            let line = (waiting.pool, waiting.class);
+            let wait = known.get(&line).copied().or_else(|| self.estimate(id).map(|estimate| estimate.wait));
+            let wait = *known.entry(line).or_insert(wait.unwrap_or_default());
+            let estimate = Estimate { position: self.position(id), wait, reason: self.reason(id) };
             let Some(waiting) = self.take(id) else { break };
             let waited = self.now.since(waiting.since);
-            let eta = self.eta(waiting.pool, waiting.class);
-            out.push(Decision::Refuse { id, why: Refused::Waited { waited, position, eta } });
+            out.push(Decision::Refuse { id, why: Refused::Waited { waited, estimate } });
             self.admit_from(waiting.pool, out);
         }
     }
@@ -267,7 +276,7 @@ impl Core {
             clock.active[run.class as usize] -= 1;
             clock.reading - run.entered
         });
-        self.pools[run.pool.0].release(run.endpoint, run.app, service, self.now);
+        self.pools[run.pool.0].release(id, &run, service, self.now);
         self.pools[run.pool.0].running.sub(run.predicted);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
         let freed = {
@@ -306,11 +315,14 @@ impl Core {
             let clock = self.clocks.entry(endpoint).or_default();
             clock.active[waiting.class as usize] += 1;
             let entered = clock.reading;
-            self.pools[pool.0].occupy(endpoint, waiting.app);
+            self.pools[pool.0].occupy(endpoint, id, waiting.app);
             self.pools[pool.0].running.add(predicted);
             self.apps[waiting.app.0].charge(predicted);
             let waited = self.now.since(waiting.since);
-            let Waiting { app, class, work, .. } = waiting;
+            let Waiting { app, class, work, forecast, .. } = waiting;
+            if let Some(forecast) = forecast {
+                self.learn_wait(pool, class, forecast, waited.as_secs_f64());
+            }
             self.running.insert(id, Running { app, pool, class, endpoint, predicted, work, entered });
             out.push(Decision::Admit { id, endpoint, waited });
         }
@@ -322,8 +334,13 @@ impl Core {
         seats
             .iter()
             .map(|seat| seat.endpoint)
-            .filter(|id| !self.down.contains(id) && !self.is_held(*id) && self.pools[pool.0].has_free(*id))
+            .filter(|id| !self.is_out(*id) && !self.is_held(*id) && self.pools[pool.0].has_free(*id))
             .min_by_key(|id| (busy(id), *id))
+    }
+
+    /// Whether an endpoint cannot be used now.
+    fn is_out(&self, id: EndpointId) -> bool {
+        self.down.contains(&id)
     }
 
     /// Whether nothing may be admitted at an endpoint now.

@@ -7,7 +7,10 @@ use crate::domain::{EndpointId, Moment};
 use super::fair::AppIndex;
 use super::predict::Speed;
 use super::site::{Residency, Runner};
-use super::{Core, Ticket, TicketId};
+use super::{Core, Running, Ticket, TicketId};
+
+/// Weight of the newest observation in a learned mean.
+const NEWEST: f64 = 0.1;
 
 /// Index into [`Core::pools`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,9 +62,28 @@ pub(super) struct Pool {
     /// What waits, by class, and what runs.
     pub(super) waiting: [Load; 3],
     pub(super) running: Load,
+    /// Learned logarithm of real ÷ predicted waits, by class.
+    pub(super) wait_bias: [f64; 3],
+    /// Seconds between arrivals, and of service each, learned; when the last one came.
+    gap: f64,
+    each: f64,
+    last_arrival: Moment,
 }
 
 impl Pool {
+    /// A ticket came that is predicted to take `seconds` of service.
+    pub(super) fn arrived(&mut self, now: Moment, seconds: f64) {
+        let gap = now.since(self.last_arrival).as_secs_f64();
+        self.last_arrival = now;
+        self.gap += NEWEST * (gap.min(600.0) - self.gap);
+        self.each += NEWEST * (seconds - self.each);
+    }
+
+    /// Service asked for per second, by the arrivals of late.
+    pub(super) fn offered(&self) -> f64 {
+        if self.gap > 0.0 { self.each / self.gap } else { f64::INFINITY }
+    }
+
     pub(super) fn push(&mut self, app: AppIndex, id: TicketId) {
         let line = self.lines.entry(app).or_default();
         line.ids.push_back(id);
@@ -86,6 +108,17 @@ impl Pool {
     /// Applications with a ticket that waits, and their lines in order of arrival.
     pub(super) fn lines(&self) -> impl Iterator<Item = (AppIndex, &VecDeque<TicketId>)> {
         self.lines.iter().filter(|(_, line)| line.alive > 0).map(|(app, line)| (*app, &line.ids))
+    }
+
+    /// Applications with a ticket that waits, how many, and the first one.
+    pub(super) fn heads(&self, alive: impl Fn(&TicketId) -> bool) -> impl Iterator<Item = (AppIndex, usize, TicketId)> {
+        let full = self.lines.iter().filter(|(_, line)| line.alive > 0);
+        full.filter_map(move |(app, line)| Some((*app, line.alive, *line.ids.iter().find(|id| alive(id))?)))
+    }
+
+    /// Tickets of `app` that wait.
+    pub(super) fn length(&self, app: AppIndex) -> usize {
+        self.lines.get(&app).map_or(0, |line| line.alive)
     }
 
     /// Every id in every line, dead ones included.
@@ -134,20 +167,22 @@ impl Pool {
         self.runners.get(&endpoint).is_some_and(free)
     }
 
-    pub(super) fn occupy(&mut self, endpoint: EndpointId, app: AppIndex) {
+    pub(super) fn occupy(&mut self, endpoint: EndpointId, id: TicketId, app: AppIndex) {
         if let Some(runner) = self.runners.get_mut(&endpoint) {
             runner.used += 1;
+            runner.inside.push(id);
         }
         self.lines.entry(app).or_default().running += 1;
     }
 
-    pub(super) fn release(&mut self, endpoint: EndpointId, app: AppIndex, service: f64, now: Moment) {
-        if let Some(runner) = self.runners.get_mut(&endpoint) {
+    pub(super) fn release(&mut self, id: TicketId, run: &Running, service: f64, now: Moment) {
+        if let Some(runner) = self.runners.get_mut(&run.endpoint) {
             runner.used -= 1;
+            runner.inside.retain(|inside| *inside != id);
             runner.last_work = now;
-            runner.served(app, service);
+            runner.served(run.app, service);
         }
-        if let Some(line) = self.lines.get_mut(&app) {
+        if let Some(line) = self.lines.get_mut(&run.app) {
             line.running -= 1;
         }
     }
@@ -196,6 +231,10 @@ impl Core {
             speed: Speed::default(),
             waiting: Default::default(),
             running: Load::default(),
+            wait_bias: [0.0; 3],
+            gap: 60.0,
+            each: 1.0,
+            last_arrival: self.now,
         });
         self.pool_index.insert(weights.into(), index);
         index

@@ -18,6 +18,8 @@ pub(super) struct Speed {
     output_tokens: HashMap<AppIndex, f64>,
     /// Real service ÷ predicted, by kind: what sharing the GPU and everything unmodelled add up to.
     bias: [f64; 3],
+    /// Answers learned from.
+    samples: u32,
 }
 
 impl Default for Speed {
@@ -29,6 +31,7 @@ impl Default for Speed {
             output_per_second: 40.0,
             output_tokens: HashMap::new(),
             bias: [1.0; 3],
+            samples: 0,
         }
     }
 }
@@ -62,6 +65,7 @@ impl Speed {
         if !seen.complete {
             return;
         }
+        self.samples = self.samples.saturating_add(1);
         let (prompt, output) = (seen.prompt_tokens as f64, seen.output_tokens as f64);
         if predicted > 0.0 && service > 0.0 {
             let bias = &mut self.bias[work.kind as usize];
@@ -76,6 +80,11 @@ impl Speed {
             let usual = self.output_tokens.entry(app).or_insert(output);
             blend(usual, output);
         }
+    }
+
+    /// Whether it has seen enough to be believed.
+    pub(super) fn is_learned(&self) -> bool {
+        self.samples >= 3
     }
 
     /// Learned bytes of text per prompt token.

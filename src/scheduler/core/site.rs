@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::domain::{LoadOrder, Moment};
 
 use super::Room;
+use super::TicketId;
 use super::fair::AppIndex;
 use super::pool::PoolIndex;
 
@@ -20,6 +21,8 @@ const BESIDE: f64 = 0.8;
 const NEWEST: f64 = 0.3;
 /// Time between an answer and the next request of the same callers, until it is learned, seconds.
 const THINK: f64 = 0.5;
+/// Time of an unload until it is learned, seconds.
+const UNLOAD: f64 = 0.5;
 
 /// Where a runner is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(super) enum Residency {
 pub(super) struct Runner {
     pub(super) slots: u32,
     pub(super) used: u32,
+    /// What holds its slots.
+    pub(super) inside: Vec<TicketId>,
     pub(super) state: Residency,
     /// When the state last changed.
     pub(super) since: Moment,
@@ -52,6 +57,8 @@ pub(super) struct Runner {
     /// Learned swap cost, seconds; a guess until the first load.
     pub(super) cost: f64,
     guessed: bool,
+    /// Learned time of a load alone, seconds.
+    pub(super) load_time: f64,
     /// What its present residency cost, seconds.
     paid: f64,
     pub(super) keep_alive: Duration,
@@ -70,12 +77,14 @@ impl Runner {
         Self {
             slots: 1,
             used: 0,
+            inside: Vec::new(),
             state: Residency::Absent,
             since: now,
             need,
             seen: false,
             cost: guess,
             guessed: true,
+            load_time: guess,
             paid: 0.0,
             keep_alive: Duration::from_secs(300),
             order,
@@ -129,6 +138,8 @@ impl Runner {
 
     /// A load is over that cost this much, seconds.
     pub(super) fn arrive(&mut self, cost: f64, now: Moment) {
+        let took = now.since(self.since).as_secs_f64();
+        self.load_time = if self.guessed { took } else { self.load_time + NEWEST * (took - self.load_time) };
         self.enter(Residency::Resident, now);
         self.last_work = now;
         self.failures = 0;
@@ -173,6 +184,8 @@ pub(super) struct Site {
     /// Swap credit, seconds; clamped to the dearest model when it is read.
     pub(super) credit: f64,
     pub(super) swap: Option<Swap>,
+    /// Learned time of an unload, until it is seen gone, seconds.
+    pub(super) unload_time: f64,
     /// When the next runner may have been idle for long enough to go.
     pub(super) idle_check: Moment,
     /// When to look again, if nothing happens before.
@@ -197,6 +210,7 @@ impl Site {
             trial: None,
             credit: f64::INFINITY,
             swap: None,
+            unload_time: UNLOAD,
             idle_check: Moment::ZERO,
             wake: None,
         }
@@ -252,6 +266,11 @@ impl Site {
             (None, false) => 1.0,
         };
         self.credit += dt * earned;
+    }
+
+    /// An unload took this long, seconds.
+    pub(super) fn learn_unload(&mut self, took: f64) {
+        self.unload_time += NEWEST * (took - self.unload_time);
     }
 
     /// The credit within its bounds, where `dearest` is the largest swap cost around.

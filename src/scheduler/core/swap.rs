@@ -40,7 +40,7 @@ impl Core {
     }
 
     /// Pools that may want to come into memory somewhere: a cheap sieve, because most steps find nothing.
-    fn wanted(&self) -> Vec<PoolIndex> {
+    pub(super) fn wanted(&self) -> Vec<PoolIndex> {
         let hosted = |pool: &Pool| pool.runners.iter().any(|(id, r)| r.is_in_memory() && !self.down.contains(id));
         let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.alive() > 0);
         pools
@@ -120,7 +120,7 @@ impl Core {
     }
 
     /// The lowest turn among a pool's tickets, at `site` if one is given.
-    fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, &Waiting)> {
+    pub(super) fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, &Waiting)> {
         let members = &self.pools[pool.0];
         members
             .lines()
@@ -135,7 +135,7 @@ impl Core {
     }
 
     /// Runners in memory at `site`: pool, bytes.
-    fn in_memory(&self, site: EndpointId) -> Vec<(PoolIndex, u64)> {
+    pub(super) fn in_memory(&self, site: EndpointId) -> Vec<(PoolIndex, u64)> {
         let pools = self.pools.iter().enumerate();
         pools
             .filter_map(|(at, pool)| {
@@ -148,13 +148,8 @@ impl Core {
     /// Whether `candidate` has room at `site`, and who would have to go for it: the cheapest ones to bring back first,
     /// idle ones before those with work, and no more than needed.
     fn make_room(&self, site: EndpointId, candidate: PoolIndex) -> (Fit, Vec<PoolIndex>) {
-        let Some(state) = self.sites.get(&site) else { return (Fit::No, Vec::new()) };
-        let need = self.need(candidate, site);
         let mut staying = self.in_memory(site);
-        let fit = |staying: &[(PoolIndex, u64)]| {
-            let others = staying.iter().map(|(_, bytes)| *bytes).sum();
-            state.fit(need, others, u32::try_from(staying.len()).unwrap_or(u32::MAX))
-        };
+        let fit = |staying: &[(PoolIndex, u64)]| self.fit_beside(site, candidate, staying);
         let at_once = fit(&staying);
         if at_once != Fit::No {
             return (at_once, Vec::new());
@@ -181,16 +176,23 @@ impl Core {
         (fit(&staying), victims.into_iter().map(|(pool, _)| pool).collect())
     }
 
-    fn need(&self, pool: PoolIndex, site: EndpointId) -> u64 {
+    /// Whether `candidate` has room beside these runners.
+    pub(super) fn fit_beside(&self, site: EndpointId, candidate: PoolIndex, staying: &[(PoolIndex, u64)]) -> Fit {
+        let Some(state) = self.sites.get(&site) else { return Fit::No };
+        let others = staying.iter().map(|(_, bytes)| *bytes).sum();
+        state.fit(self.need(candidate, site), others, u32::try_from(staying.len()).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn need(&self, pool: PoolIndex, site: EndpointId) -> u64 {
         self.pools[pool.0].runners.get(&site).map_or(0, |runner| runner.need)
     }
 
-    fn runner_is_pinned(&self, pool: PoolIndex, site: EndpointId) -> bool {
+    pub(super) fn runner_is_pinned(&self, pool: PoolIndex, site: EndpointId) -> bool {
         self.pools[pool.0].runners.get(&site).is_some_and(super::site::Runner::is_pinned)
     }
 
     /// What losing a runner would cost: idle ones little, else reload time × demand.
-    fn loss(&self, pool: PoolIndex, site: EndpointId) -> f64 {
+    pub(super) fn loss(&self, pool: PoolIndex, site: EndpointId) -> f64 {
         let members = &self.pools[pool.0];
         let Some(runner) = members.runners.get(&site) else { return 0.0 };
         let demand = f64::from(runner.used) + f64::from(u32::try_from(members.alive()).unwrap_or(u32::MAX));
@@ -246,7 +248,7 @@ impl Core {
     }
 
     /// Whether an interactive application has work on these weights.
-    fn serves_people(&self, pool: PoolIndex) -> bool {
+    pub(super) fn serves_people(&self, pool: PoolIndex) -> bool {
         self.apps
             .iter()
             .enumerate()
@@ -254,7 +256,7 @@ impl Core {
     }
 
     /// The largest swap cost among what is resident or wanted at `site`.
-    fn dearest(&self, site: EndpointId) -> f64 {
+    pub(super) fn dearest(&self, site: EndpointId) -> f64 {
         let costs = self.pools.iter().filter_map(|pool| {
             let runner = pool.runners.get(&site)?;
             (runner.is_in_memory() || pool.alive() > 0).then_some(runner.cost)
@@ -425,7 +427,11 @@ impl Core {
         if let Some(runner) = self.pools[pool.0].runners.get_mut(&site)
             && runner.state == Residency::Unloading
         {
+            let took = self.now.since(runner.since).as_secs_f64();
             runner.enter(if gone { Residency::Absent } else { Residency::Resident }, self.now);
+            if let Some(state) = self.sites.get_mut(&site).filter(|_| gone) {
+                state.learn_unload(took);
+            }
             runner.last_work = self.now;
         }
         self.admit_everywhere(out);

@@ -347,7 +347,11 @@ fn a_ticket_that_waited_too_long_is_refused_with_its_place() {
     assert_eq!(world.core.next_tick(), Some(deadline));
     world.now = 5.0;
     world.step(Input::Tick, &work);
-    assert!(matches!(world.refused[..], [Refused::Waited { position: 1, .. }]), "{:?}", world.refused);
+    assert!(
+        matches!(world.refused[..], [Refused::Waited { estimate: Estimate { position: 1, .. }, .. }]),
+        "{:?}",
+        world.refused
+    );
     assert_eq!(world.core.view().queued, 0);
 }
 

@@ -1,0 +1,193 @@
+//! When a model that is not in memory will be: the rules of `swap` run forward, one change of residents after the other.
+//!
+//! Owns that prediction only; it changes nothing.
+
+use crate::domain::{Class, EndpointId};
+
+use super::Core;
+use super::forecast::Place;
+use super::pool::PoolIndex;
+use super::site::{Fit, Residency, SWAP_OVERHEAD};
+
+/// Changes of residents that are followed; a model behind more of them is predicted as if it came right after.
+const FOLLOWED: usize = 16;
+
+/// An endpoint's memory in the future.
+struct Future {
+    /// Seconds from now.
+    time: f64,
+    credit: f64,
+    residents: Vec<PoolIndex>,
+}
+
+impl Core {
+    /// Seconds until admissions at an endpoint go on, when they are held for a change of residents.
+    pub(super) fn held_for(&self, id: EndpointId) -> f64 {
+        if self.is_held(id) { self.change_left(id) } else { 0.0 }
+    }
+
+    /// Seconds until `pool` will be in memory at `site`, where its first ticket there has its turn at `place`; `None` where
+    /// it cannot be loaded at all.
+    pub(super) fn arrival(&self, site: EndpointId, pool: PoolIndex, place: Place, class: Class) -> Option<f64> {
+        let mut future = self.future(site, pool)?;
+        if future.residents.contains(&pool) {
+            return Some(future.time);
+        }
+        let mut turns = self.turns_before(site, pool, place);
+        turns.truncate(FOLLOWED - 1);
+        turns.push((place, pool, class));
+        for (place, next, class) in turns {
+            self.follow(site, &mut future, (place, class), next)?;
+        }
+        Some(future.time)
+    }
+
+    /// What will be in memory once the change under way is over.
+    fn future(&self, site: EndpointId, pool: PoolIndex) -> Option<Future> {
+        let state = self.sites.get(&site)?;
+        let stays = |at: &PoolIndex| {
+            let runner = self.pools[at.0].runners.get(&site);
+            runner.is_some_and(|runner| matches!(runner.state, Residency::Resident | Residency::Loading))
+        };
+        let mut residents: Vec<_> = self.in_memory(site).into_iter().map(|(at, _)| at).filter(stays).collect();
+        let mut time = self.change_left(site);
+        if let Some(coming) = state.swap.as_ref().and_then(|swap| swap.candidate)
+            && !residents.contains(&coming)
+        {
+            residents.push(coming);
+        }
+        if let Some(Residency::Failed(until)) = self.pools[pool.0].runners.get(&site).map(|runner| runner.state) {
+            time = time.max(until.since(self.now).as_secs_f64());
+        }
+        let dearest = self.dearest(site);
+        Some(Future { time, credit: state.credit.clamp(-dearest, dearest), residents })
+    }
+
+    /// Seconds that the change of residents under way still takes.
+    fn change_left(&self, site: EndpointId) -> f64 {
+        let Some(swap) = self.sites.get(&site).and_then(|state| state.swap.as_ref()) else { return 0.0 };
+        let leaving: Vec<_> = self.runners_in(site, Residency::Leaving).collect();
+        let drain = self.drain(site, &leaving);
+        let going = self.runners_in(site, Residency::Unloading).map(|at| self.elapsed(site, at)).reduce(f64::max);
+        let unload = if leaving.is_empty() { 0.0 } else { self.unload_time(site) };
+        let unload = going.map_or(unload, |gone| (self.unload_time(site) - gone).max(0.0).max(unload));
+        let load = swap.candidate.map_or(0.0, |coming| {
+            let runner = self.pools[coming.0].runners.get(&site);
+            let gone = match runner.map(|runner| runner.state) {
+                Some(Residency::Loading) => self.elapsed(site, coming),
+                _ => 0.0,
+            };
+            let usual = self.load_time(site, coming);
+            (usual - gone).max(0.1 * usual)
+        });
+        drain + unload + load
+    }
+
+    /// Pools that will be loaded at `site` before a ticket at `place`, in order.
+    fn turns_before(&self, site: EndpointId, mine: PoolIndex, place: Place) -> Vec<(Place, PoolIndex, Class)> {
+        let mut turns: Vec<_> = self
+            .wanted()
+            .into_iter()
+            .filter(|at| *at != mine)
+            .filter(|at| self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now)))
+            .filter_map(|at| self.first_turn(at, Some(site)).map(|(turn, ticket)| ((turn.0, turn.1), at, ticket.class)))
+            .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1))
+            .collect();
+        turns.sort_by(|a, b| a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
+        turns
+    }
+
+    /// One change of residents: when it may begin, and when it is over.
+    fn follow(
+        &self,
+        site: EndpointId,
+        future: &mut Future,
+        (place, class): (Place, Class),
+        next: PoolIndex,
+    ) -> Option<()> {
+        let victims = self.future_victims(site, &future.residents, next)?;
+        let cost = self.pools[next.0].runners.get(&site)?.cost;
+        if victims.is_empty() {
+            future.time += self.load_time(site, next);
+        } else {
+            let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(*victim));
+            let wanted = if urgent { 0.0 } else { cost };
+            let pace = SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD);
+            let pays = (wanted - future.credit).max(0.0) / pace;
+            let since = future.time;
+            let passes = victims.iter().map(|victim| (self.ahead_at(site, *victim, Some(place)) - since).max(0.0));
+            let dries = victims.iter().map(|victim| self.dries(site, *victim, since));
+            let (dry, due) = (dries.fold(0.0, f64::max), passes.fold(pays, f64::max));
+            let waits = dry.min(due);
+            let drains = if since + waits < 1e-6 || waits < dry { self.drain(site, &victims) } else { 0.0 };
+            future.time += waits + drains + self.unload_time(site) + self.load_time(site, next);
+            future.credit += waits * pace - if dry <= due { 0.0 } else { cost };
+            future.residents.retain(|resident| !victims.contains(resident));
+        }
+        future.residents.push(next);
+        Some(())
+    }
+
+    /// Who would go for `next`, the cheapest first; `None` where it would not fit even alone.
+    fn future_victims(&self, site: EndpointId, residents: &[PoolIndex], next: PoolIndex) -> Option<Vec<PoolIndex>> {
+        let mut staying: Vec<_> = residents.iter().map(|at| (*at, self.need(*at, site))).collect();
+        staying.sort_by(|a, b| self.loss(b.0, site).total_cmp(&self.loss(a.0, site)));
+        let mut victims = Vec::new();
+        while self.fit_beside(site, next, &staying) == Fit::No {
+            let at = staying.iter().rposition(|(pool, _)| !self.runner_is_pinned(*pool, site))?;
+            victims.push(staying.remove(at).0);
+        }
+        Some(victims)
+    }
+
+    /// Seconds until a resident has done the work that goes before `place` (all of it without one), sharing the GPU.
+    fn ahead_at(&self, site: EndpointId, pool: PoolIndex, place: Option<Place>) -> f64 {
+        let everything = (usize::MAX, f64::INFINITY);
+        let (_, queued) = self.ahead(pool, place.unwrap_or(everything), None);
+        let running: f64 = self.inside(site, pool).map(|run| self.left(run)).sum();
+        let own = self.pools[pool.0].runners.get(&site).map_or(0, |runner| runner.used);
+        let share = if own == 0 { 1.0 } else { f64::from(own) / f64::from(self.active(site).max(own)) };
+        let running = if place.is_none() || queued > 0.0 { running } else { 0.0 };
+        (queued + running) / share
+    }
+
+    /// Seconds until a resident will have been without work for as long as its callers usually think; never, when they
+    /// come back faster than they are served.
+    fn dries(&self, site: EndpointId, pool: PoolIndex, since: f64) -> f64 {
+        let Some(runner) = self.pools[pool.0].runners.get(&site) else { return 0.0 };
+        let left = (self.ahead_at(site, pool, None) - since).max(0.0);
+        let load = self.pools[pool.0].offered();
+        if load < 0.95 { left / (1.0 - load) + runner.patience() } else { f64::INFINITY }
+    }
+
+    /// Seconds until the longest of what runs on these runners has ended.
+    fn drain(&self, site: EndpointId, pools: &[PoolIndex]) -> f64 {
+        let active = f64::from(self.active(site));
+        let longest = pools.iter().flat_map(|at| self.inside(site, *at)).map(|run| self.left(run)).fold(0.0, f64::max);
+        longest * active
+    }
+
+    fn inside(&self, site: EndpointId, pool: PoolIndex) -> impl Iterator<Item = &super::Running> {
+        let tickets = self.pools[pool.0].runners.get(&site).into_iter().flat_map(|runner| &runner.inside);
+        tickets.filter_map(|ticket| self.running.get(ticket))
+    }
+
+    fn runners_in(&self, site: EndpointId, state: Residency) -> impl Iterator<Item = PoolIndex> {
+        let pools = self.pools.iter().enumerate();
+        pools
+            .filter(move |(_, pool)| pool.runners.get(&site).is_some_and(|r| r.state == state))
+            .map(|(at, _)| PoolIndex(at))
+    }
+
+    fn elapsed(&self, site: EndpointId, pool: PoolIndex) -> f64 {
+        self.pools[pool.0].runners.get(&site).map_or(0.0, |runner| self.now.since(runner.since).as_secs_f64())
+    }
+
+    fn load_time(&self, site: EndpointId, pool: PoolIndex) -> f64 {
+        self.pools[pool.0].runners.get(&site).map_or(0.0, |runner| runner.load_time)
+    }
+
+    fn unload_time(&self, site: EndpointId) -> f64 {
+        self.sites.get(&site).map_or(0.0, |state| state.unload_time)
+    }
+}
