@@ -100,6 +100,7 @@ impl House {
             max_queued: u32::MAX,
             deadline: self.now.after(Duration::from_secs(3600 + self.dice.below(600))),
             bytes: 1000,
+            streams: true,
             work: Work { kind: WorkKind::Generate, prompt_bytes: 1000, output_cap: Some(200) },
             weights: format!("sha256-{model:060}").into(),
             seats: vec![seat(home), seat((home + 1) % ENDPOINTS)],
@@ -116,6 +117,8 @@ impl House {
                     self.running.push(id);
                 }
                 Decision::Refuse { .. } => self.queued -= 1,
+                Decision::Recall { .. } | Decision::Notice(_) | Decision::Residency(ResidencyCommand::Probe { .. }) => {
+                }
                 Decision::Residency(ResidencyCommand::Load { endpoint, weights, .. }) => {
                     reports.push(Input::Loaded { endpoint, weights, result: Ok(()) });
                 }
@@ -146,6 +149,7 @@ impl House {
             prompt_seconds: 0.2,
             output_tokens: 150,
             output_seconds: 3.0,
+            slot_wait: 0.0,
             complete: true,
         };
         self.step(Input::Finish { id, observed });

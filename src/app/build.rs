@@ -18,7 +18,7 @@ use crate::policy::{Desk, Folder, KeepAlive, Policies, Problem};
 use crate::scheduler::Scheduler;
 use crate::scheduler::core::{Bounds, Room, Sighting};
 use crate::store::Store;
-use crate::telemetry::{LogLines, Registry, RequestMetrics};
+use crate::telemetry::{LogLines, Registry, RequestMetrics, SchedulerMetrics};
 use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
 
 use super::reload::Reload;
@@ -51,6 +51,7 @@ pub(super) struct House {
     pub(super) discovery: Discovery,
     pub(super) upstream: Upstream,
     pub(super) metrics: RequestMetrics,
+    pub(super) counts: SchedulerMetrics,
     pub(super) ledger: Ledger,
 }
 
@@ -93,7 +94,9 @@ pub(super) async fn build(
     let discovery = Discovery::new(client.clone(), clock.clone());
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
     let (commands, ordered) = mpsc::channel(COMMANDS);
-    let scheduler = Scheduler::new(bounds, &rooms(settings), clock.clone(), commands);
+    let names = settings.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+    let counts = SchedulerMetrics::register(&telemetry.registry, names);
+    let scheduler = Scheduler::new(bounds, &rooms(settings), clock.clone(), commands, counts.clone());
     let stagehand =
         Stagehand::new(client.clone(), discovery.clone(), scheduler.clone(), metrics.clone(), clock.clone());
     tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));
@@ -117,7 +120,7 @@ pub(super) async fn build(
         },
         seed(),
     );
-    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics, ledger })
+    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics, counts, ledger })
 }
 
 fn listed(problems: Vec<Problem>) -> Vec<String> {

@@ -7,6 +7,10 @@ pub(super) fn set(house: &House) {
     let view = house.scheduler.view();
     house.metrics.queue_depth(view.queued as u64);
     house.metrics.held_bytes(house.upstream.held_bytes() as u64);
+    for site in &view.sites {
+        #[expect(clippy::cast_precision_loss, reason = "bytes of memory are far below 2^52")]
+        house.counts.site(site.endpoint.0, site.credit, site.planned as f64);
+    }
     let fleet = house.discovery.watch();
     let fleet = fleet.borrow();
     for endpoint in &fleet.endpoints {

@@ -30,6 +30,17 @@ pub enum ResidencyCommand {
         /// How.
         order: Arc<LoadOrder>,
     },
+    /// Have it make one token, to see whether it works at all.
+    Probe {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which.
+        weights: Box<str>,
+        /// How it is addressed.
+        order: Arc<LoadOrder>,
+        /// The token must come within this.
+        within: Duration,
+    },
     /// Put them out of memory, and see them gone.
     Unload {
         /// Where.

@@ -66,6 +66,7 @@ pub(super) fn make(
         max_queued: rules.max_queued,
         deadline: parts.clock.now().after(rules.max_wait),
         bytes: measure.body_bytes,
+        streams: request.stream && !request.surface.task().embeds(),
         work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap },
         weights: resolved.weights.clone(),
         seats,

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::domain::{AppName, Clock, EndpointId, Moment, ResidencyCommand};
 
+use crate::telemetry::SchedulerMetrics;
+
 use super::core::{
-    Bounds, Core, CoreView, Decision, Input, Observed, Outlook, Queued, Refused, Room, Sighting, Ticket, TicketId,
+    Bounds, Core, CoreView, Decision, Estimate, Input, Notice, Observed, Outlook, Queued, Refused, Room, Sighting,
+    Ticket, TicketId,
 };
 
 /// The gateway's admission desk; clones are handles to the same one.
@@ -27,6 +30,7 @@ struct Inner {
     clock: Clock,
     /// To whoever loads and unloads.
     commands: mpsc::Sender<ResidencyCommand>,
+    metrics: SchedulerMetrics,
     /// The earliest deadline came nearer.
     sooner: Notify,
     /// Nothing waits and nothing runs any more.
@@ -38,6 +42,8 @@ struct State {
     core: Core,
     next_id: u64,
     waiters: HashMap<TicketId, oneshot::Sender<Verdict>>,
+    /// Of requests that run: how they are taken back.
+    recalls: HashMap<TicketId, CancellationToken>,
 }
 
 type Verdict = Result<Permit, Refused>;
@@ -49,6 +55,7 @@ pub struct Permit {
     id: TicketId,
     endpoint: EndpointId,
     waited: Duration,
+    recalled: CancellationToken,
     settled: bool,
 }
 
@@ -63,6 +70,16 @@ impl Permit {
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// The request said its first word.
+    pub fn began(&self) {
+        self.inner.step(Input::Began(self.id));
+    }
+
+    /// Resolves when the request is to be given up and tried again: its runner hangs. Only while nothing has come of it.
+    pub fn recalled(&self) -> WaitForCancellationFutureOwned {
+        self.recalled.clone().cancelled_owned()
     }
 
     /// Gives the slot back and tells the scheduler what the request really took.
@@ -84,11 +101,23 @@ impl Scheduler {
     /// A scheduler with nothing in it, over endpoints with these rooms (by id). [`Scheduler::run`] must be spawned for
     /// deadlines to be kept, and whoever receives `commands` must report back.
     #[must_use]
-    pub fn new(bounds: Bounds, rooms: &[Room], clock: Clock, commands: mpsc::Sender<ResidencyCommand>) -> Self {
+    pub fn new(
+        bounds: Bounds,
+        rooms: &[Room],
+        clock: Clock,
+        commands: mpsc::Sender<ResidencyCommand>,
+        metrics: SchedulerMetrics,
+    ) -> Self {
         Self(Arc::new(Inner {
-            state: Mutex::new(State { core: Core::new(bounds, rooms), next_id: 0, waiters: HashMap::new() }),
+            state: Mutex::new(State {
+                core: Core::new(bounds, rooms),
+                next_id: 0,
+                waiters: HashMap::new(),
+                recalls: HashMap::new(),
+            }),
             clock,
             commands,
+            metrics,
             sooner: Notify::new(),
             idle: Notify::new(),
         }))
@@ -148,6 +177,11 @@ impl Scheduler {
     /// An unload that was ordered is over.
     pub fn unloaded(&self, endpoint: EndpointId, weights: Box<str>, gone: bool) {
         self.0.step(Input::Unloaded { endpoint, weights, gone });
+    }
+
+    /// A probe that was ordered is over.
+    pub fn probed(&self, endpoint: EndpointId, weights: Box<str>, alive: bool) {
+        self.0.step(Input::Probed { endpoint, weights, alive });
     }
 
     /// What an endpoint, asked at `asked`, says is loaded.
@@ -230,38 +264,90 @@ impl Inner {
 
     fn step(self: &Arc<Self>, input: Input) {
         let mut decisions = Vec::new();
-        let (mut messages, mut commands) = (Vec::new(), Vec::new());
+        let mut todo = Todo::default();
         let (sooner, idle) = {
             let mut state = self.lock();
             let before = state.core.next_tick();
+            if let Input::Finish { id, .. } = &input {
+                state.recalls.remove(id);
+            }
             state.core.step(self.clock.now(), input, &mut decisions);
             for decision in decisions {
-                let (id, verdict) = match decision {
-                    Decision::Admit { id, endpoint, waited } => (id, Ok(self.permit(id, endpoint, waited))),
-                    Decision::Refuse { id, why } => (id, Err(why)),
-                    Decision::Residency(command) => {
-                        commands.push(command);
-                        continue;
-                    }
-                };
-                messages.push((state.waiters.remove(&id), verdict));
+                self.note(decision, &mut state, &mut todo);
             }
             (is_sooner(before, state.core.next_tick()), state.core.is_idle())
         };
-        for (waiter, verdict) in messages {
+        for (waiter, verdict) in todo.messages {
             // a waiter that has gone: the verdict comes back and its permit's drop frees the slot
             if let Some(waiter) = waiter {
                 let _ = waiter.send(verdict);
             }
         }
-        for command in commands {
+        for command in todo.commands {
             self.order(command);
+        }
+        for token in todo.recalls {
+            token.cancel();
+        }
+        for notice in todo.notices {
+            self.tell(&notice);
         }
         if sooner {
             self.sooner.notify_one();
         }
         if idle {
             self.idle.notify_waiters();
+        }
+    }
+
+    /// Sorts a decision by what is to be done once the lock is free.
+    fn note(self: &Arc<Self>, decision: Decision, state: &mut State, todo: &mut Todo) {
+        let (id, verdict) = match decision {
+            Decision::Admit { id, class, endpoint, waited, expected } => {
+                if let Some(Estimate { reason, wait, .. }) = expected {
+                    self.metrics.waited(reason.as_str(), class.as_str(), waited, Some(wait));
+                }
+                let recalled = CancellationToken::new();
+                state.recalls.insert(id, recalled.clone());
+                (id, Ok(Permit { inner: Arc::clone(self), id, endpoint, waited, recalled, settled: false }))
+            }
+            Decision::Refuse { id, why } => (id, Err(why)),
+            Decision::Residency(command) => return todo.commands.push(command),
+            Decision::Recall { id } => return todo.recalls.extend(state.recalls.remove(&id)),
+            Decision::Notice(notice) => return todo.notices.push(notice),
+        };
+        todo.messages.push((state.waiters.remove(&id), verdict));
+    }
+
+    /// Logs and counts what operators should know.
+    fn tell(&self, notice: &Notice) {
+        let name = |id: &EndpointId| self.metrics.endpoint(id.0).to_owned();
+        match notice {
+            Notice::Silent { endpoint, model } => {
+                self.metrics.trouble(endpoint.0, "silent");
+                tracing::warn!(endpoint = name(endpoint), %model, "no first token for far longer than usual: asking for one");
+            }
+            Notice::Stuck { endpoint, model, recalled } => {
+                self.metrics.trouble(endpoint.0, "stuck");
+                tracing::error!(endpoint = name(endpoint), %model, recalled,
+                    "the model answers nothing: its silent requests go back into the queue and it is loaded anew");
+            }
+            Notice::SlotLost { endpoint, model, left, claimed } => {
+                self.metrics.trouble(endpoint.0, "slot_lost");
+                tracing::warn!(endpoint = name(endpoint), %model, left, claimed,
+                    "requests wait inside the server for a slot that should be free: it is loaded anew soon");
+            }
+            Notice::FewerSlots { endpoint, model, claimed, seems } => {
+                self.metrics.trouble(endpoint.0, "fewer_slots");
+                tracing::warn!(endpoint = name(endpoint), %model, claimed, seems,
+                    "the server serves fewer requests at once than configured, or others use it as well: \
+                     check OLLAMA_NUM_PARALLEL there and num_parallel here (gaucho doctor --slots)");
+            }
+            Notice::Unhealable { endpoint, model, rest } => {
+                self.metrics.trouble(endpoint.0, "unhealable");
+                tracing::error!(endpoint = name(endpoint), %model, seconds = rest.as_secs(),
+                    "the model could not be unloaded: nothing is sent to this server for a while; look at it");
+            }
         }
     }
 
@@ -277,12 +363,20 @@ impl Inner {
             ResidencyCommand::Unload { endpoint, weights, .. } => {
                 self.step(Input::Unloaded { endpoint, weights, gone: false });
             }
+            ResidencyCommand::Probe { endpoint, weights, .. } => {
+                self.step(Input::Probed { endpoint, weights, alive: true });
+            }
         }
     }
+}
 
-    fn permit(self: &Arc<Self>, id: TicketId, endpoint: EndpointId, waited: Duration) -> Permit {
-        Permit { inner: Arc::clone(self), id, endpoint, waited, settled: false }
-    }
+/// What a step asks for, done once the lock is free.
+#[derive(Default)]
+struct Todo {
+    messages: Vec<(Option<oneshot::Sender<Verdict>>, Verdict)>,
+    commands: Vec<ResidencyCommand>,
+    recalls: Vec<CancellationToken>,
+    notices: Vec<Notice>,
 }
 
 fn is_sooner(before: Option<Moment>, after: Option<Moment>) -> bool {
@@ -312,6 +406,7 @@ mod tests {
             max_queued: 10,
             deadline: clock.now().after(wait),
             bytes: 1,
+            streams: true,
             work: Work { kind: WorkKind::Generate, prompt_bytes: 1, output_cap: None },
             weights: "blob".into(),
             seats: vec![Seat {
@@ -332,8 +427,9 @@ mod tests {
     fn desk() -> (Scheduler, Clock) {
         let clock = Clock::manual();
         let (commands, _) = mpsc::channel(1);
+        let metrics = SchedulerMetrics::register(&crate::telemetry::Registry::new(), vec!["gpu".to_owned()]);
         let bounds = Bounds { queued: 10, queued_bytes: 1000 };
-        let desk = Scheduler::new(bounds, &[Room { bytes: None, models: 3 }], clock.clone(), commands);
+        let desk = Scheduler::new(bounds, &[Room { bytes: None, models: 3 }], clock.clone(), commands, metrics);
         clock.advance(Duration::from_secs(1));
         let loaded = Sighting { weights: "blob".into(), bytes: 1, order: order() };
         desk.seen(EndpointId(0), clock.now(), vec![loaded]);

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeMetric;
@@ -56,6 +57,14 @@ impl Registry {
         let gauges = Gauges { names: labels, family: Family::default() };
         self.register(name, help, labels, &gauges.family);
         gauges
+    }
+
+    /// Registers a family of gauges that may be fractions or below zero.
+    #[must_use]
+    pub fn levels<const N: usize>(&self, name: &str, help: &str, labels: [&'static str; N]) -> Levels<N> {
+        let levels = Levels { names: labels, family: Family::default() };
+        self.register(name, help, labels, &levels.family);
+        levels
     }
 
     /// Registers a family of histograms; `buckets` are upper bounds, rising.
@@ -135,6 +144,20 @@ impl<const N: usize> Gauges<N> {
     /// Forgets a gauge whose subject is gone, so that it is no longer reported.
     pub fn forget(&self, values: [Label; N]) {
         self.family.remove(&labels(self.names, values));
+    }
+}
+
+/// Gauges that may be fractions or below zero.
+#[derive(Debug, Clone)]
+pub struct Levels<const N: usize> {
+    names: [&'static str; N],
+    family: Family<Labels<N>, Gauge<f64, AtomicU64>>,
+}
+
+impl<const N: usize> Levels<N> {
+    /// Sets the gauge to `value`.
+    pub fn set(&self, values: [Label; N], value: f64) {
+        self.family.get_or_create(&labels(self.names, values)).set(value);
     }
 }
 

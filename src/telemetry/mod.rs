@@ -9,11 +9,13 @@ mod lines;
 mod logs;
 mod metrics;
 mod request;
+mod scheduler;
 
 #[cfg(test)]
 mod tests;
 
 pub use lines::LogLines;
 pub use logs::{LogFormat, LogsError, init};
-pub use metrics::{Counters, Gauges, Histograms, Label, Registry};
+pub use metrics::{Counters, Gauges, Histograms, Label, Levels, Registry};
 pub use request::{Finished, RequestMetrics};
+pub use scheduler::SchedulerMetrics;

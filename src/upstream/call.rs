@@ -200,11 +200,14 @@ fn learn(event: &Event, observed: &mut Observed) -> bool {
 }
 
 fn seen(metrics: Metrics, complete: bool) -> Observed {
+    let known = metrics.load + metrics.prompt + metrics.generation;
     Observed {
         prompt_tokens: metrics.prompt_tokens,
         prompt_seconds: metrics.prompt.as_secs_f64(),
         output_tokens: metrics.output_tokens,
         output_seconds: metrics.generation.as_secs_f64(),
+        // Ollama counts the wait for a slot nowhere (`ollama-facts` 1.4)
+        slot_wait: metrics.total.saturating_sub(known).as_secs_f64(),
         complete,
     }
 }

@@ -71,6 +71,10 @@ impl Stagehand {
                 self.scheduler.loaded(endpoint, weights, result);
                 self.discovery.hurry();
             }
+            ResidencyCommand::Probe { endpoint, weights, order, within } => {
+                let alive = self.probe(endpoint, &order, within).await;
+                self.scheduler.probed(endpoint, weights, alive);
+            }
             ResidencyCommand::Unload { endpoint, weights, order } => {
                 let name = self.name(endpoint);
                 tracing::info!(model = %order.model, endpoint = name, "unloading");
@@ -97,6 +101,13 @@ impl Stagehand {
             (200, _) => Ok(()),
             (status, body) => Err(wire::upstream_fault(status, &body).message),
         }
+    }
+
+    /// One real token: what answers `/api/ps` may still hang (`ollama-facts` 2.7).
+    async fn probe(&self, id: EndpointId, order: &LoadOrder, within: Duration) -> bool {
+        let Ok(endpoint) = self.client.endpoint(id) else { return false };
+        let body = wire::encode_probe(&order.model, &order.options, order.keep_alive, order.embeds);
+        matches!(self.client.ask_within(endpoint, route(order), body, within).await, Ok((200, _)))
     }
 
     async fn unload(&self, id: EndpointId, weights: &str, order: &LoadOrder) -> bool {

@@ -35,11 +35,26 @@ pub fn encode_show(model: &str, verbose: bool) -> Vec<u8> {
 /// The body of a request for nothing but the model in memory; a `time` of zero asks for it out of memory.
 #[must_use]
 pub fn encode_load(model: &str, runner_options: &[JsonField], time: Duration) -> Vec<u8> {
+    of_our_own(model, "", runner_options, "", time)
+}
+
+/// The body of a request for one token, or for one vector where the model `embeds`: whether it works at all.
+#[must_use]
+pub fn encode_probe(model: &str, runner_options: &[JsonField], time: Duration, embeds: bool) -> Vec<u8> {
+    let (work, bound) =
+        if embeds { (",\"input\":\"1\"", "") } else { (",\"prompt\":\"1\",\"raw\":true", "\"num_predict\":1") };
+    of_our_own(model, work, runner_options, bound, time)
+}
+
+/// A request of the gateway's own: `work` is members of the object, `more` members of its options.
+fn of_our_own(model: &str, work: &str, runner_options: &[JsonField], more: &str, time: Duration) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     push(&mut out, "{\"model\":");
     string(&mut out, model);
+    push(&mut out, work);
     push(&mut out, ",\"stream\":false,\"options\":{");
     let first = out.len();
+    push(&mut out, more);
     for (name, value) in runner_options.iter().filter(|(name, _)| &**name != "shift") {
         if out.len() > first {
             out.push(b',');

@@ -137,7 +137,8 @@ impl Core {
         let (tickets, seconds) = self.ahead(asker.pool, place, Some(asker.app));
         let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
         let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
-        let slots = |id: &EndpointId| pool.runners.get(id).filter(|r| r.state == Residency::Resident).map(|r| r.slots);
+        let slots =
+            |id: &EndpointId| pool.runners.get(id).filter(|r| r.state == Residency::Resident).map(|r| r.open().max(1));
         let all: u32 = usable().filter_map(|id| slots(&id)).sum();
         let own = self.own_limit(asker.app);
         usable()
@@ -194,7 +195,7 @@ impl Core {
         let Some(runner) = self.pools[pool.0].runners.get(&id) else { return 0.0 };
         let mut inside: Vec<f64> =
             runner.inside.iter().filter_map(|ticket| self.running.get(ticket)).map(|run| self.left(run)).collect();
-        let slots = runner.slots.max(1) as usize;
+        let slots = runner.open().max(1) as usize;
         let others = as_f64((self.active(id) as usize).saturating_sub(inside.len()));
         let (mut time, mut left) = (0.0, starts.min(FOLLOWED));
         loop {

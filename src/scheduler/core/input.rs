@@ -91,6 +91,8 @@ pub struct Ticket {
     pub deadline: Moment,
     /// Bytes it keeps in memory while it waits.
     pub bytes: usize,
+    /// Whether its answer comes in pieces.
+    pub streams: bool,
     /// How much work.
     pub work: Work,
     /// The weights it needs: tickets with the same value share runners.
@@ -110,6 +112,8 @@ pub struct Observed {
     pub output_tokens: u64,
     /// Seconds of generation, 0 when unknown.
     pub output_seconds: f64,
+    /// Seconds inside the server that it says went into none of the above nor a load: it waited for a slot.
+    pub slot_wait: f64,
     /// Whether it ran to its own end (an aborted one says nothing about lengths).
     pub complete: bool,
 }
@@ -127,6 +131,17 @@ pub enum Input {
         id: TicketId,
         /// What it taught.
         observed: Observed,
+    },
+    /// The first event of a request is here.
+    Began(TicketId),
+    /// A probe that was ordered is over.
+    Probed {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which.
+        weights: Box<str>,
+        /// Whether a token came.
+        alive: bool,
     },
     /// Time passed.
     Tick,
@@ -173,23 +188,86 @@ pub enum Input {
 /// Something to do.
 #[derive(Debug, Clone)]
 pub enum Decision {
-    /// Load or unload a runner.
+    /// Load, unload or probe a runner.
     Residency(ResidencyCommand),
     /// The ticket holds a slot from now on.
     Admit {
         /// Which.
         id: TicketId,
+        /// How urgent it is.
+        class: Class,
         /// Where.
         endpoint: EndpointId,
         /// How long it waited.
         waited: Duration,
+        /// What it was told to expect, unless it started at once.
+        expected: Option<Estimate>,
     },
+    /// A request that runs and has said nothing yet is to be taken back, to be tried again.
+    Recall {
+        /// Which.
+        id: TicketId,
+    },
+    /// Something that operators should know.
+    Notice(Notice),
     /// The ticket will not run.
     Refuse {
         /// Which.
         id: TicketId,
         /// Why.
         why: Refused,
+    },
+}
+
+/// Something that operators should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A request has been silent for far longer than usual; the runner is asked for one token.
+    Silent {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+    },
+    /// The runner did not answer that: what was silent is withdrawn, the runner is reloaded.
+    Stuck {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+        /// Requests that go back into the queue.
+        recalled: usize,
+    },
+    /// A slot is taken by nobody: the runner is reloaded as soon as that costs little.
+    SlotLost {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+        /// Slots that are used until then.
+        left: u32,
+        /// Slots by configuration.
+        claimed: u32,
+    },
+    /// The runner has fewer slots than configured.
+    FewerSlots {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+        /// Slots by configuration.
+        claimed: u32,
+        /// Slots that are used from now on.
+        seems: u32,
+    },
+    /// A runner could not be unloaded: nothing is sent to the endpoint for a while.
+    Unhealable {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+        /// How long.
+        rest: Duration,
     },
 }
 

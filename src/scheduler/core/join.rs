@@ -6,7 +6,7 @@
 use super::fair::AppIndex;
 use super::pool::PoolIndex;
 use super::site::Residency;
-use super::{Core, Decision, Refused, Ticket, Waiting};
+use super::{Core, Decision, Estimate, Refused, Ticket, Waiting};
 
 impl Core {
     pub(super) fn submit(&mut self, ticket: Ticket, out: &mut Vec<Decision>) {
@@ -27,8 +27,13 @@ impl Core {
     }
 
     /// The bounds that hold on arrival. A ticket that can start at once needs no place in a queue.
-    /// Gives the wait that is predicted for one that must wait, in seconds, where anybody can say.
-    pub(super) fn judge(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Result<Option<f64>, Refused> {
+    /// Gives what one that must wait may expect, with its wait in seconds before correction, where anybody can say.
+    pub(super) fn judge(
+        &self,
+        app: AppIndex,
+        pool: PoolIndex,
+        ticket: &Ticket,
+    ) -> Result<Option<(Estimate, f64)>, Refused> {
         if self.draining {
             return Err(Refused::Draining);
         }
@@ -54,7 +59,7 @@ impl Core {
         if forecast.is_some() && estimate.wait.mul_f64(doubt) > limit {
             return Err(Refused::TooLate { estimate, limit });
         }
-        Ok(forecast)
+        Ok(forecast.map(|plain| (estimate, plain)))
     }
 
     /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).
@@ -72,7 +77,7 @@ impl Core {
         Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
     }
 
-    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket, forecast: Option<f64>) {
+    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket, forecast: Option<(Estimate, f64)>) {
         let floor = self.floor(pool, ticket.class);
         let entry = &mut self.apps[app.0];
         if !entry.contends() {
@@ -92,6 +97,7 @@ impl Core {
             app,
             pool,
             class: ticket.class,
+            streams: ticket.streams,
             since: self.now,
             deadline: ticket.deadline,
             bytes: ticket.bytes,

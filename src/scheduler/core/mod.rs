@@ -10,6 +10,7 @@
 mod arrival;
 mod fair;
 mod forecast;
+mod heal;
 mod input;
 mod join;
 mod outlook;
@@ -28,11 +29,11 @@ use std::time::Duration;
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
 use fair::{App, AppIndex};
-pub use input::{Decision, Input, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
+pub use input::{Decision, Input, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
 use site::{Residency, Site};
-pub use view::{AppLoad, CoreView, RunnerLoad};
+pub use view::{AppLoad, CoreView, RunnerLoad, SiteLoad};
 
 /// Bounds on what may wait, over all applications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,7 @@ struct Waiting {
     app: AppIndex,
     pool: PoolIndex,
     class: Class,
+    streams: bool,
     since: Moment,
     deadline: Moment,
     bytes: usize,
@@ -57,7 +59,7 @@ struct Waiting {
     /// Service as predicted on arrival, for estimates of the wait.
     expected: f64,
     /// Its wait as predicted on arrival, seconds, before correction.
-    forecast: Option<f64>,
+    forecast: Option<(Estimate, f64)>,
     seats: Vec<Seat>,
 }
 
@@ -70,6 +72,13 @@ struct Running {
     endpoint: EndpointId,
     predicted: f64,
     work: Work,
+    streams: bool,
+    /// Whether it took the runner's last free slot.
+    filled: bool,
+    /// While nothing has come of it: when that becomes suspicious.
+    silent_until: Option<Moment>,
+    /// Whether it has been silent for too long once already.
+    suspect: bool,
     /// The endpoint's service clock at admission, seconds.
     entered: f64,
 }
@@ -96,6 +105,8 @@ pub struct Core {
     waiting: HashMap<TicketId, Waiting>,
     running: HashMap<TicketId, Running>,
     deadlines: BTreeSet<(Moment, TicketId)>,
+    /// Requests that run and have said nothing yet, by when that becomes suspicious.
+    silent: BTreeSet<(Moment, TicketId)>,
     queued_bytes: usize,
     clocks: HashMap<EndpointId, ServiceClock>,
     sites: BTreeMap<EndpointId, Site>,
@@ -121,6 +132,7 @@ impl Core {
             waiting: HashMap::new(),
             running: HashMap::new(),
             deadlines: BTreeSet::new(),
+            silent: BTreeSet::new(),
             queued_bytes: 0,
             clocks: HashMap::new(),
             sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
@@ -138,6 +150,8 @@ impl Core {
             Input::Withdraw(id) => self.withdraw(id, out),
             Input::Finish { id, observed } => self.finish(id, observed, out),
             Input::Tick => {}
+            Input::Began(id) => self.began(id),
+            Input::Probed { endpoint, weights, alive } => self.probed(endpoint, &weights, alive, out),
             Input::Endpoint { id, usable } => self.set_endpoint(id, usable, out),
             Input::Loaded { endpoint, weights, result } => self.loaded(endpoint, &weights, result, out),
             Input::Unloaded { endpoint, weights, gone } => self.unloaded(endpoint, &weights, gone, out),
@@ -146,6 +160,7 @@ impl Core {
             Input::Cut => self.cut(out),
         }
         self.expire(out);
+        self.watch_silence(out);
         self.plan(out);
     }
 
@@ -153,7 +168,8 @@ impl Core {
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
         let wakes = self.sites.values().filter_map(|site| site.wake);
-        self.deadlines.first().map(|(at, _)| *at).into_iter().chain(wakes).min()
+        let waits = [self.deadlines.first(), self.silent.first()].into_iter().flatten().map(|(at, _)| *at);
+        waits.chain(wakes).chain(self.recovers()).min()
     }
 
     /// Whether nothing waits and nothing runs.
@@ -272,6 +288,9 @@ impl Core {
 
     fn finish(&mut self, id: TicketId, observed: Observed, out: &mut Vec<Decision>) {
         let Some(run) = self.running.remove(&id) else { return };
+        if let Some(at) = run.silent_until {
+            self.silent.remove(&(at, id));
+        }
         let service = self.clocks.get_mut(&run.endpoint).map_or(0.0, |clock| {
             clock.active[run.class as usize] -= 1;
             clock.reading - run.entered
@@ -279,6 +298,7 @@ impl Core {
         self.pools[run.pool.0].release(id, &run, service, self.now);
         self.pools[run.pool.0].running.sub(run.predicted);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
+        self.judge_slots(&run, observed, service, out);
         let freed = {
             let app = &mut self.apps[run.app.0];
             let blocked = !app.may_run();
@@ -319,12 +339,31 @@ impl Core {
             self.pools[pool.0].running.add(predicted);
             self.apps[waiting.app.0].charge(predicted);
             let waited = self.now.since(waiting.since);
-            let Waiting { app, class, work, forecast, .. } = waiting;
-            if let Some(forecast) = forecast {
-                self.learn_wait(pool, class, forecast, waited.as_secs_f64());
+            let Waiting { app, class, work, streams, forecast, .. } = waiting;
+            if let Some((_, plain)) = forecast {
+                self.learn_wait(pool, class, plain, waited.as_secs_f64());
             }
-            self.running.insert(id, Running { app, pool, class, endpoint, predicted, work, entered });
-            out.push(Decision::Admit { id, endpoint, waited });
+            let expected = forecast.map(|(estimate, _)| estimate);
+            let filled = !self.pools[pool.0].has_free(endpoint);
+            let (silent_until, suspect) = (None, false);
+            let mut run = Running {
+                app,
+                pool,
+                class,
+                endpoint,
+                predicted,
+                work,
+                streams,
+                filled,
+                silent_until,
+                suspect,
+                entered,
+            };
+            let until = self.now.after(self.silence(pool, &run));
+            run.silent_until = Some(until);
+            self.silent.insert((until, id));
+            self.running.insert(id, run);
+            out.push(Decision::Admit { id, class, endpoint, waited, expected });
         }
     }
 
@@ -341,6 +380,7 @@ impl Core {
     /// Whether an endpoint cannot be used now.
     fn is_out(&self, id: EndpointId) -> bool {
         self.down.contains(&id)
+            || self.sites.get(&id).is_some_and(|site| site.sick_until.is_some_and(|at| at > self.now))
     }
 
     /// Whether nothing may be admitted at an endpoint now.

@@ -163,7 +163,7 @@ impl Pool {
     }
 
     pub(super) fn has_free(&self, endpoint: EndpointId) -> bool {
-        let free = |runner: &Runner| runner.state == Residency::Resident && runner.used < runner.slots;
+        let free = |runner: &Runner| runner.state == Residency::Resident && runner.used < runner.open();
         self.runners.get(&endpoint).is_some_and(free)
     }
 

@@ -48,9 +48,15 @@ impl Speed {
         self.unbiased(app, work) * self.bias[work.kind as usize]
     }
 
+    /// Predicted seconds until the first token, were it alone.
+    #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+    pub(super) fn predict_prompt(&self, work: Work) -> f64 {
+        work.prompt_bytes as f64 / self.bytes_per_token / self.prompt_per_second
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
     fn unbiased(&self, app: AppIndex, work: Work) -> f64 {
-        let prompt = work.prompt_bytes as f64 / self.bytes_per_token / self.prompt_per_second;
+        let prompt = self.predict_prompt(work);
         let usual = self.output_tokens.get(&app).copied().unwrap_or(200.0);
         let output = match work.kind {
             WorkKind::Generate => work.output_cap.map_or(usual, |cap| usual.min(cap as f64)),

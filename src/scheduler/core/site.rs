@@ -11,6 +11,7 @@ use crate::domain::{LoadOrder, Moment};
 use super::Room;
 use super::TicketId;
 use super::fair::AppIndex;
+use super::heal::Health;
 use super::pool::PoolIndex;
 
 /// Share of an endpoint's time that displacing swaps may take under load (h in the bounds of ARCHITECTURE.md).
@@ -68,6 +69,7 @@ pub(super) struct Runner {
     think: f64,
     /// Service by application in this residency, seconds.
     served: HashMap<AppIndex, f64>,
+    pub(super) health: Health,
     pub(super) failures: u32,
     pub(super) reason: String,
 }
@@ -91,6 +93,7 @@ impl Runner {
             last_work: now,
             think: THINK,
             served: HashMap::new(),
+            health: Health::default(),
             failures: 0,
             reason: String::new(),
         }
@@ -99,6 +102,11 @@ impl Runner {
     /// Whether it takes memory, as far as we know.
     pub(super) fn is_in_memory(&self) -> bool {
         !matches!(self.state, Residency::Absent | Residency::Failed(_))
+    }
+
+    /// Requests it may have inside at once: its slots, less those that are lost.
+    pub(super) fn open(&self) -> u32 {
+        self.slots.min(self.health.capped.unwrap_or(u32::MAX)).saturating_sub(self.health.lost)
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -143,6 +151,7 @@ impl Runner {
         self.enter(Residency::Resident, now);
         self.last_work = now;
         self.failures = 0;
+        self.health.fresh();
         self.paid = cost;
         self.cost = if self.guessed { cost } else { self.cost + NEWEST * (cost - self.cost) };
         self.guessed = false;
@@ -167,6 +176,8 @@ pub(super) struct Swap {
     pub(super) displaces: bool,
     /// Nothing else is admitted meanwhile, because Ollama may have to make room by itself.
     pub(super) holds: bool,
+    /// The candidate is reloaded because something is wrong with it.
+    pub(super) heals: bool,
     /// Seconds in which the endpoint served less because of it, so far.
     pub(super) cost: f64,
 }
@@ -184,6 +195,10 @@ pub(super) struct Site {
     /// Swap credit, seconds; clamped to the dearest model when it is read.
     pub(super) credit: f64,
     pub(super) swap: Option<Swap>,
+    /// It could not be healed: nothing is sent there before this moment.
+    pub(super) sick_until: Option<Moment>,
+    /// How often in a row.
+    pub(super) sick_times: u32,
     /// Learned time of an unload, until it is seen gone, seconds.
     pub(super) unload_time: f64,
     /// When the next runner may have been idle for long enough to go.
@@ -210,6 +225,8 @@ impl Site {
             trial: None,
             credit: f64::INFINITY,
             swap: None,
+            sick_until: None,
+            sick_times: 0,
             unload_time: UNLOAD,
             idle_check: Moment::ZERO,
             wake: None,

@@ -30,7 +30,7 @@ impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
         let wanted = self.wanted();
-        let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(|site| !self.down.contains(site)).collect();
+        let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(|site| !self.is_out(*site)).collect();
         if !wanted.is_empty() {
             sites.sort_by_key(|site| (self.active(*site), *site));
         }
@@ -41,7 +41,7 @@ impl Core {
 
     /// Pools that may want to come into memory somewhere: a cheap sieve, because most steps find nothing.
     pub(super) fn wanted(&self) -> Vec<PoolIndex> {
-        let hosted = |pool: &Pool| pool.runners.iter().any(|(id, r)| r.is_in_memory() && !self.down.contains(id));
+        let hosted = |pool: &Pool| pool.runners.iter().any(|(id, r)| r.is_in_memory() && !self.is_out(*id));
         let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.alive() > 0);
         pools
             .filter(|(_, pool)| !hosted(pool) || pool.mixed || (pool.runners.len() > 1 && pool.may_pay_for_another()))
@@ -55,7 +55,8 @@ impl Core {
             self.continue_swap(site, out);
             return;
         }
-        if state.idle_check <= self.now && self.unload_idle(site, out) {
+        let idle_check_due = state.idle_check <= self.now;
+        if self.heal(site, out) || (idle_check_due && self.unload_idle(site, out)) {
             return;
         }
         let idle_check = self.sites.get(&site).map(|state| state.idle_check);
@@ -106,7 +107,7 @@ impl Core {
     /// Whether the weights are in memory where this ticket may run.
     fn is_elsewhere(&self, pool: PoolIndex, ticket: &Waiting) -> bool {
         let runners = &self.pools[pool.0].runners;
-        let usable = ticket.seats.iter().filter(|seat| !self.down.contains(&seat.endpoint));
+        let usable = ticket.seats.iter().filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(super::site::Runner::is_in_memory)
     }
 
@@ -280,24 +281,23 @@ impl Core {
         }
         if let Some(state) = self.sites.get_mut(&site) {
             let displaces = !victims.is_empty() && !dry;
-            state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, cost: 0.0 });
+            state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, heals: false, cost: 0.0 });
             state.wake = None;
         }
         self.continue_swap(site, out);
     }
 
     /// Unloads victims that are drained; loads the candidate once they are gone.
-    fn continue_swap(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
-        let Some(candidate) = self.sites.get(&site).and_then(|s| s.swap.as_ref()).map(|swap| swap.candidate) else {
-            return;
-        };
+    pub(super) fn continue_swap(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
+        let Some(swap) = self.sites.get(&site).and_then(|state| state.swap.as_ref()) else { return };
+        let (candidate, heals) = (swap.candidate, swap.heals);
         let wanted = candidate.is_none_or(|pool| self.pools[pool.0].alive() > 0);
         let mut going = false;
         for at in 0..self.pools.len() {
             let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
             match runner.state {
                 // nobody waits for the swap any more: a caller that left must not cause a load
-                Residency::Leaving if !wanted => runner.enter(Residency::Resident, self.now),
+                Residency::Leaving if !wanted && !heals => runner.enter(Residency::Resident, self.now),
                 Residency::Leaving if runner.used == 0 => {
                     going = true;
                     self.unload(PoolIndex(at), site, out);
@@ -370,7 +370,7 @@ impl Core {
             state.idle_check = next;
             return false;
         };
-        state.swap = Some(Swap { candidate: None, displaces: false, holds: false, cost: 0.0 });
+        state.swap = Some(Swap { candidate: None, displaces: false, holds: false, heals: false, cost: 0.0 });
         self.unload(pool, site, out);
         true
     }
@@ -429,10 +429,13 @@ impl Core {
         {
             let took = self.now.since(runner.since).as_secs_f64();
             runner.enter(if gone { Residency::Absent } else { Residency::Resident }, self.now);
+            runner.last_work = self.now;
             if let Some(state) = self.sites.get_mut(&site).filter(|_| gone) {
                 state.learn_unload(took);
+                state.sick_times = 0;
+            } else {
+                self.unload_failed(site, pool, out);
             }
-            runner.last_work = self.now;
         }
         self.admit_everywhere(out);
     }

@@ -24,6 +24,7 @@ fn ticket(id: u64, app: &str, weights: &str) -> Ticket {
         max_queued: 100_000,
         deadline: Moment::from_start(Duration::from_secs(1_000_000)),
         bytes: 100,
+        streams: true,
         work: Work { kind: WorkKind::Generate, prompt_bytes: 400, output_cap: Some(100) },
         weights: weights.into(),
         seats: vec![seat(GPU, 2)],
@@ -109,6 +110,8 @@ impl World {
                 Decision::Residency(ResidencyCommand::Unload { endpoint, weights, .. }) => {
                     let report = Input::Unloaded { endpoint, weights, gone: true };
                     self.orders.push((self.now + self.load_time / 10.0, endpoint, report));
+                }
+                Decision::Recall { .. } | Decision::Notice(_) | Decision::Residency(ResidencyCommand::Probe { .. }) => {
                 }
                 Decision::Admit { id, .. } => {
                     let app = self.apps[&id].clone();

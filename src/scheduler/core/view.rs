@@ -2,6 +2,7 @@
 
 use crate::domain::{AppName, Class, EndpointId};
 
+use super::site::Site;
 use super::{Core, TicketId};
 
 /// One runner's slots.
@@ -11,7 +12,7 @@ pub struct RunnerLoad {
     pub weights: Box<str>,
     /// Where.
     pub endpoint: EndpointId,
-    /// Slots in all.
+    /// Slots that may be used.
     pub slots: u32,
     /// Slots in use.
     pub used: u32,
@@ -30,8 +31,23 @@ pub struct AppLoad {
     pub running: u32,
 }
 
+/// One endpoint's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteLoad {
+    /// Which.
+    pub endpoint: EndpointId,
+    /// Seconds that displacing swaps may cost now.
+    pub credit: f64,
+    /// Bytes of what is resident or coming, by plan.
+    pub planned: u64,
+    /// Whether a change of residents is under way.
+    pub changing: bool,
+    /// Whether nothing is sent there because it could not be healed.
+    pub resting: bool,
+}
+
 /// The whole state in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CoreView {
     /// Requests that wait.
     pub queued: usize,
@@ -41,6 +57,8 @@ pub struct CoreView {
     pub runners: Vec<RunnerLoad>,
     /// Every application with work.
     pub apps: Vec<AppLoad>,
+    /// Every endpoint.
+    pub sites: Vec<SiteLoad>,
 }
 
 impl Core {
@@ -51,7 +69,7 @@ impl Core {
             pool.runners.iter().map(|(endpoint, runner)| RunnerLoad {
                 weights: pool.weights.clone(),
                 endpoint: *endpoint,
-                slots: runner.slots,
+                slots: runner.open(),
                 used: runner.used,
             })
         });
@@ -67,6 +85,18 @@ impl Core {
             queued_bytes: self.queued_bytes,
             runners: runners.collect(),
             apps: apps.collect(),
+            sites: self.sites.iter().map(|(id, site)| self.site_load(*id, site)).collect(),
+        }
+    }
+
+    fn site_load(&self, endpoint: EndpointId, site: &Site) -> SiteLoad {
+        let dearest = self.dearest(endpoint);
+        SiteLoad {
+            endpoint,
+            credit: site.credit.clamp(-dearest, dearest),
+            planned: self.planned(endpoint).0,
+            changing: site.swap.is_some(),
+            resting: site.sick_until.is_some_and(|until| until > self.now),
         }
     }
 

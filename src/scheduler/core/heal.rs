@@ -1,0 +1,201 @@
+//! Slots that Ollama lost, runners that hang, and unloads that do not happen: noticed, then mended by a reload.
+//!
+//! Owns the evidence and what follows from it. Carrying out the reload is `swap`'s: a heal is a swap of a runner with
+//! itself, so nothing that runs is cut and no caller notices more than a wait.
+//!
+//! Evidence (`ollama-facts` 2.7, 2.8 B6): a request of ours waited inside Ollama for a slot although we hold no more than
+//! there are; or a request stays silent for far longer than its kind ever took, and a generation of one token that is asked
+//! for then is not answered either. The first lowers the slots we use by one; the second withdraws what is silent (it goes
+//! back into the queue), because our own waiters would keep the runner from being unloaded. A runner that is still full too
+//! early right after it was healed has fewer slots than configured: then the smaller number is believed and told.
+
+use std::time::Duration;
+
+use crate::domain::{EndpointId, Moment, ResidencyCommand};
+
+use super::pool::PoolIndex;
+use super::site::{Residency, Swap};
+use super::{Core, Decision, Notice, Observed, Running, TicketId};
+
+/// Waits for a slot inside Ollama that count: one may be anything.
+const SUSPICIONS: u32 = 2;
+/// Answers after a heal in which the same evidence means that the configured number is wrong.
+const FRESH: u32 = 20;
+/// A silence is suspicious after this many times what was predicted, and never before the second.
+const SLOW: f64 = 10.0;
+const LEAST_SILENCE: f64 = 20.0;
+/// While nothing is known of the speed.
+const UNKNOWN_SILENCE: f64 = 180.0;
+/// An endpoint that cannot be healed rests this long, doubling to the second.
+const SICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+
+/// What is wrong with a runner, as far as is known.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Slots that are taken by nobody we know.
+    pub(super) lost: u32,
+    /// Slots there really are, where that contradicts the configuration.
+    pub(super) capped: Option<u32>,
+    /// Full runs in a row that waited inside for a slot.
+    suspicions: u32,
+    /// Answers since the last heal.
+    answers: u32,
+    healed: bool,
+    probing: bool,
+    /// A reload is due.
+    pub(super) reload: bool,
+}
+
+impl Health {
+    /// It was loaded anew: what was lost is back.
+    pub(super) fn fresh(&mut self) {
+        let healed = self.reload;
+        *self = Self { capped: self.capped, healed, ..Self::default() };
+    }
+}
+
+impl Core {
+    /// How long a request may be silent before that is suspicious.
+    pub(super) fn silence(&self, pool: PoolIndex, run: &Running) -> Duration {
+        let members = &self.pools[pool.0];
+        let active = f64::from(self.active(run.endpoint).max(1));
+        let usual = if run.streams { members.speed.predict_prompt(run.work) } else { run.predicted };
+        let bound =
+            if members.speed.is_learned() { (SLOW * usual * active).max(LEAST_SILENCE) } else { UNKNOWN_SILENCE };
+        Duration::try_from_secs_f64(bound).unwrap_or(Duration::MAX)
+    }
+
+    /// Its first event is here.
+    pub(super) fn began(&mut self, id: TicketId) {
+        if let Some(run) = self.running.get_mut(&id)
+            && let Some(at) = run.silent_until.take()
+        {
+            self.silent.remove(&(at, id));
+        }
+    }
+
+    /// Asks runners that have been silent for too long for one token.
+    pub(super) fn watch_silence(&mut self, out: &mut Vec<Decision>) {
+        while let Some((at, id)) = self.silent.first().copied()
+            && at <= self.now
+        {
+            self.silent.remove(&(at, id));
+            let Some(run) = self.running.get(&id) else { continue };
+            let (pool, endpoint) = (run.pool, run.endpoint);
+            let within = self.silence(pool, run);
+            self.be_patient(id, within);
+            let members = &mut self.pools[pool.0];
+            let Some(runner) = members.runners.get_mut(&endpoint) else { continue };
+            if std::mem::replace(&mut runner.health.probing, true) {
+                continue;
+            }
+            let weights = members.weights.clone();
+            let order = runner.order.clone();
+            out.push(Decision::Notice(Notice::Silent { endpoint, model: order.model.clone() }));
+            let within = within.min(Duration::from_secs(60));
+            out.push(Decision::Residency(ResidencyCommand::Probe { endpoint, weights, order, within }));
+        }
+    }
+
+    /// The next look at a request that is silent still.
+    fn be_patient(&mut self, id: TicketId, for_: Duration) {
+        let at = self.now.after(for_);
+        if let Some(run) = self.running.get_mut(&id) {
+            run.suspect = run.silent_until.is_some();
+            run.silent_until = Some(at);
+            self.silent.insert((at, id));
+        }
+    }
+
+    /// A probe is over. A runner that answers is only slow; one that does not gets what is silent taken away, and a reload.
+    pub(super) fn probed(&mut self, endpoint: EndpointId, weights: &str, alive: bool, out: &mut Vec<Decision>) {
+        let Some(pool) = self.pool_index.get(weights).copied() else { return };
+        let Some(runner) = self.pools[pool.0].runners.get_mut(&endpoint) else { return };
+        runner.health.probing = false;
+        let silent = |id: &TicketId| self.running.get(id).is_some_and(|run| run.suspect && run.silent_until.is_some());
+        let stuck: Vec<TicketId> = runner.inside.iter().copied().filter(silent).collect();
+        if alive || stuck.is_empty() {
+            return;
+        }
+        runner.health.lost = runner.health.lost.max(u32::try_from(stuck.len()).unwrap_or(u32::MAX));
+        runner.health.reload = true;
+        let model = runner.order.model.clone();
+        out.push(Decision::Notice(Notice::Stuck { endpoint, model, recalled: stuck.len() }));
+        for id in stuck {
+            self.began(id);
+            out.push(Decision::Recall { id });
+        }
+    }
+
+    /// What an answer's own figures say of the slots.
+    pub(super) fn judge_slots(&mut self, run: &Running, seen: Observed, service: f64, out: &mut Vec<Decision>) {
+        let members = &mut self.pools[run.pool.0];
+        let Some(runner) = members.runners.get_mut(&run.endpoint).filter(|_| seen.complete && run.filled) else {
+            return;
+        };
+        runner.health.answers += 1;
+        // the waits of others are as long as an answer; anything shorter has other causes
+        if seen.slot_wait < (0.5 * service).max(1.0) {
+            runner.health.suspicions = 0;
+            return;
+        }
+        runner.health.suspicions += 1;
+        if runner.health.suspicions < SUSPICIONS || runner.health.reload {
+            return;
+        }
+        runner.health.suspicions = 0;
+        let (endpoint, claimed, model) = (run.endpoint, runner.slots, runner.order.model.clone());
+        if runner.health.healed && runner.health.answers <= FRESH {
+            let seems = runner.open().saturating_sub(1).max(1);
+            runner.health.capped = Some(seems);
+            out.push(Decision::Notice(Notice::FewerSlots { endpoint, model, claimed, seems }));
+        } else if runner.open() > 0 {
+            runner.health.lost += 1;
+            runner.health.reload = true;
+            out.push(Decision::Notice(Notice::SlotLost { endpoint, model, left: runner.open(), claimed }));
+        }
+    }
+
+    /// Begins the reload of a runner that needs one: at once when nothing can run on it any more or nothing does; else when
+    /// the swap credit pays for it.
+    pub(super) fn heal(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> bool {
+        let due = self.pools.iter().enumerate().find_map(|(at, pool)| {
+            let runner = pool.runners.get(&site)?;
+            (runner.state == Residency::Resident && runner.health.reload).then_some(PoolIndex(at))
+        });
+        let Some(pool) = due else { return false };
+        let dearest = self.dearest(site);
+        let Some(state) = self.sites.get_mut(&site) else { return false };
+        let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { return false };
+        let free = runner.open() == 0 || runner.used == 0;
+        if !free && state.credit(dearest) < runner.cost {
+            return false;
+        }
+        runner.enter(Residency::Leaving, self.now);
+        state.swap = Some(Swap { candidate: Some(pool), displaces: !free, holds: false, heals: true, cost: 0.0 });
+        state.wake = None;
+        self.continue_swap(site, out);
+        true
+    }
+
+    /// An unload did not happen: what asked for it is off, and an endpoint where it was to heal rests.
+    pub(super) fn unload_failed(&mut self, site: EndpointId, pool: PoolIndex, out: &mut Vec<Decision>) {
+        let model = self.pools[pool.0].runners.get(&site).map_or_else(String::new, |runner| runner.order.model.clone());
+        for members in &mut self.pools {
+            if let Some(runner) = members.runners.get_mut(&site).filter(|runner| runner.state == Residency::Leaving) {
+                runner.enter(Residency::Resident, self.now);
+            }
+        }
+        let Some(state) = self.sites.get_mut(&site) else { return };
+        state.swap = None;
+        state.sick_times += 1;
+        let rest = (SICK.0 * 2_u32.saturating_pow(state.sick_times - 1)).min(SICK.1);
+        state.sick_until = Some(self.now.after(rest));
+        out.push(Decision::Notice(Notice::Unhealable { endpoint: site, model, rest }));
+    }
+
+    /// When an endpoint that rests is tried again.
+    pub(super) fn recovers(&self) -> impl Iterator<Item = Moment> {
+        self.sites.values().filter_map(|site| site.sick_until).filter(|until| *until > self.now)
+    }
+}
