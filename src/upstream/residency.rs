@@ -60,10 +60,10 @@ impl Stagehand {
 
     async fn carry_out(&self, command: ResidencyCommand) {
         match command {
-            ResidencyCommand::Load { endpoint, weights, order } => {
+            ResidencyCommand::Load { endpoint, weights, order, within } => {
                 let (name, begun) = (self.name(endpoint), self.clock.now());
                 tracing::info!(model = %order.model, endpoint = name, "loading");
-                let result = self.load(endpoint, &order).await;
+                let result = self.load(endpoint, &order, within).await;
                 self.metrics.load(name, &order.model, result.is_ok(), self.clock.now().since(begun));
                 if let Err(why) = &result {
                     tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
@@ -93,10 +93,12 @@ impl Stagehand {
         self.client.endpoint(id).map_or("", |endpoint| &endpoint.name)
     }
 
-    async fn load(&self, endpoint: EndpointId, order: &LoadOrder) -> Result<(), String> {
+    async fn load(&self, endpoint: EndpointId, order: &LoadOrder, within: Option<Duration>) -> Result<(), String> {
         let endpoint = self.client.endpoint(endpoint).map_err(|fault| fault.message)?;
         let body = wire::encode_load(&order.model, &order.options, order.keep_alive);
-        let asked = self.client.ask_within(endpoint, route(order), body, self.client.timeouts.first_event);
+        let most = self.client.timeouts.first_event;
+        let within = within.map_or(most, |within| within.min(most));
+        let asked = self.client.ask_within(endpoint, route(order), body, within);
         match asked.await? {
             (200, _) => Ok(()),
             (status, body) => Err(wire::upstream_fault(status, &body).message),

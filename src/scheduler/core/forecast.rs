@@ -106,7 +106,7 @@ impl Core {
     pub fn outlook(&mut self, now: Moment, ticket: &Ticket) -> Outlook {
         self.advance(now);
         let (app, _) = self.app(ticket);
-        let pool = self.pool(ticket);
+        let (pool, _) = self.pool(ticket);
         if let Err(why) = self.judge(app, pool, ticket) {
             return Outlook::Refused(why);
         }

@@ -194,6 +194,17 @@ impl Core {
         out.push(Decision::Notice(Notice::Unhealable { endpoint: site, model, rest }));
     }
 
+    /// Endpoints that have rested for long enough are used again.
+    pub(super) fn recover(&mut self, out: &mut Vec<Decision>) {
+        let mut rested = false;
+        for site in self.sites.values_mut() {
+            rested |= site.sick_until.take_if(|until| *until <= self.now).is_some();
+        }
+        if rested {
+            self.admit_everywhere(out);
+        }
+    }
+
     /// When an endpoint that rests is tried again.
     pub(super) fn recovers(&self) -> impl Iterator<Item = Moment> {
         self.sites.values().filter_map(|site| site.sick_until).filter(|until| *until > self.now)

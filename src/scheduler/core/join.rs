@@ -13,9 +13,12 @@ impl Core {
         let id = ticket.id;
         debug_assert!(!self.waiting.contains_key(&id) && !self.running.contains_key(&id), "ticket ids are unique");
         let (app, loosened) = self.app(&ticket);
-        let pool = self.pool(&ticket);
+        let (pool, more) = self.pool(&ticket);
         if loosened {
             self.admit_all_of(app, out);
+        }
+        if more {
+            self.admit_from(pool, out);
         }
         match self.judge(app, pool, &ticket) {
             Err(why) => out.push(Decision::Refuse { id, why }),

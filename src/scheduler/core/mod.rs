@@ -32,6 +32,7 @@ use fair::{App, AppIndex};
 pub use input::{Decision, Input, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
+pub use site::SwapBook;
 use site::{Residency, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad, SiteLoad};
 
@@ -159,6 +160,7 @@ impl Core {
             Input::Drain => self.draining = true,
             Input::Cut => self.cut(out),
         }
+        self.recover(out);
         self.expire(out);
         self.watch_silence(out);
         self.plan(out);
@@ -167,7 +169,9 @@ impl Core {
     /// When [`Input::Tick`] is due next, if nothing happens before.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
-        let wakes = self.sites.values().filter_map(|site| site.wake);
+        // a change under way wakes by its report, an endpoint that is out when it is back
+        let calm = self.sites.iter().filter(|(id, site)| site.swap.is_none() && !self.is_out(**id));
+        let wakes = calm.filter_map(|(_, site)| site.wake);
         let waits = [self.deadlines.first(), self.silent.first()].into_iter().flatten().map(|(at, _)| *at);
         waits.chain(wakes).chain(self.recovers()).min()
     }

@@ -189,16 +189,18 @@ impl Pool {
 }
 
 impl Core {
-    /// The ticket's pool, with its slots as they are now.
-    pub(super) fn pool(&mut self, ticket: &Ticket) -> PoolIndex {
+    /// The ticket's pool, with its slots as they are now, and whether there are more than before.
+    pub(super) fn pool(&mut self, ticket: &Ticket) -> (PoolIndex, bool) {
         let index = self.pool_of(&ticket.weights);
         let known = self.pools[index.0].runners.len();
+        let mut more = false;
         for seat in &ticket.seats {
             let now = self.now;
             let runners = &mut self.pools[index.0].runners;
             let runner = runners
                 .entry(seat.endpoint)
                 .or_insert_with(|| Runner::new(seat.order.clone(), seat.need, seat.guess, now));
+            more |= runner.slots < seat.slots;
             runner.slots = seat.slots.max(1);
             if runner.keep_alive != seat.keep_alive {
                 runner.keep_alive = seat.keep_alive;
@@ -213,7 +215,7 @@ impl Core {
         }
         let pool = &mut self.pools[index.0];
         pool.mixed |= pool.runners.len() != ticket.seats.len() && known > 0;
-        index
+        (index, more)
     }
 
     /// The pool of these weights, made when it is new.

@@ -22,6 +22,8 @@ const BESIDE: f64 = 0.8;
 const NEWEST: f64 = 0.3;
 /// Time between an answer and the next request of the same callers, until it is learned, seconds.
 const THINK: f64 = 0.5;
+/// A load is given up after this many times the usual, and this many seconds.
+const LOAD_SLACK: (f64, f64) = (5.0, 30.0);
 /// Time of an unload until it is learned, seconds.
 const UNLOAD: f64 = 0.5;
 
@@ -135,6 +137,12 @@ impl Runner {
         }
     }
 
+    /// How long a load may take: far longer than loads of it ever took; `None` until one was seen.
+    pub(super) fn load_limit(&self) -> Option<Duration> {
+        let limit = LOAD_SLACK.0 * self.load_time + LOAD_SLACK.1;
+        (!self.guessed).then(|| Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX))
+    }
+
     /// How long an idle runner is kept for callers that think, seconds: never longer than bringing it back costs.
     pub(super) fn patience(&self) -> f64 {
         (2.0 * self.think + 0.02).min(self.cost)
@@ -182,9 +190,23 @@ pub(super) struct Swap {
     pub(super) cost: f64,
 }
 
+/// Where an endpoint's time went, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SwapBook {
+    /// A request ran.
+    pub busy: f64,
+    /// Nothing ran and nothing was loaded.
+    pub idle: f64,
+    /// Lost to swaps that were paid from the credit.
+    pub displacing: f64,
+    /// Lost to other changes of residents: into free room, or over victims without work.
+    pub free: f64,
+}
+
 /// One endpoint.
 #[derive(Debug)]
 pub(super) struct Site {
+    pub(super) book: SwapBook,
     pub(super) room: Room,
     /// The most that was seen together.
     fits: u64,
@@ -219,6 +241,7 @@ pub(super) enum Fit {
 impl Site {
     pub(super) fn new(room: Room) -> Self {
         Self {
+            book: SwapBook::default(),
             room,
             fits: 0,
             breaks: None,
@@ -273,6 +296,15 @@ impl Site {
 
     /// Time passes.
     pub(super) fn accrue(&mut self, dt: f64, running: bool, lost: f64) {
+        match (&self.swap, running) {
+            (Some(swap), _) if swap.displaces => self.book.displacing += dt * lost,
+            (Some(_), _) => self.book.free += dt * lost,
+            (None, true) => {}
+            (None, false) => self.book.idle += dt,
+        }
+        if running {
+            self.book.busy += dt * (1.0 - lost);
+        }
         let earned = match (&mut self.swap, running) {
             (Some(swap), _) => {
                 swap.cost += dt * lost;

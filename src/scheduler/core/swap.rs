@@ -328,6 +328,7 @@ impl Core {
             endpoint: site,
             weights: members.weights.clone(),
             order: runner.order.clone(),
+            within: runner.load_limit(),
         }));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::domain::{AppName, Class, EndpointId};
 
-use super::site::Site;
+use super::site::{Site, SwapBook};
 use super::{Core, TicketId};
 
 /// One runner's slots.
@@ -40,6 +40,8 @@ pub struct SiteLoad {
     pub credit: f64,
     /// Bytes of what is resident or coming, by plan.
     pub planned: u64,
+    /// Where its time went.
+    pub book: SwapBook,
     /// Whether a change of residents is under way.
     pub changing: bool,
     /// Whether nothing is sent there because it could not be healed.
@@ -95,6 +97,7 @@ impl Core {
             endpoint,
             credit: site.credit.clamp(-dearest, dearest),
             planned: self.planned(endpoint).0,
+            book: site.book,
             changing: site.swap.is_some(),
             resting: site.sick_until.is_some_and(|until| until > self.now),
         }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+mod storm;
+
 use super::*;
 use crate::domain::{LoadOrder, ResidencyCommand};
 
