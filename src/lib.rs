@@ -26,7 +26,8 @@ pub mod scheduler;
 // 7: where it runs
 pub mod upstream;
 
-// 8: what it used
+// 8: what it used; comparisons in virtual time
+pub mod lab;
 pub mod ledger;
 
 // 9: the line through all of them

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A room may import only rooms of a smaller rank (ARCHITECTURE.md).
-const RANKS: [(&str, u8); 20] = [
+const RANKS: [(&str, u8); 21] = [
     ("domain", 0),
     ("wire", 1),
     ("store", 1),
@@ -19,6 +19,7 @@ const RANKS: [(&str, u8); 20] = [
     ("cache", 5),
     ("scheduler", 6),
     ("upstream", 7),
+    ("lab", 8),
     ("ledger", 8),
     ("gateway", 9),
     ("rollout", 9),
@@ -49,7 +50,8 @@ const HOMES: [(&str, &[&str]); 11] = [
 ];
 
 /// Rooms and files that are pure: no tokio, no logs, no clock.
-const PURE: [&str; 5] = ["src/wire/", "src/scheduler/core/", "src/policy/rules", "src/sim/core/", "src/domain/"];
+const PURE: [&str; 6] =
+    ["src/wire/", "src/scheduler/core/", "src/policy/rules", "src/sim/core/", "src/domain/", "src/lab/"];
 
 /// Text that is never written, where it may be written after all, and what to write instead.
 const NEVER: [(&str, &[&str], &str); 7] = [

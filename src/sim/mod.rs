@@ -8,6 +8,7 @@
 //! as soon as its connection is gone. Checked against recordings of a real server (`tests/suite`).
 
 mod answer;
+mod bare;
 mod builtin;
 mod core;
 mod go;
@@ -20,6 +21,7 @@ mod shell;
 mod show;
 mod text;
 
+pub(crate) use bare::{BareAsk, BareLimits, BareServer, BareStep};
 pub use builtin::{default_models, recorded_models};
 pub use core::RunnerCounts;
 pub use model::Model;

@@ -1,0 +1,22 @@
+//! The laboratory: what sharing one GPU does to applications, compared in virtual time.
+//!
+//! Owns an Ollama in virtual time (on the stand-in's own scheduler), workloads, the modes that are compared (no gateway,
+//! a plain queue, a quantum, this program's scheduler), measures, ideals, tables and the report. It reads no clock, no
+//! file and no network; the same seed gives the same table. `benches/sharing` prints it, `gaucho sim --report` draws it.
+
+mod dice;
+mod film;
+pub mod ideal;
+pub mod measure;
+mod modes;
+mod play;
+pub mod scenes;
+mod server;
+pub mod table;
+mod workload;
+
+pub use dice::Dice;
+pub use film::{Phase, Span};
+pub use modes::Mode;
+pub use play::{Ending, Record, Run, play};
+pub use workload::{AppSpec, Client, Demand, Host, ModelSpec, Patience, Workload};
