@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{AppName, EndpointId, LoadOrder, Moment, ResidencyCommand};
+use crate::domain::{AppName, EndpointId, LoadOrder, Moment, RequestId, ResidencyCommand};
 use crate::lab::server::{Event, Server};
 use crate::lab::workload::{AppSpec, ModelSpec, Workload};
 use crate::scheduler::core::{
@@ -55,6 +55,7 @@ impl Gaucho {
         let prompt_bytes = demand.prompt as usize * 4;
         Ticket {
             id: TicketId(asked.id),
+            label: RequestId(asked.id),
             app: name.clone(),
             class: app.class,
             weight: app.weight,
@@ -62,6 +63,7 @@ impl Gaucho {
             max_queued: u32::MAX,
             deadline: now.after(ENDLESS),
             bytes: prompt_bytes,
+            streams: true,
             work: Work {
                 kind: WorkKind::Generate,
                 prompt_bytes,
@@ -92,6 +94,11 @@ impl Gaucho {
                         server.load(model);
                     }
                 }
+                // this server never hangs: whoever asks for a token gets one
+                Decision::Residency(ResidencyCommand::Probe { weights, .. }) => {
+                    self.step(now, Input::Probed { endpoint: GPU, weights, alive: true }, server);
+                }
+                Decision::Recall { .. } | Decision::Notice(_) => {}
                 Decision::Residency(ResidencyCommand::Unload { weights, .. }) => {
                     if let Some(model) = self.model(&weights) {
                         server.unload(model);
@@ -151,7 +158,8 @@ impl Desk for Gaucho {
             return Answer::Refused;
         }
         // who starts at once was promised no wait
-        Answer::Taken(self.inside.contains(&asked.id).then_some(0.0))
+        let waits = || self.core.estimate(TicketId(asked.id)).map(|estimate| estimate.wait.as_secs_f64());
+        Answer::Taken(if self.inside.contains(&asked.id) { Some(0.0) } else { waits() })
     }
 
     fn leave(&mut self, now: Moment, id: u64, server: &mut Server) -> f64 {
@@ -175,6 +183,7 @@ impl Desk for Gaucho {
                     prompt_seconds: figures.prompt,
                     output_tokens: u64::from(demand.output),
                     output_seconds: figures.output,
+                    slot_wait: figures.slot_wait(),
                     complete: true,
                 });
                 self.finish(now, id, observed.unwrap_or_default(), server);
@@ -190,7 +199,8 @@ impl Desk for Gaucho {
                 self.step(now, Input::Unloaded { endpoint: GPU, weights, gone: true }, server);
             }
             Event::Changed => self.look = self.look.min(now.after(HURRY)),
-            Event::Started(_) | Event::First(_) => {}
+            Event::First(id) => self.step(now, Input::Began(TicketId(id)), server),
+            Event::Started(_) => {}
         }
     }
 

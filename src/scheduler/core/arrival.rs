@@ -141,7 +141,7 @@ impl Core {
     }
 
     /// Seconds until a resident has done the work that goes before `place` (all of it without one), sharing the GPU.
-    fn ahead_at(&self, site: EndpointId, pool: PoolIndex, place: Option<Place>) -> f64 {
+    pub(super) fn ahead_at(&self, site: EndpointId, pool: PoolIndex, place: Option<Place>) -> f64 {
         let everything = (usize::MAX, f64::INFINITY);
         let (_, queued) = self.ahead(pool, place.unwrap_or(everything), None);
         let running: f64 = self.inside(site, pool).map(|run| self.left(run)).sum();
@@ -156,7 +156,7 @@ impl Core {
     fn dries(&self, site: EndpointId, pool: PoolIndex, since: f64) -> f64 {
         let Some(runner) = self.pools[pool.0].runners.get(&site) else { return 0.0 };
         let left = (self.ahead_at(site, pool, None) - since).max(0.0);
-        let load = self.pools[pool.0].offered();
+        let load = self.pools[pool.0].offered(self.now);
         if load < 0.95 { left / (1.0 - load) + runner.patience() } else { f64::INFINITY }
     }
 

@@ -10,7 +10,7 @@ use super::site::{Residency, Runner};
 use super::{Core, Running, Ticket, TicketId};
 
 /// Weight of the newest observation in a learned mean.
-const NEWEST: f64 = 0.1;
+const NEWEST: f64 = 0.3;
 
 /// Index into [`Core::pools`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,8 +65,8 @@ pub(super) struct Pool {
     /// Learned logarithm of real ÷ predicted waits, by class.
     pub(super) wait_bias: [f64; 3],
     /// Seconds between arrivals, and of service each, learned; when the last one came.
-    gap: f64,
-    each: f64,
+    gap: Option<f64>,
+    each: Option<f64>,
     last_arrival: Moment,
 }
 
@@ -75,13 +75,14 @@ impl Pool {
     pub(super) fn arrived(&mut self, now: Moment, seconds: f64) {
         let gap = now.since(self.last_arrival).as_secs_f64();
         self.last_arrival = now;
-        self.gap += NEWEST * (gap.min(600.0) - self.gap);
-        self.each += NEWEST * (seconds - self.each);
+        self.gap = Some(self.gap.map_or(gap, |usual| usual + NEWEST * (gap - usual)));
+        self.each = Some(self.each.map_or(seconds, |usual| usual + NEWEST * (seconds - usual)));
     }
 
-    /// Service asked for per second, by the arrivals of late.
-    pub(super) fn offered(&self) -> f64 {
-        if self.gap > 0.0 { self.each / self.gap } else { f64::INFINITY }
+    /// Service asked for per second, by the arrivals of late; none for as long as usual is a sign as well.
+    pub(super) fn offered(&self, now: Moment) -> f64 {
+        let (Some(gap), Some(each)) = (self.gap, self.each) else { return 0.0 };
+        each / gap.max(now.since(self.last_arrival).as_secs_f64()).max(1e-3)
     }
 
     pub(super) fn push(&mut self, app: AppIndex, id: TicketId) {
@@ -234,8 +235,8 @@ impl Core {
             waiting: Default::default(),
             running: Load::default(),
             wait_bias: [0.0; 3],
-            gap: 60.0,
-            each: 1.0,
+            gap: None,
+            each: None,
             last_arrival: self.now,
         });
         self.pool_index.insert(weights.into(), index);

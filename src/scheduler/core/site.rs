@@ -221,6 +221,8 @@ pub(super) struct Site {
     pub(super) sick_until: Option<Moment>,
     /// How often in a row.
     pub(super) sick_times: u32,
+    /// Whose swap waits for its victims to finish, and since when.
+    pub(super) finishing: Option<(PoolIndex, Moment)>,
     /// Learned time of an unload, until it is seen gone, seconds.
     pub(super) unload_time: f64,
     /// When the next runner may have been idle for long enough to go.
@@ -248,6 +250,7 @@ impl Site {
             trial: None,
             credit: f64::INFINITY,
             swap: None,
+            finishing: None,
             sick_until: None,
             sick_times: 0,
             unload_time: UNLOAD,

@@ -16,6 +16,13 @@ use super::{Core, Decision, Refused, Waiting};
 
 /// Failures in a row after which callers are told instead of kept waiting.
 const PATIENCE: u32 = 3;
+/// How much earlier a turn becomes by waiting, in tag seconds per second: of two models whose applications had about as much,
+/// the one that waits longer goes first.
+const AGEING: f64 = 0.25;
+/// Service asked for per second below which a model's work comes to an end.
+const FINITE: f64 = 0.75;
+/// How long a swap that is paid for may wait for its victims to finish, in turns of the candidate (its cost ÷ h).
+const FINISHING: f64 = 2.0;
 /// Between two tries of a model that keeps failing.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
@@ -130,7 +137,8 @@ impl Core {
                 let waiting = line.iter().find_map(|id| self.waiting.get(id))?;
                 let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
                 let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-                here.then_some(((rank, self.apps[app.0].tag(), waiting.since), waiting))
+                let waited = self.now.since(waiting.since).as_secs_f64();
+                here.then_some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), waiting))
             })
             .min_by(|a, b| before(&a.0, &b.0))
     }
@@ -225,12 +233,39 @@ impl Core {
         let Some(state) = self.sites.get_mut(&site) else { return Err(self.now) };
         let credit = state.credit(dearest);
         if credit >= wanted && !earlier {
-            return Ok(());
+            return if urgent { Ok(()) } else { self.finish_first(site, candidate, cost, victims).map_or(Ok(()), Err) };
         }
         let pace = if running { SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD) } else { 1.0 };
         let missing = ((wanted - credit).max(0.0) / pace).max(0.01);
         let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(QUARANTINE));
         Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
+    }
+
+    /// When to look again at victims that have so little left to do, and so few new callers, that finishing them first costs
+    /// less than bringing them back; `None` where that is not so, or they have had the time for it.
+    fn finish_first(
+        &mut self,
+        site: EndpointId,
+        candidate: PoolIndex,
+        cost: f64,
+        victims: &[PoolIndex],
+    ) -> Option<Moment> {
+        let most = FINISHING * cost * (1.0 - SWAP_OVERHEAD) / SWAP_OVERHEAD;
+        let left = |victim: &PoolIndex| {
+            let coming = self.pools[victim.0].offered(self.now);
+            let left = self.ahead_at(site, *victim, None);
+            if coming < FINITE { left / (1.0 - coming) } else { f64::INFINITY }
+        };
+        let left = victims.iter().map(left).fold(0.0, f64::max);
+        let now = self.now;
+        let state = self.sites.get_mut(&site)?;
+        let since = match state.finishing {
+            Some((who, since)) if who == candidate => since,
+            _ => now,
+        };
+        state.finishing = Some((candidate, since));
+        let brief = left > 0.0 && left + now.since(since).as_secs_f64() <= most;
+        brief.then(|| now.after(Duration::try_from_secs_f64(left.max(0.01)).unwrap_or(QUARANTINE)))
     }
 
     /// When all victims will have been without work for as long as their callers think; `None` while one has work.
@@ -283,6 +318,7 @@ impl Core {
             let displaces = !victims.is_empty() && !dry;
             state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, heals: false, cost: 0.0 });
             state.wake = None;
+            state.finishing = None;
         }
         self.continue_swap(site, out);
     }
