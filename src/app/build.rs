@@ -21,6 +21,7 @@ use crate::store::Store;
 use crate::telemetry::{LogLines, Registry, RequestMetrics, SchedulerMetrics};
 use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
 
+use super::lessons;
 use super::reload::Reload;
 
 /// Bytes of answers that callers have not taken yet: over all, and of one.
@@ -81,6 +82,7 @@ pub(super) async fn build(
     let (policy_keys, policy_keys_seen) = watch::channel(Arc::clone(&first_keys));
     let store = open(&settings.state).await.map_err(one)?;
     let keyring = keyring(store.clone(), first_keys, clock).await.map_err(one)?;
+    let memory = store.clone();
     tasks.spawn(keep_fresh(store, Arc::clone(&keyring), clock.clone(), policy_keys_seen, stop.clone()));
     let doors = Doorkeeper::new(keyring, clock.clone(), LocalRules { hostname: hostname(), origins: Vec::new() });
     let desk = Arc::new(Desk::new(policies, clock.clone()));
@@ -97,6 +99,8 @@ pub(super) async fn build(
     let names = settings.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
     let counts = SchedulerMetrics::register(&telemetry.registry, names);
     let scheduler = Scheduler::new(bounds, &rooms(settings), clock.clone(), commands, counts.clone());
+    lessons::recall(&memory, &scheduler, &settings.endpoints);
+    tasks.spawn(lessons::keep(memory, scheduler.clone(), settings.endpoints.clone(), stop.clone()));
     let stagehand =
         Stagehand::new(client.clone(), discovery.clone(), scheduler.clone(), metrics.clone(), clock.clone());
     tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));

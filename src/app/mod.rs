@@ -4,8 +4,10 @@
 
 mod build;
 mod gauges;
+mod lessons;
 mod reload;
 mod run;
 
 pub use build::Telemetry;
+pub use lessons::{Kept, kept};
 pub use run::{Addresses, Cut, Gaucho};

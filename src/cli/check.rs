@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::promises;
 use crate::config::{self, Overrides, Settings};
 use crate::policy::{self, AppRules, Policies, Problem, SchemaOf};
 
@@ -54,7 +55,10 @@ fn judge(
         return (0, writeln!(out, "{:#}", schema(kind)));
     }
     match check(args, env) {
-        Ok((settings, policies)) => (0, summary(&settings, &policies, out)),
+        Ok((settings, policies)) => {
+            let written = summary(&settings, &policies, out).and_then(|()| promises::write(&settings, &policies, out));
+            (0, written)
+        }
         Err(problems) => (1, list(&problems, err)),
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod health;
 mod key;
+mod promises;
 mod serve;
 mod sim;
 

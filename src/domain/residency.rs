@@ -18,6 +18,16 @@ pub struct LoadOrder {
     pub embeds: bool,
 }
 
+impl LoadOrder {
+    /// The options as one text: equal texts mean an equal runner.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut options: Vec<_> = self.options.iter().map(|(name, value)| format!("{name}={}", value.get())).collect();
+        options.sort();
+        options.join(" ")
+    }
+}
+
 /// What `upstream` is to do.
 #[derive(Debug, Clone)]
 pub enum ResidencyCommand {

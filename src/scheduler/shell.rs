@@ -16,8 +16,8 @@ use crate::domain::{AppName, Clock, EndpointId, Moment, ResidencyCommand};
 use crate::telemetry::SchedulerMetrics;
 
 use super::core::{
-    Bounds, Core, CoreView, Decision, Estimate, Input, Notice, Observed, Outlook, Queued, Refused, Room, Sighting,
-    Ticket, TicketId,
+    Bounds, Core, CoreView, Decision, Estimate, Input, Lesson, Notice, Observed, Outlook, Queued, Refused, Room,
+    Sighting, Ticket, TicketId,
 };
 
 /// The gateway's admission desk; clones are handles to the same one.
@@ -204,6 +204,17 @@ impl Scheduler {
     #[must_use]
     pub fn view(&self) -> CoreView {
         self.0.lock().core.view()
+    }
+
+    /// Everything learned of runners so far.
+    #[must_use]
+    pub fn lessons(&self) -> Vec<Lesson> {
+        self.0.lock().core.lessons()
+    }
+
+    /// Takes over what an earlier process learned.
+    pub fn teach(&self, lessons: Vec<Lesson>) {
+        self.0.lock().core.teach(lessons);
     }
 
     /// What waits, next to start first: of one application, or everything.

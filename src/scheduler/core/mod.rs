@@ -8,11 +8,13 @@
 //! use is free; every ticket ends exactly once.
 
 mod arrival;
+mod bounds;
 mod fair;
 mod forecast;
 mod heal;
 mod input;
 mod join;
+mod learn;
 mod outlook;
 mod pool;
 mod predict;
@@ -28,8 +30,10 @@ use std::time::Duration;
 
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
+pub use bounds::{Contender, longest_head_wait, swap_overhead};
 use fair::{App, AppIndex};
 pub use input::{Decision, Input, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
+pub use learn::Lesson;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
 pub use site::SwapBook;
@@ -112,6 +116,8 @@ pub struct Core {
     clocks: HashMap<EndpointId, ServiceClock>,
     sites: BTreeMap<EndpointId, Site>,
     down: BTreeSet<EndpointId>,
+    /// What an earlier process learned, until its runners are used.
+    taught: HashMap<(Box<str>, EndpointId), Lesson>,
     /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
     owed: [f64; 3],
     /// Queued tickets by class.
@@ -138,6 +144,7 @@ impl Core {
             clocks: HashMap::new(),
             sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
             down: BTreeSet::new(),
+            taught: HashMap::new(),
             owed: [0.0; 3],
             backlog: [0; 3],
         }

@@ -1,6 +1,7 @@
 //! A pool: the runners of one set of weights on every endpoint, and the line of each application before them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::domain::{EndpointId, Moment};
 
@@ -197,10 +198,12 @@ impl Core {
         let mut more = false;
         for seat in &ticket.seats {
             let now = self.now;
-            let runners = &mut self.pools[index.0].runners;
-            let runner = runners
-                .entry(seat.endpoint)
-                .or_insert_with(|| Runner::new(seat.order.clone(), seat.need, seat.guess, now));
+            if !self.pools[index.0].runners.contains_key(&seat.endpoint) {
+                let runner = Runner::new(seat.order.clone(), seat.need, seat.guess, now);
+                self.pools[index.0].runners.insert(seat.endpoint, runner);
+                self.remember(index, seat.endpoint);
+            }
+            let Some(runner) = self.pools[index.0].runners.get_mut(&seat.endpoint) else { continue };
             more |= runner.slots < seat.slots;
             runner.slots = seat.slots.max(1);
             if runner.keep_alive != seat.keep_alive {
@@ -209,7 +212,11 @@ impl Core {
                     site.idle_check = Moment::ZERO;
                 }
             }
-            runner.order = seat.order.clone();
+            if !Arc::ptr_eq(&runner.order, &seat.order) {
+                // other options need other memory: what was seen holds no longer
+                runner.seen &= runner.is_in_memory() || runner.order.fingerprint() == seat.order.fingerprint();
+                runner.order = seat.order.clone();
+            }
             if !runner.seen {
                 runner.need = seat.need;
             }
@@ -231,7 +238,7 @@ impl Core {
             lines: BTreeMap::new(),
             alive: 0,
             mixed: false,
-            speed: Speed::default(),
+            speed: self.taught_speed(weights),
             waiting: Default::default(),
             running: Load::default(),
             wait_bias: [0.0; 3],

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::fair::AppIndex;
-use super::{Observed, Work, WorkKind};
+use super::{Lesson, Observed, Work, WorkKind};
 
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.2;
@@ -14,6 +14,8 @@ pub(super) struct Speed {
     bytes_per_token: f64,
     prompt_per_second: f64,
     output_per_second: f64,
+    /// Mean output tokens of all requests.
+    usual: f64,
     /// Mean output tokens of an application's requests.
     output_tokens: HashMap<AppIndex, f64>,
     /// Real service ÷ predicted, by kind: what sharing the GPU and everything unmodelled add up to.
@@ -29,6 +31,7 @@ impl Default for Speed {
             bytes_per_token: 4.0,
             prompt_per_second: 800.0,
             output_per_second: 40.0,
+            usual: 200.0,
             output_tokens: HashMap::new(),
             bias: [1.0; 3],
             samples: 0,
@@ -43,6 +46,19 @@ fn blend(mean: &mut f64, sample: f64) {
 }
 
 impl Speed {
+    /// What an earlier process learned.
+    pub(super) fn taught(lesson: &Lesson) -> Self {
+        Self {
+            bytes_per_token: lesson.bytes_per_token,
+            prompt_per_second: lesson.prompt_speed,
+            output_per_second: lesson.output_speed,
+            usual: lesson.output_tokens.max(1.0),
+            bias: [lesson.bias, 1.0, 1.0],
+            samples: 3,
+            ..Self::default()
+        }
+    }
+
     /// Predicted service in seconds.
     pub(super) fn predict(&self, app: AppIndex, work: Work) -> f64 {
         self.unbiased(app, work) * self.bias[work.kind as usize]
@@ -57,7 +73,7 @@ impl Speed {
     #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
     fn unbiased(&self, app: AppIndex, work: Work) -> f64 {
         let prompt = self.predict_prompt(work);
-        let usual = self.output_tokens.get(&app).copied().unwrap_or(200.0);
+        let usual = self.output_tokens.get(&app).copied().unwrap_or(self.usual);
         let output = match work.kind {
             WorkKind::Generate => work.output_cap.map_or(usual, |cap| usual.min(cap as f64)),
             WorkKind::Embed | WorkKind::Load => 0.0,
@@ -83,9 +99,27 @@ impl Speed {
         }
         if output > 0.0 {
             blend(&mut self.output_per_second, output / seen.output_seconds);
+            blend(&mut self.usual, output);
             let usual = self.output_tokens.entry(app).or_insert(output);
             blend(usual, output);
         }
+    }
+
+    pub(super) fn prompt_speed(&self) -> f64 {
+        self.prompt_per_second
+    }
+
+    pub(super) fn output_speed(&self) -> f64 {
+        self.output_per_second
+    }
+
+    /// Tokens of an answer, over all applications.
+    pub(super) fn usual_output(&self) -> f64 {
+        self.usual
+    }
+
+    pub(super) fn text_bias(&self) -> f64 {
+        self.bias[WorkKind::Generate as usize]
     }
 
     /// Whether it has seen enough to be believed.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::domain::{LoadOrder, Moment};
 
-use super::Room;
 use super::TicketId;
 use super::fair::AppIndex;
 use super::heal::Health;
 use super::pool::PoolIndex;
+use super::{Lesson, Room};
 
 /// Share of an endpoint's time that displacing swaps may take under load (h in the bounds of ARCHITECTURE.md).
 pub(super) const SWAP_OVERHEAD: f64 = 0.25;
@@ -127,6 +127,24 @@ impl Runner {
     pub(super) fn enter(&mut self, state: Residency, now: Moment) {
         self.state = state;
         self.since = now;
+    }
+
+    /// Whether a load of it was seen.
+    pub(super) fn is_learned(&self) -> bool {
+        !self.guessed
+    }
+
+    pub(super) fn think(&self) -> f64 {
+        self.think
+    }
+
+    /// What an earlier process learned of it.
+    pub(super) fn learned(&mut self, lesson: &Lesson) {
+        (self.cost, self.load_time, self.think) = (lesson.cost, lesson.load, lesson.think.clamp(0.0, 60.0));
+        self.guessed = false;
+        if let Some(need) = lesson.need.filter(|_| lesson.options == self.order.fingerprint()) {
+            (self.need, self.seen) = (need, true);
+        }
     }
 
     /// Callers are back `gap` seconds after their last answer.

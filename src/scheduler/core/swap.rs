@@ -22,7 +22,7 @@ const AGEING: f64 = 0.25;
 /// Service asked for per second below which a model's work comes to an end.
 const FINITE: f64 = 0.75;
 /// How long a swap that is paid for may wait for its victims to finish, in turns of the candidate (its cost ÷ h).
-const FINISHING: f64 = 2.0;
+pub(super) const FINISHING: f64 = 2.0;
 /// Between two tries of a model that keeps failing.
 const QUARANTINE: Duration = Duration::from_secs(60);
 

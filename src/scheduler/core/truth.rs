@@ -14,12 +14,17 @@ impl Core {
         for resident in &residents {
             let pool = self.pool_of(&resident.weights);
             let now = self.now;
-            let runners = &mut self.pools[pool.0].runners;
-            let runner = runners
-                .entry(site)
-                .or_insert_with(|| Runner::new(resident.order.clone(), resident.bytes, 1.0, Moment::ZERO));
-            runner.need = resident.bytes;
-            runner.seen = true;
+            if !self.pools[pool.0].runners.contains_key(&site) {
+                let runner = Runner::new(resident.order.clone(), resident.bytes, guess(resident.bytes), Moment::ZERO);
+                self.pools[pool.0].runners.insert(site, runner);
+                self.remember(pool, site);
+            }
+            let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { continue };
+            // a size of nothing says nothing
+            if resident.bytes > 0 {
+                runner.need = resident.bytes;
+                runner.seen = true;
+            }
             if runner.since < asked && matches!(runner.state, Residency::Absent | Residency::Failed(_)) {
                 runner.enter(Residency::Resident, now);
                 runner.last_work = now;
@@ -32,6 +37,7 @@ impl Core {
             if runner.since < asked && matches!(runner.state, Residency::Resident | Residency::Leaving) {
                 vanished |= runner.used == 0;
                 runner.enter(Residency::Absent, self.now);
+                runner.health.fresh();
             }
         }
         if let Some(state) = self.sites.get_mut(&site) {
@@ -44,4 +50,10 @@ impl Core {
         }
         self.admit_everywhere(out);
     }
+}
+
+/// A first guess of the swap cost of what somebody else loaded: a gigabyte a second and a second.
+#[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+fn guess(bytes: u64) -> f64 {
+    bytes as f64 / 1e9 + 1.0
 }

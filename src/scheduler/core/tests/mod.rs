@@ -58,6 +58,7 @@ struct World {
     load_time: f64,
     load_times: BTreeMap<String, f64>,
     loads: Vec<String>,
+    limits: Vec<Option<Duration>>,
     /// Seconds of loading, by model.
     loading: BTreeMap<String, f64>,
     /// Loads and unloads under way: when they end, and what is reported then.
@@ -76,6 +77,7 @@ impl World {
             load_time,
             load_times: BTreeMap::new(),
             loads: Vec::new(),
+            limits: Vec::new(),
             loading: BTreeMap::new(),
             orders: Vec::new(),
             memory,
@@ -98,7 +100,8 @@ impl World {
         self.core.step(Moment::from_start(Duration::from_secs_f64(self.now)), input, &mut out);
         for decision in out {
             match decision {
-                Decision::Residency(ResidencyCommand::Load { endpoint, weights, .. }) => {
+                Decision::Residency(ResidencyCommand::Load { endpoint, weights, within, .. }) => {
+                    self.limits.push(within);
                     assert!(
                         !self.orders.iter().any(|(_, at, _)| *at == endpoint),
                         "two changes at once on {endpoint:?}"
@@ -581,6 +584,35 @@ fn what_ollama_says_corrects_what_we_believe() {
     // a look from before the load must not undo it
     world.step(Input::Seen { endpoint: GPU, asked, residents: Vec::new() }, &work);
     assert_eq!(world.running.len(), 1);
+}
+
+#[test]
+fn what_was_learned_outlives_a_restart() {
+    let (world, _) = swapping(&[("a", 1.0, 2), ("b", 1.0, 2)], &[("b", 6.0)], 100.0, 0.4);
+    let lessons = world.core.lessons();
+    assert_eq!(lessons.len(), 2, "{lessons:?}");
+    let slow = lessons.iter().find(|lesson| &*lesson.weights == "b").unwrap();
+    assert!((5.5..7.5).contains(&slow.load), "{slow:?}");
+    let mut next = World::with(Bounds { queued: 9, queued_bytes: 9999 }, vec![Room { bytes: None, models: 1 }], 2.0);
+    next.core.teach(lessons.clone());
+    assert_eq!(next.core.lessons().len(), 2, "kept though nothing was asked for yet");
+    next.submit(|t| t.weights = "b".into(), "b", &|_| 1.0);
+    let limit = next.limits.last().copied().flatten().unwrap();
+    assert!(limit > Duration::from_secs(50) && limit < Duration::from_secs(80), "{limit:?}");
+    // what a file may say in its place is not believed
+    let mut odd = lessons[0].clone();
+    odd.output_speed = f64::NAN;
+    next.core.teach(vec![odd.clone()]);
+    assert!(next.core.lessons().iter().all(|lesson| lesson.output_speed.is_finite()));
+}
+
+#[test]
+fn the_promised_wait_holds_for_the_longest_of_many_swaps() {
+    let (world, waits) = swapping(&[("a", 1.0, 2), ("b", 1.0, 2), ("c", 1.0, 2)], &[], 1500.0, 0.4);
+    let worst = waits.values().flatten().copied().fold(0.0, f64::max);
+    let models: Vec<Contender> =
+        world.core.lessons().iter().map(|lesson| Contender { cost: lesson.cost, longest_run: 0.8 }).collect();
+    assert!(worst <= longest_head_wait(&models), "{worst} {}", longest_head_wait(&models));
 }
 
 #[derive(Debug, Clone)]

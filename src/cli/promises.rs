@@ -1,0 +1,69 @@
+//! What the scheduler promises under the present settings, for `gaucho check`: per model, in seconds.
+//!
+//! Owns the table. The bounds are `scheduler::core`'s, the figures what a running gateway learned.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use crate::app::{Kept, kept};
+use crate::config::Settings;
+use crate::domain::AppName;
+use crate::policy::Policies;
+use crate::scheduler::core::{Contender, longest_head_wait, swap_overhead};
+use crate::store::Store;
+
+/// Writes the table; nothing where no gateway has served from the state folder yet.
+pub(super) fn write(settings: &Settings, policies: &Policies, out: &mut dyn Write) -> io::Result<()> {
+    let learned = Store::open_existing(&settings.state).and_then(|store| kept(&store)).unwrap_or_default();
+    if learned.is_empty() {
+        return writeln!(
+            out,
+            "no model has been loaded by this gateway yet: waits are promised once it knows their speeds"
+        );
+    }
+    let mut endpoints: BTreeMap<&str, Vec<&Kept>> = BTreeMap::new();
+    for model in &learned {
+        endpoints.entry(&model.endpoint).or_default().push(model);
+    }
+    let longest = policies.apps().into_iter().map(|(_, rules)| rules.max_output_tokens).chain([default_cap(policies)]);
+    let longest = longest.map(|cap| cap.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
+    writeln!(out, "swaps under load take at most {:.0} % of the time", swap_overhead() * 100.0)?;
+    for (endpoint, models) in endpoints {
+        let contenders: Vec<Contender> = models.iter().map(|model| contender(model, longest)).collect();
+        let wait = longest_head_wait(&contenders);
+        for (model, contender) in models.iter().zip(&contenders) {
+            let run = time(contender.longest_run);
+            let wait = if wait.is_finite() { format!("waits at most {}", time(wait)) } else { NO_BOUND.to_owned() };
+            writeln!(
+                out,
+                "  {} on {endpoint}: a swap to it costs {}, its longest answer takes {run}; its first request {wait}",
+                model.model,
+                time(contender.cost),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+const NO_BOUND: &str = "waits without bound: set max_output_tokens for every application";
+
+fn default_cap(policies: &Policies) -> Option<u64> {
+    // an application without a file of its own
+    policies.app(&AppName::local()).max_output_tokens
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts")]
+fn contender(model: &Kept, longest: u64) -> Contender {
+    let speed = model.output_tokens_per_second.max(1e-3);
+    let run = if longest == u64::MAX { f64::INFINITY } else { longest as f64 / speed };
+    Contender { cost: model.swap_seconds, longest_run: run }
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s.is_infinite() => "any time".to_owned(),
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
+        s => format!("{:.0} h {:02.0} min", (s / 3600.0).floor(), (s % 3600.0) / 60.0),
+    }
+}
