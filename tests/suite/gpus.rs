@@ -1,0 +1,131 @@
+//! The GPUs of this machine, seen through a stand-in for NVIDIA's library that vanishes, loses GPUs and lacks symbols.
+
+use std::time::Duration;
+
+use gaucho::domain::{Clock, GpuName, Moment};
+use gaucho::upstream::{GpuProbe, Gpus};
+use tempfile::TempDir;
+
+use crate::support::nvml::{LOST, NOT_SUPPORTED, Nvml};
+
+const GB: u64 = 1 << 30;
+
+fn at(seconds: u64) -> Moment {
+    Moment::from_start(Duration::from_secs(seconds))
+}
+
+#[test]
+fn two_gpus_are_seen_as_they_change() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(24 * GB, 20 * GB, 50, 61, 0), (80 * GB, 80 * GB, 0, 33, 0)]);
+    let mut probe = GpuProbe::new(&nvml.library);
+    let view = probe.look(at(1));
+    assert_eq!((view.gpus.len(), view.faults.len()), (2, 0), "{view:?}");
+    let first = &view.gpus[0];
+    assert_eq!((first.total, first.free, first.used, first.index), (24 * GB, 20 * GB, 4 * GB, 0));
+    assert_eq!((first.utilisation, first.temperature, first.asked), (Some(0.5), Some(61), at(1)));
+    let by_uuid = GpuName::from_uuid("GPU-00000001-0000-0000-0000-000000000000").unwrap();
+    assert_eq!(view.named(&by_uuid).map(|gpu| gpu.index), Some(1));
+    assert_eq!(view.named(&GpuName::Index(2)), None);
+    nvml.show(&[(24 * GB, 3 * GB, 50, 61, 0), (80 * GB, 80 * GB, 0, 33, 0)]);
+    assert_eq!(probe.look(at(2)).gpus[0].free, 3 * GB);
+}
+
+#[test]
+fn a_lost_gpu_is_its_own_fault_and_comes_back() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    let whole = [(24 * GB, 20 * GB, 0, 40, 0), (80 * GB, 80 * GB, 0, 33, 0)];
+    nvml.show(&whole);
+    let mut probe = GpuProbe::new(&nvml.library);
+    assert_eq!(probe.look(at(1)).gpus.len(), 2);
+    nvml.show(&[(24 * GB, 20 * GB, 0, 40, LOST), whole[1]]);
+    for second in 2..100 {
+        let view = probe.look(at(second));
+        assert_eq!(view.gpus.len(), 1, "the other one stays");
+        assert_eq!(view.gpus[0].index, 1);
+        assert!(view.faults[0].starts_with("GPU 0: "), "{view:?}");
+    }
+    nvml.show(&whole);
+    let view = probe.look(at(100));
+    assert_eq!((view.gpus.len(), view.faults.len()), (2, 0), "{view:?}");
+}
+
+#[test]
+fn a_driver_that_vanishes_is_tried_again_less_and_less_often() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(GB, GB, 0, 40, 0)]);
+    let mut probe = GpuProbe::new(&nvml.library);
+    assert_eq!(probe.look(at(1)).gpus.len(), 1);
+    nvml.vanish();
+    let mut why = String::new();
+    for second in 2..40 {
+        let view = probe.look(at(second));
+        assert!(view.gpus.is_empty());
+        why.clone_from(&view.faults[0]);
+    }
+    assert!(why.contains("driver is not loaded"), "{why}");
+    nvml.show(&[(GB, GB, 0, 40, 0)]);
+    let back = (40..200).find(|second| !probe.look(at(*second)).gpus.is_empty());
+    let back = back.expect("it is seen again");
+    assert!((41..=100).contains(&back), "not at once, and within the longest rest: {back}");
+    // a rest begins anew after it was well
+    nvml.vanish();
+    assert!(probe.look(at(back + 1)).gpus.is_empty());
+    nvml.show(&[(GB, GB, 0, 40, 0)]);
+    assert_eq!(probe.look(at(back + 3)).gpus.len(), 1);
+}
+
+#[test]
+fn no_library_no_driver_and_missing_symbols_are_faults_and_no_panics() {
+    let fault = |library: &std::path::Path| {
+        let view = GpuProbe::new(library).look(at(1));
+        assert!(view.gpus.is_empty(), "{view:?}");
+        view.faults.join("; ")
+    };
+    let folder = TempDir::new().unwrap();
+    assert!(fault(&folder.path().join("absent.so")).starts_with("NVML is not here: "));
+    std::fs::write(folder.path().join("text.so"), "no library at all").unwrap();
+    assert!(fault(&folder.path().join("text.so")).starts_with("NVML is not here: "));
+    let nvml = Nvml::build(folder.path(), &[]);
+    assert!(fault(&nvml.library).contains("driver is not loaded"));
+    let other = TempDir::new().unwrap();
+    let nvml = Nvml::build(other.path(), &["MEMORY"]);
+    nvml.show(&[(GB, GB, 0, 40, 0)]);
+    assert!(fault(&nvml.library).contains("nvmlDeviceGetMemoryInfo_v2"));
+    let other = TempDir::new().unwrap();
+    let nvml = Nvml::build(other.path(), &["SHUTDOWN"]);
+    nvml.show(&[(GB, GB, 0, 40, 0)]);
+    assert!(fault(&nvml.library).contains("nvmlShutdown is missing"));
+    let other = TempDir::new().unwrap();
+    let nvml = Nvml::build(other.path(), &[]);
+    nvml.show(&[(GB, GB, 0, 40, NOT_SUPPORTED)]);
+    assert!(fault(&nvml.library).contains("set `memory =`"));
+}
+
+#[test]
+fn what_is_nice_to_have_may_be_missing() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &["UTILISATION"]);
+    nvml.show(&[(GB, GB, 0, 40, 0)]);
+    let view = GpuProbe::new(&nvml.library).look(at(1));
+    assert_eq!((view.gpus[0].utilisation, view.gpus[0].temperature), (None, Some(40)));
+}
+
+#[tokio::test]
+async fn the_view_is_there_at_once_and_follows() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(24 * GB, 20 * GB, 0, 40, 0)]);
+    let gpus = Gpus::start(GpuProbe::new(&nvml.library), Clock::real()).await.unwrap();
+    let mut watch = gpus.watch();
+    assert_eq!(watch.borrow().gpus[0].free, 20 * GB);
+    nvml.show(&[(24 * GB, 2 * GB, 0, 40, 0)]);
+    let seen = watch.wait_for(|view| view.gpus.first().is_some_and(|gpu| gpu.free == 2 * GB));
+    assert!(tokio::time::timeout(Duration::from_secs(10), seen).await.is_ok());
+    drop(gpus);
+    let ended = async { while watch.changed().await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_secs(10), ended).await.is_ok(), "the thread ends with its last handle");
+}
