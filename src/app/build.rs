@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, EndpointPlan};
 use crate::config::{self, Settings, endpoint_problems};
-use crate::domain::{Clock, EndpointId, LoadOrder, Resident};
+use crate::domain::{Clock, EndpointId, GpusView, LoadOrder, Resident};
 use crate::gateway::{Gateway, Parts, settler};
 use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
@@ -18,9 +18,10 @@ use crate::policy::{Desk, Folder, KeepAlive, Policies, Problem};
 use crate::scheduler::Scheduler;
 use crate::scheduler::core::{Bounds, Room, Sighting};
 use crate::store::Store;
-use crate::telemetry::{LogLines, Registry, RequestMetrics};
-use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
+use crate::telemetry::{GpuMetrics, LogLines, Registry, RequestMetrics};
+use crate::upstream::{Budget, Client, Discovery, Endpoint, GpuProbe, Gpus, Stagehand, Timeouts, Upstream};
 
+use super::gpus::{GpuMap, warn_of_missing};
 use super::reload::Reload;
 
 /// Bytes of answers that callers have not taken yet: over all, and of one.
@@ -52,6 +53,8 @@ pub(super) struct House {
     pub(super) upstream: Upstream,
     pub(super) metrics: RequestMetrics,
     pub(super) ledger: Ledger,
+    pub(super) gpus: Gpus,
+    pub(super) gpu_metrics: GpuMetrics,
 }
 
 /// Builds the rooms and starts their tasks on `tasks`; they end at `stop`.
@@ -89,6 +92,10 @@ pub(super) async fn build(
         tasks.spawn(async move { stop.run_until_cancelled(reload.follow(folder)).await });
     }
 
+    let gpus = gpus(settings, clock).await.map_err(one)?;
+    let gpus_now = Arc::clone(&gpus.watch().borrow());
+    let gpu_map = GpuMap::new(&settings.endpoints, &gpus_now);
+    warn_of_missing(&gpu_map, &gpus_now);
     let client = client(settings).map_err(one)?;
     let discovery = Discovery::new(client.clone(), clock.clone());
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
@@ -108,7 +115,7 @@ pub(super) async fn build(
         Parts {
             doors,
             desk,
-            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings), keep_alive)),
+            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings, &gpu_map, &gpus_now), keep_alive)),
             scheduler: scheduler.clone(),
             upstream: upstream.clone(),
             discovery: discovery.clone(),
@@ -117,7 +124,16 @@ pub(super) async fn build(
         },
         seed(),
     );
-    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics, ledger })
+    Ok(House {
+        gateway: Arc::new(gateway),
+        scheduler,
+        discovery,
+        upstream,
+        metrics,
+        ledger,
+        gpus,
+        gpu_metrics: GpuMetrics::register(&telemetry.registry),
+    })
 }
 
 fn listed(problems: Vec<Problem>) -> Vec<String> {
@@ -216,10 +232,18 @@ fn rooms(settings: &Settings) -> Vec<Room> {
     settings.endpoints.iter().map(room).collect()
 }
 
-fn plans(settings: &Settings) -> Vec<EndpointPlan> {
-    let plan =
-        |endpoint: &config::Endpoint| EndpointPlan { num_parallel: endpoint.num_parallel, memory: endpoint.memory };
-    settings.endpoints.iter().map(plan).collect()
+/// The memory of an endpoint is that of its GPUs, as far as the operator does not allow less.
+fn plans(settings: &Settings, map: &GpuMap, gpus: &GpusView) -> Vec<EndpointPlan> {
+    let plan = |(at, endpoint): (usize, &config::Endpoint)| EndpointPlan {
+        num_parallel: endpoint.num_parallel,
+        memory: [endpoint.memory, map.memory(at, gpus)].into_iter().flatten().min(),
+    };
+    settings.endpoints.iter().enumerate().map(plan).collect()
+}
+
+async fn gpus(settings: &Settings, clock: &Clock) -> Result<Gpus, String> {
+    let started = Gpus::start(GpuProbe::new(&settings.nvml), clock.clone()).await;
+    started.map_err(|error| format!("the thread that looks at GPUs cannot be started: {error}"))
 }
 
 /// Random, so that request ids differ between two runs.

@@ -4,8 +4,10 @@
 
 mod build;
 mod gauges;
+mod gpus;
 mod reload;
 mod run;
 
 pub use build::Telemetry;
+pub use gpus::{GpuMap, GpuReading, follow_gpus};
 pub use run::{Addresses, Cut, Gaucho};

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeMetric;
@@ -56,6 +57,14 @@ impl Registry {
         let gauges = Gauges { names: labels, family: Family::default() };
         self.register(name, help, labels, &gauges.family);
         gauges
+    }
+
+    /// Registers a family of gauges whose values are fractions.
+    #[must_use]
+    pub fn fractions<const N: usize>(&self, name: &str, help: &str, labels: [&'static str; N]) -> Fractions<N> {
+        let fractions = Fractions { names: labels, family: Family::default() };
+        self.register(name, help, labels, &fractions.family);
+        fractions
     }
 
     /// Registers a family of histograms; `buckets` are upper bounds, rising.
@@ -129,6 +138,25 @@ impl<const N: usize> Gauges<N> {
     /// Sets the gauge to `value`.
     pub fn set(&self, values: [Label; N], value: u64) {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.family.get_or_create(&labels(self.names, values)).set(value);
+    }
+
+    /// Forgets a gauge whose subject is gone, so that it is no longer reported.
+    pub fn forget(&self, values: [Label; N]) {
+        self.family.remove(&labels(self.names, values));
+    }
+}
+
+/// Gauges with fractional values that differ by `N` labels.
+#[derive(Debug, Clone)]
+pub struct Fractions<const N: usize> {
+    names: [&'static str; N],
+    family: Family<Labels<N>, Gauge<f64, AtomicU64>>,
+}
+
+impl<const N: usize> Fractions<N> {
+    /// Sets the gauge to `value`.
+    pub fn set(&self, values: [Label; N], value: f64) {
         self.family.get_or_create(&labels(self.names, values)).set(value);
     }
 

@@ -5,6 +5,7 @@
 //! Prompts and keys have no place here. Invariants: logging never blocks a request (a full queue drops the line and
 //! counts it); every label has a bounded set of values.
 
+mod gpu;
 mod lines;
 mod logs;
 mod metrics;
@@ -13,7 +14,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub use gpu::GpuMetrics;
 pub use lines::LogLines;
 pub use logs::{LogFormat, LogsError, init};
-pub use metrics::{Counters, Gauges, Histograms, Label, Registry};
+pub use metrics::{Counters, Fractions, Gauges, Histograms, Label, Registry};
 pub use request::{Finished, RequestMetrics};

@@ -6,6 +6,7 @@ use gaucho::domain::{Clock, GpuName, Moment};
 use gaucho::upstream::{GpuProbe, Gpus};
 use tempfile::TempDir;
 
+use crate::support::gateway::Plan;
 use crate::support::nvml::{LOST, NOT_SUPPORTED, Nvml};
 
 const GB: u64 = 1 << 30;
@@ -128,4 +129,31 @@ async fn the_view_is_there_at_once_and_follows() {
     drop(gpus);
     let ended = async { while watch.changed().await.is_ok() {} };
     assert!(tokio::time::timeout(Duration::from_secs(10), ended).await.is_ok(), "the thread ends with its last handle");
+}
+
+#[tokio::test]
+async fn operators_see_the_gpus_and_no_longer_those_that_are_gone() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(24 * GB, 20 * GB, 50, 61, 0), (80 * GB, 80 * GB, 0, 33, 0)]);
+    let library = nvml.library.clone();
+    let house = Plan::new().settings(move |settings| settings.nvml = library).build().await;
+    let metrics = house.metrics().await;
+    for line in [
+        "gaucho_gpu_memory_bytes{gpu=\"GPU-00000000-0000-0000-0000-000000000000\"} 25769803776\n",
+        "gaucho_gpu_memory_used_bytes{gpu=\"GPU-00000000-0000-0000-0000-000000000000\"} 4294967296\n",
+        "gaucho_gpu_utilisation_ratio{gpu=\"GPU-00000000-0000-0000-0000-000000000000\"} 0.5\n",
+        "gaucho_gpu_temperature_celsius{gpu=\"GPU-00000001-0000-0000-0000-000000000000\"} 33\n",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    nvml.show(&[(24 * GB, 20 * GB, 50, 61, 0), (80 * GB, 80 * GB, 0, 33, LOST)]);
+    let gone = async {
+        while house.metrics().await.contains("gpu=\"GPU-00000001") {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), gone).await.is_ok(), "{}", house.metrics().await);
+    assert!(house.metrics().await.contains("gaucho_gpu_memory_bytes{gpu=\"GPU-00000000"), "the other one stays");
+    house.close().await;
 }
