@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use gaucho::config::Settings;
 use gaucho::domain::{Clock, GpuName, Moment};
 use gaucho::upstream::{GpuProbe, Gpus};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::gateway::Plan;
@@ -156,4 +158,47 @@ async fn operators_see_the_gpus_and_no_longer_those_that_are_gone() {
     assert!(tokio::time::timeout(Duration::from_secs(10), gone).await.is_ok(), "{}", house.metrics().await);
     assert!(house.metrics().await.contains("gaucho_gpu_memory_bytes{gpu=\"GPU-00000000"), "the other one stays");
     house.close().await;
+}
+
+const MB: u64 = 1 << 20;
+
+/// The context that the model is loaded with where the endpoint is as `edit` makes it; by its profile 32,768, as a
+/// fallback 4,096.
+async fn loaded_context(edit: impl FnOnce(&mut Settings) + 'static) -> u64 {
+    let models = "[models.\"gemma:a\"]\nnum_ctx = 32768\nfallback = { num_ctx = 4096 }\n";
+    let house = Plan::new().app("shop").policy("models.toml", models).settings(edit).build().await;
+    let body = json!({ "model": "gemma:a", "prompt": "x", "stream": false, "options": { "num_predict": 2 } });
+    let answer = house.post("shop", "/api/generate", &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let seen = house.sim.seen().into_iter().find(|seen| seen.path == "/api/generate").unwrap();
+    let context = serde_json::from_slice::<serde_json::Value>(&seen.body).unwrap()["options"]["num_ctx"].as_u64();
+    house.close().await;
+    context.unwrap()
+}
+
+#[tokio::test]
+async fn a_profile_that_does_not_fit_gives_way_to_its_fallback() {
+    // weights 253 MB, 18,432 bytes of KV per token: about 1,016 MB by the profile, 488 MB by the fallback
+    assert_eq!(loaded_context(|settings| settings.endpoints[0].memory = Some(1200 * MB)).await, 32_768);
+    assert_eq!(loaded_context(|settings| settings.endpoints[0].memory = Some(700 * MB)).await, 4096);
+    assert_eq!(loaded_context(|_| {}).await, 32_768, "unknown memory");
+}
+
+#[tokio::test]
+async fn the_memory_of_the_named_gpus_decides_where_no_other_is_named() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(24 * GB, 20 * GB, 0, 40, 0), (700 * MB, 600 * MB, 0, 40, 0)]);
+    let on = |gpu: u32, memory: Option<u64>| {
+        let library = nvml.library.clone();
+        loaded_context(move |settings| {
+            settings.nvml = library;
+            settings.endpoints[0].gpus = vec![GpuName::Index(gpu)];
+            settings.endpoints[0].memory = memory;
+        })
+    };
+    assert_eq!(on(0, None).await, 32_768);
+    assert_eq!(on(1, None).await, 4096);
+    assert_eq!(on(0, Some(700 * MB)).await, 4096, "`memory` caps");
+    assert_eq!(on(7, None).await, 32_768, "a GPU that is not seen is no reason to stop");
 }
