@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, EndpointPlan};
 use crate::config::{self, Settings, endpoint_problems};
-use crate::domain::{Clock, EndpointId, GpusView, LoadOrder, Resident};
+use crate::domain::{Clock, EndpointId, LoadOrder, Resident};
 use crate::gateway::{Gateway, Parts, settler};
 use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
@@ -19,15 +19,15 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::core::{Bounds, Room, Sighting};
 use crate::store::Store;
 use crate::telemetry::{GpuMetrics, LogLines, Registry, RequestMetrics};
-use crate::upstream::{Budget, Client, Discovery, Endpoint, GpuProbe, Gpus, Stagehand, Timeouts, Upstream};
+use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
 
-use super::gpus::{GpuMap, warn_of_missing};
+use super::gpus::Sight;
 use super::reload::Reload;
 
 /// Bytes of answers that callers have not taken yet: over all, and of one.
 const ANSWERS: (usize, usize) = (1 << 30, 64 << 20);
 /// Ollama's own default, sent where neither a profile nor `OLLAMA_KEEP_ALIVE` says otherwise.
-const KEEP_ALIVE: KeepAlive = KeepAlive::seconds(300);
+pub(super) const KEEP_ALIVE: KeepAlive = KeepAlive::seconds(300);
 /// Commands that may be on their way: one per endpoint and then some.
 const COMMANDS: usize = 1024;
 /// For the small calls to Ollama.
@@ -53,7 +53,7 @@ pub(super) struct House {
     pub(super) upstream: Upstream,
     pub(super) metrics: RequestMetrics,
     pub(super) ledger: Ledger,
-    pub(super) gpus: Gpus,
+    pub(super) gpus: Sight,
     pub(super) gpu_metrics: GpuMetrics,
 }
 
@@ -92,10 +92,7 @@ pub(super) async fn build(
         tasks.spawn(async move { stop.run_until_cancelled(reload.follow(folder)).await });
     }
 
-    let gpus = gpus(settings, clock).await.map_err(one)?;
-    let gpus_now = Arc::clone(&gpus.watch().borrow());
-    let gpu_map = GpuMap::new(&settings.endpoints, &gpus_now);
-    warn_of_missing(&gpu_map, &gpus_now);
+    let gpus = Sight::start(settings, clock).await.map_err(one)?;
     let client = client(settings).map_err(one)?;
     let discovery = Discovery::new(client.clone(), clock.clone());
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
@@ -115,7 +112,7 @@ pub(super) async fn build(
         Parts {
             doors,
             desk,
-            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings, &gpu_map, &gpus_now), keep_alive)),
+            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings, &gpus), keep_alive)),
             scheduler: scheduler.clone(),
             upstream: upstream.clone(),
             discovery: discovery.clone(),
@@ -124,16 +121,8 @@ pub(super) async fn build(
         },
         seed(),
     );
-    Ok(House {
-        gateway: Arc::new(gateway),
-        scheduler,
-        discovery,
-        upstream,
-        metrics,
-        ledger,
-        gpus,
-        gpu_metrics: GpuMetrics::register(&telemetry.registry),
-    })
+    let gpu_metrics = GpuMetrics::register(&telemetry.registry);
+    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics, ledger, gpus, gpu_metrics })
 }
 
 fn listed(problems: Vec<Problem>) -> Vec<String> {
@@ -174,7 +163,7 @@ fn hostname() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
-fn client(settings: &Settings) -> Result<Client, String> {
+pub(super) fn client(settings: &Settings) -> Result<Client, String> {
     let endpoints = settings.endpoints.iter().zip(0u16..).map(|(endpoint, id)| Endpoint {
         id: EndpointId(id),
         name: endpoint.name.clone(),
@@ -233,17 +222,12 @@ fn rooms(settings: &Settings) -> Vec<Room> {
 }
 
 /// The memory of an endpoint is that of its GPUs, as far as the operator does not allow less.
-fn plans(settings: &Settings, map: &GpuMap, gpus: &GpusView) -> Vec<EndpointPlan> {
+pub(super) fn plans(settings: &Settings, gpus: &Sight) -> Vec<EndpointPlan> {
     let plan = |(at, endpoint): (usize, &config::Endpoint)| EndpointPlan {
         num_parallel: endpoint.num_parallel,
-        memory: [endpoint.memory, map.memory(at, gpus)].into_iter().flatten().min(),
+        memory: [endpoint.memory, gpus.map.memory(at, &gpus.first)].into_iter().flatten().min(),
     };
     settings.endpoints.iter().enumerate().map(plan).collect()
-}
-
-async fn gpus(settings: &Settings, clock: &Clock) -> Result<Gpus, String> {
-    let started = Gpus::start(GpuProbe::new(&settings.nvml), clock.clone()).await;
-    started.map_err(|error| format!("the thread that looks at GPUs cannot be started: {error}"))
 }
 
 /// Random, so that request ids differ between two runs.

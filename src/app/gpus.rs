@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::Endpoint;
-use crate::domain::{GpuName, GpuView, GpusView, Moment};
+use crate::config::{Endpoint, Settings};
+use crate::domain::{Clock, GpuName, GpuView, GpusView, Moment};
+use crate::upstream::{GpuProbe, Gpus};
 
 /// The devices that endpoints name, and which endpoint has which.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,15 +104,35 @@ pub async fn follow_gpus(map: GpuMap, mut gpus: watch::Receiver<Arc<GpusView>>, 
     }
 }
 
-/// Says which GPUs of the settings are not there, and which are.
-pub(super) fn warn_of_missing(map: &GpuMap, view: &GpusView) {
-    let there: Vec<String> =
-        view.gpus.iter().map(|gpu| format!("{} ({}, {})", gpu.index, gpu.uuid, gpu.name)).collect();
-    for name in map.missing(view) {
-        tracing::warn!(
-            gpu = %name, there = there.join("; "), why = view.faults.join("; "),
-            "a GPU that an endpoint names is not seen: what is free there is not known until it is"
-        );
+/// The GPUs as a process with these settings sees them.
+#[derive(Debug, Clone)]
+pub(super) struct Sight {
+    /// What is seen, now and later.
+    pub(super) gpus: Gpus,
+    /// What was seen at the start.
+    pub(super) first: Arc<GpusView>,
+    /// Who runs on what.
+    pub(super) map: GpuMap,
+}
+
+impl Sight {
+    /// Looks once, and says which GPUs of the settings are not there.
+    ///
+    /// # Errors
+    /// Why nobody can look.
+    pub(super) async fn start(settings: &Settings, clock: &Clock) -> Result<Self, String> {
+        let started = Gpus::start(GpuProbe::new(&settings.nvml), clock.clone()).await;
+        let gpus = started.map_err(|error| format!("the thread that looks at GPUs cannot be started: {error}"))?;
+        let first = Arc::clone(&gpus.watch().borrow());
+        let map = GpuMap::new(&settings.endpoints, &first);
+        let there = || first.gpus.iter().map(|gpu| format!("{} ({}, {})", gpu.index, gpu.uuid, gpu.name));
+        for name in map.missing(&first) {
+            tracing::warn!(
+                gpu = %name, there = there().collect::<Vec<_>>().join("; "), why = first.faults.join("; "),
+                "a GPU that an endpoint names is not seen: what is free there is not known until it is"
+            );
+        }
+        Ok(Self { gpus, first, map })
     }
 }
 
@@ -140,6 +161,7 @@ mod tests {
             name: "e".to_owned(),
             url: url::Url::parse("http://e").unwrap(),
             num_parallel: 1,
+            num_parallel_by: "",
             memory: None,
             gpus: gpus.to_vec(),
             max_loaded_models: 3,

@@ -3,11 +3,13 @@
 //! Owns the wiring and the order of start and stop. It decides nothing about requests.
 
 mod build;
+mod doctor;
 mod gauges;
 mod gpus;
 mod reload;
 mod run;
 
 pub use build::Telemetry;
+pub use doctor::{Doctor, Finding, Subject};
 pub use gpus::{GpuMap, GpuReading, follow_gpus};
 pub use run::{Addresses, Cut, Gaucho};

@@ -70,11 +70,18 @@ pub struct EndpointPlan {
 
 /// Slots of a runner on a server configured with `configured` (`OLLAMA_NUM_PARALLEL`): one where Ollama forces one.
 fn slots(model: &ModelView, configured: u32) -> u32 {
-    let forced = !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str());
-    if forced { 1 } else { configured.max(1) }
+    if one_at_a_time(model) { 1 } else { configured.max(1) }
 }
 
-fn generates(model: &ModelView) -> bool {
+/// Whether Ollama runs one request of this model at a time, whatever is configured.
+#[must_use]
+pub fn one_at_a_time(model: &ModelView) -> bool {
+    !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str())
+}
+
+/// Whether the model makes text.
+#[must_use]
+pub fn generates(model: &ModelView) -> bool {
     model.capabilities.iter().any(|capability| capability == "completion")
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod health;
 mod key;
 mod serve;
@@ -43,6 +44,7 @@ enum Command {
     Key(key::KeyArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
+    Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     Sim(sim::SimArgs),
 }
@@ -68,6 +70,7 @@ fn dispatch(cli: Cli) -> i32 {
             None => 1,
         },
         Command::Check(args) => check::run(&args, &mut out, &mut err),
+        Command::Doctor(args) => doctor::run(&args, &mut out, &mut err),
         Command::Demo(args) => demo::run(&args, &mut out, &mut err),
         Command::Sim(args) => said(block_on(async { sim::run(args).await.map_err(|why| vec![why]) }), &mut err),
         Command::Health(args) => health::run(&args, &mut out, &mut err),

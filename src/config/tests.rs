@@ -75,6 +75,13 @@ fn slots_come_from_the_nearest_source() {
         settings.endpoints.iter().map(|endpoint| endpoint.num_parallel).collect()
     };
     let two = "[[endpoint]]\nurl = \"a\"\nnum_parallel = 7\n[[endpoint]]\nname = \"b\"\nurl = \"b\"\n";
+    let by = |text: &str, vars: &[(&str, &str)]| {
+        load_from(text, Overrides::default(), vars).unwrap().endpoints[0].num_parallel_by
+    };
+    assert_eq!(by(two, &[]), "num_parallel of its [[endpoint]]");
+    assert_eq!(by("", &[("GAUCHO_NUM_PARALLEL", "5")]), "GAUCHO_NUM_PARALLEL");
+    assert_eq!(by("num_parallel = 2", &[("OLLAMA_NUM_PARALLEL", "5")]), "num_parallel");
+    assert_eq!(by("", &[]), "the default");
     let (ours, theirs) = (("GAUCHO_NUM_PARALLEL", "5"), ("OLLAMA_NUM_PARALLEL", "3"));
     assert_eq!(slots(two, &[]), [7, 1]);
     assert_eq!(slots(two, &[theirs]), [7, 3]);

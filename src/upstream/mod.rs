@@ -10,6 +10,7 @@ mod discovery;
 mod gpu;
 mod reply;
 mod residency;
+mod slots;
 
 pub use call::{Order, Upstream};
 pub use client::{Client, Endpoint, Timeouts};
@@ -17,3 +18,4 @@ pub use discovery::Discovery;
 pub use gpu::{GpuProbe, Gpus};
 pub use reply::{Budget, Reply, Taken};
 pub use residency::Stagehand;
+pub use slots::{SlotProbe, Slots};

@@ -4,6 +4,7 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod doctor;
 mod gpus;
 mod hostile_http;
 mod identity;
