@@ -1,5 +1,6 @@
 //! The GPUs of this machine, seen through a stand-in for NVIDIA's library that vanishes, loses GPUs and lacks symbols.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use gaucho::config::Settings;
@@ -7,6 +8,8 @@ use gaucho::domain::{Clock, GpuName, Moment};
 use gaucho::upstream::{GpuProbe, Gpus};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::gateway::Plan;
 use crate::support::nvml::{LOST, NOT_SUPPORTED, Nvml};
@@ -201,4 +204,64 @@ async fn the_memory_of_the_named_gpus_decides_where_no_other_is_named() {
     assert_eq!(on(1, None).await, 4096);
     assert_eq!(on(0, Some(700 * MB)).await, 4096, "`memory` caps");
     assert_eq!(on(7, None).await, 32_768, "a GPU that is not seen is no reason to stop");
+}
+
+/// The real program's log from its start until a line whose message has this text; gives all lines.
+async fn until(log: &mut Lines<BufReader<ChildStderr>>, text: &str) -> Vec<serde_json::Value> {
+    let mut lines = Vec::new();
+    let wait = async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let found = line["message"].as_str().is_some_and(|message| message.contains(text));
+            lines.push(line);
+            if found {
+                return;
+            }
+        }
+        panic!("the log ended without {text:?}: {lines:#?}");
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never logged: {text:?}"));
+    lines
+}
+
+fn said<'a>(lines: &'a [serde_json::Value], text: &str) -> Vec<&'a serde_json::Value> {
+    lines.iter().filter(|line| line["message"].as_str().is_some_and(|message| message.contains(text))).collect()
+}
+
+fn serve(folder: &std::path::Path, library: &std::path::Path, gpus: &str) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let config = folder.join("other.toml");
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nstate = \"state\"\n[[endpoint]]\nurl = \"127.0.0.1:9\"\n{gpus}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gaucho"));
+    command.current_dir(folder).args(["serve", "--config"]).arg(&config).env("GAUCHO_NVML", library);
+    let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    (child, log)
+}
+
+#[tokio::test]
+async fn the_log_tells_of_gpus_once_for_each_change() {
+    let folder = TempDir::new().unwrap();
+    let (_child, mut log) = serve(folder.path(), &folder.path().join("absent.so"), "");
+    let lines = until(&mut log, "serving").await;
+    let absent = said(&lines, "memory then comes from `memory =`");
+    assert_eq!((absent.len(), absent[0]["level"].as_str()), (1, Some("INFO")), "absence is normal: {absent:#?}");
+
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(24 * GB, 20 * GB, 0, 40, 0)]);
+    let (_child, mut log) = serve(folder.path(), &nvml.library, "gpus = [0, 5]");
+    let lines = until(&mut log, "serving").await;
+    assert_eq!(said(&lines, "a GPU is seen").len(), 1, "{lines:#?}");
+    let missing = said(&lines, "a GPU that an endpoint names is not seen");
+    assert_eq!((missing.len(), missing[0]["gpu"].as_str()), (1, Some("5")), "{missing:#?}");
+    assert!(missing[0]["there"].as_str().unwrap().starts_with("0 (GPU-00000000-"), "the names there are: {missing:#?}");
+    nvml.vanish();
+    let gone = until(&mut log, "cannot be seen any more").await;
+    nvml.show(&[(24 * GB, 20 * GB, 0, 40, 0)]);
+    let back = until(&mut log, "a GPU is seen").await;
+    let again = said(&back, "cannot be seen any more");
+    assert!(said(&gone, "a GPU is seen").is_empty() && again.is_empty(), "once for each change: {again:#?}");
 }
