@@ -198,4 +198,19 @@ mod tests {
         let later = GpusView { gpus: vec![gpu(3, 8, 2)], faults: Vec::new() };
         assert_eq!(map.readings(&later).map(|reading| reading.total).collect::<Vec<_>>(), [8]);
     }
+
+    #[tokio::test]
+    async fn readings_follow_the_view_until_nobody_looks_any_more() {
+        let first = GpusView { gpus: vec![gpu(0, 8, 2)], faults: Vec::new() };
+        let map = GpuMap::new(&[endpoint(&[GpuName::Index(0)])], &first);
+        let (tell, gpus) = watch::channel(Arc::new(first));
+        let (taken, mut given) = tokio::sync::mpsc::channel(8);
+        let following = tokio::spawn(follow_gpus(map, gpus, move |reading| taken.try_send(reading.used).unwrap()));
+        assert_eq!(given.recv().await, Some(2));
+        tell.send_replace(Arc::new(GpusView { gpus: vec![gpu(0, 8, 5)], faults: Vec::new() }));
+        assert_eq!(given.recv().await, Some(5));
+        drop(tell);
+        following.await.unwrap();
+        assert_eq!(given.recv().await, None);
+    }
 }

@@ -178,3 +178,13 @@ async fn each_server_is_described_with_its_gpus_and_what_spilled() {
         assert!(out.contains(line), "{line:?}\n{out}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a real Ollama with a small model: GAUCHO_LIVE_OLLAMA names it, GAUCHO_NUM_PARALLEL its slots"]
+async fn the_slots_of_a_real_server_are_measured_as_they_are() {
+    let folder = TempDir::new().unwrap();
+    let url = std::env::var("GAUCHO_LIVE_OLLAMA").expect("GAUCHO_LIVE_OLLAMA names the server");
+    let slots = std::env::var("GAUCHO_NUM_PARALLEL").unwrap_or_else(|_| "1".to_owned());
+    let (code, out, err) = doctor(folder.path(), &["--ollama", &url, "--slots", "--num-parallel", &slots]).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+}
