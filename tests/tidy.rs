@@ -35,12 +35,13 @@ const RANKS: [(&str, u8); 21] = [
 const FORBIDDEN: [(&str, &str); 1] = [("admin", "gateway")];
 
 /// A framework and the rooms it may appear in.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("axum", &["http", "admin"]),
     ("hyper", &["http", "sim"]),
     ("hyper_util", &["http", "sim"]),
     ("reqwest", &["upstream"]),
     ("rustls", &["upstream"]),
+    ("nvml_wrapper", &["upstream"]),
     ("governor", &["policy"]),
     ("rusqlite", &["store"]),
     ("notify", &["config"]),

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, EndpointPlan};
 use crate::config::{self, Settings, endpoint_problems};
-use crate::domain::{Clock, EndpointId, LoadOrder, Resident};
+use crate::domain::{Clock, EndpointId, LoadOrder, ResidencyCommand, Resident};
 use crate::gateway::{Gateway, Parts, settler};
 use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
@@ -18,16 +18,17 @@ use crate::policy::{Desk, Folder, KeepAlive, Policies, Problem};
 use crate::scheduler::Scheduler;
 use crate::scheduler::core::{Bounds, Room, Sighting};
 use crate::store::Store;
-use crate::telemetry::{LogLines, Registry, RequestMetrics, SchedulerMetrics};
+use crate::telemetry::{GpuMetrics, LogLines, Registry, RequestMetrics, SchedulerMetrics};
 use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
 
+use super::gpus::Sight;
 use super::lessons;
 use super::reload::Reload;
 
 /// Bytes of answers that callers have not taken yet: over all, and of one.
 const ANSWERS: (usize, usize) = (1 << 30, 64 << 20);
 /// Ollama's own default, sent where neither a profile nor `OLLAMA_KEEP_ALIVE` says otherwise.
-const KEEP_ALIVE: KeepAlive = KeepAlive::seconds(300);
+pub(super) const KEEP_ALIVE: KeepAlive = KeepAlive::seconds(300);
 /// Commands that may be on their way: one per endpoint and then some.
 const COMMANDS: usize = 1024;
 /// For the small calls to Ollama.
@@ -54,6 +55,8 @@ pub(super) struct House {
     pub(super) metrics: RequestMetrics,
     pub(super) counts: SchedulerMetrics,
     pub(super) ledger: Ledger,
+    pub(super) gpus: Sight,
+    pub(super) gpu_metrics: GpuMetrics,
 }
 
 /// Builds the rooms and starts their tasks on `tasks`; they end at `stop`.
@@ -92,13 +95,12 @@ pub(super) async fn build(
         tasks.spawn(async move { stop.run_until_cancelled(reload.follow(folder)).await });
     }
 
+    let gpus = Sight::start(settings, clock).await.map_err(one)?;
     let client = client(settings).map_err(one)?;
     let discovery = Discovery::new(client.clone(), clock.clone());
-    let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
-    let (commands, ordered) = mpsc::channel(COMMANDS);
     let names = settings.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
     let counts = SchedulerMetrics::register(&telemetry.registry, names);
-    let scheduler = Scheduler::new(bounds, &rooms(settings), clock.clone(), commands, counts.clone());
+    let (scheduler, ordered) = scheduler(settings, clock, counts.clone());
     lessons::recall(&memory, &scheduler, &settings.endpoints);
     tasks.spawn(lessons::keep(memory, scheduler.clone(), settings.endpoints.clone(), stop.clone()));
     let stagehand =
@@ -115,7 +117,7 @@ pub(super) async fn build(
         Parts {
             doors,
             desk,
-            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings), keep_alive)),
+            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings, &gpus), keep_alive)),
             scheduler: scheduler.clone(),
             upstream: upstream.clone(),
             discovery: discovery.clone(),
@@ -124,7 +126,20 @@ pub(super) async fn build(
         },
         seed(),
     );
-    Ok(House { gateway: Arc::new(gateway), scheduler, discovery, upstream, metrics, counts, ledger })
+    let gpu_metrics = GpuMetrics::register(&telemetry.registry);
+    let gateway = Arc::new(gateway);
+    Ok(House { gateway, scheduler, discovery, upstream, metrics, counts, ledger, gpus, gpu_metrics })
+}
+
+/// The scheduler, and what it orders.
+fn scheduler(
+    settings: &Settings,
+    clock: &Clock,
+    counts: SchedulerMetrics,
+) -> (Scheduler, mpsc::Receiver<ResidencyCommand>) {
+    let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
+    let (commands, ordered) = mpsc::channel(COMMANDS);
+    (Scheduler::new(bounds, &rooms(settings), clock.clone(), commands, counts), ordered)
 }
 
 fn listed(problems: Vec<Problem>) -> Vec<String> {
@@ -165,7 +180,7 @@ fn hostname() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
-fn client(settings: &Settings) -> Result<Client, String> {
+pub(super) fn client(settings: &Settings) -> Result<Client, String> {
     let endpoints = settings.endpoints.iter().zip(0u16..).map(|(endpoint, id)| Endpoint {
         id: EndpointId(id),
         name: endpoint.name.clone(),
@@ -223,10 +238,13 @@ fn rooms(settings: &Settings) -> Vec<Room> {
     settings.endpoints.iter().map(room).collect()
 }
 
-fn plans(settings: &Settings) -> Vec<EndpointPlan> {
-    let plan =
-        |endpoint: &config::Endpoint| EndpointPlan { num_parallel: endpoint.num_parallel, memory: endpoint.memory };
-    settings.endpoints.iter().map(plan).collect()
+/// The memory of an endpoint is that of its GPUs, as far as the operator does not allow less.
+pub(super) fn plans(settings: &Settings, gpus: &Sight) -> Vec<EndpointPlan> {
+    let plan = |(at, endpoint): (usize, &config::Endpoint)| EndpointPlan {
+        num_parallel: endpoint.num_parallel,
+        memory: [endpoint.memory, gpus.map.memory(at, &gpus.first)].into_iter().flatten().min(),
+    };
+    settings.endpoints.iter().enumerate().map(plan).collect()
 }
 
 /// Random, so that request ids differ between two runs.

@@ -4,6 +4,7 @@ use super::build::House;
 
 /// Sets every gauge of the house to what is true now.
 pub(super) fn set(house: &House) {
+    house.gpu_metrics.set(&house.gpus.gpus.watch().borrow());
     let view = house.scheduler.view();
     house.metrics.queue_depth(view.queued as u64);
     house.metrics.held_bytes(house.upstream.held_bytes() as u64);

@@ -46,6 +46,8 @@ pub struct RunnerPlan {
     pub keep_alive: Duration,
     /// What every call for it carries.
     pub order: Arc<LoadOrder>,
+    /// Whether the profile's fallback is in force, because the profile does not fit into the endpoint's memory.
+    pub reduced: bool,
     profile: RunnerProfile,
 }
 
@@ -68,11 +70,18 @@ pub struct EndpointPlan {
 
 /// Slots of a runner on a server configured with `configured` (`OLLAMA_NUM_PARALLEL`): one where Ollama forces one.
 fn slots(model: &ModelView, configured: u32) -> u32 {
-    let forced = !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str());
-    if forced { 1 } else { configured.max(1) }
+    if one_at_a_time(model) { 1 } else { configured.max(1) }
 }
 
-fn generates(model: &ModelView) -> bool {
+/// Whether Ollama runs one request of this model at a time, whatever is configured.
+#[must_use]
+pub fn one_at_a_time(model: &ModelView) -> bool {
+    !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str())
+}
+
+/// Whether the model makes text.
+#[must_use]
+pub fn generates(model: &ModelView) -> bool {
     model.capabilities.iter().any(|capability| capability == "completion")
 }
 
@@ -84,21 +93,62 @@ pub(super) fn settle(
     keep_alive: KeepAlive,
 ) -> RunnerPlan {
     let model = &holder.model;
-    let values = options(holder, profile);
-    let num_ctx = values.get("num_ctx").and_then(serde_json::Value::as_u64);
+    let slots = slots(model, endpoint.num_parallel);
+    let whole = Choice::of(holder, profile, slots, endpoint.memory);
+    let fallback = profile.fallback.as_deref().zip(endpoint.memory).filter(|(_, memory)| whole.need > *memory);
+    let (written, reduced) = (profile, fallback.is_some());
+    let (profile, Choice { values, need }) = match fallback {
+        None => (profile, whole),
+        Some((smaller, memory)) => {
+            let choice = Choice::of(holder, smaller, slots, endpoint.memory);
+            tell(holder, written, (whole.need, choice.need, memory));
+            (smaller, choice)
+        }
+    };
     let raw = |value: &serde_json::Value| RawValue::from_string(value.to_string()).ok();
     let options = values.iter().filter_map(|(name, value)| Some((name.as_str().into(), raw(value)?))).collect();
     let keep_alive = profile.keep_alive.unwrap_or(keep_alive).time();
-    let slots = slots(model, endpoint.num_parallel);
     let order =
         LoadOrder { model: model.name.to_string(), options, keep_alive: beyond(keep_alive), embeds: !generates(model) };
     RunnerPlan {
         slots: slots.min(profile.num_parallel.unwrap_or(u32::MAX)).max(1),
-        need: need(model, num_ctx, slots, endpoint.memory),
+        need,
         guess: guess(model.size),
         keep_alive,
         order: Arc::new(order),
-        profile: profile.clone(),
+        reduced,
+        profile: written.clone(),
+    }
+}
+
+/// What a profile comes to on an endpoint.
+struct Choice {
+    values: BTreeMap<String, serde_json::Value>,
+    /// Bytes.
+    need: u64,
+}
+
+impl Choice {
+    fn of(holder: &Holder, profile: &RunnerProfile, slots: u32, memory: Option<u64>) -> Self {
+        let values = options(holder, profile);
+        let num_ctx = values.get("num_ctx").and_then(serde_json::Value::as_u64);
+        Self { need: need(&holder.model, num_ctx, slots, memory), values }
+    }
+}
+
+/// Says, once for each plan, that a fallback is in force; bytes are those of profile, fallback, and memory.
+fn tell(holder: &Holder, profile: &RunnerProfile, (whole, smaller, memory): (u64, u64, u64)) {
+    let (model, endpoint) = (&holder.model.name, &holder.endpoint.name);
+    if smaller <= memory {
+        tracing::info!(
+            %model, %endpoint, profile = %profile.source, need = whole, fallback_need = smaller, memory,
+            "the profile does not fit into the endpoint's memory: its fallback is used"
+        );
+    } else {
+        tracing::warn!(
+            %model, %endpoint, profile = %profile.source, need = whole, fallback_need = smaller, memory,
+            "neither the profile nor its fallback fits into the endpoint's memory: give it a smaller one"
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod health;
 mod key;
 mod promises;
@@ -44,6 +45,7 @@ enum Command {
     Key(key::KeyArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
+    Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
     Sim(sim::SimArgs),
 }
@@ -69,6 +71,7 @@ fn dispatch(cli: Cli) -> i32 {
             None => 1,
         },
         Command::Check(args) => check::run(&args, &mut out, &mut err),
+        Command::Doctor(args) => doctor::run(&args, &mut out, &mut err),
         Command::Demo(args) => demo::run(&args, &mut out, &mut err),
         Command::Sim(args) => said(block_on(async { sim::run(args).await.map_err(|why| vec![why]) }), &mut err),
         Command::Health(args) => health::run(&args, &mut out, &mut err),

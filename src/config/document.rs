@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::forms::{Address, EndpointName, UpstreamUrl};
+use super::forms::{Address, EndpointName, GpuId, UpstreamUrl};
 use crate::policy::{Bytes, Form, OneOrMany, Placed, Span, Whole, document, titled};
 
 /// Slots of a server.
@@ -35,6 +35,9 @@ document! {
         drain: Drain,
         /// Slots per model of a server that does not say its own: its OLLAMA_NUM_PARALLEL.
         num_parallel: Slots,
+        /// NVIDIA's management library, through which this machine's GPUs are seen: a name that the loader looks up, or a
+        /// path, relative to this file.
+        nvml: String,
         /// Time limits towards the servers.
         upstream: UpstreamDocument,
         /// Bounds of the gateway as a whole.
@@ -53,6 +56,9 @@ document! {
         num_parallel: Slots,
         /// Memory it has for models, such as "24GiB"; without it the gateway learns what fits together.
         memory: Bytes<1_048_576, 1_125_899_906_842_624>,
+        /// The GPUs of this machine that it runs on, each by UUID ("GPU-…") or index; servers may share one. What is free
+        /// there is then known; `memory` beside it is the most that is used of them.
+        gpus: Vec<Placed<GpuId>>,
         /// Models it keeps in memory at once: the OLLAMA_MAX_LOADED_MODELS it runs with.
         max_loaded_models: Slots,
     }

@@ -1,6 +1,6 @@
-//! Forms that only settings have: listening addresses, URLs of Ollama servers, endpoint names.
+//! Forms that only settings have: listening addresses, URLs of Ollama servers, endpoint names, GPUs.
 //!
-//! Each reads one text, so that file, flag and variable share it. It does not own which of them wins.
+//! Each but the last reads one text, so that file, flag and variable share it. It does not own which of them wins.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use toml::de::DeValue;
 use url::{Host, Url};
 
-use crate::policy::Scalar;
+use crate::domain::GpuName;
+use crate::policy::{Scalar, Whole};
 
 /// A form that is always one text, whatever source it comes from.
 pub(super) trait Textual: Sized {
@@ -131,5 +132,30 @@ impl Textual for EndpointName {
     fn from_text(text: &str) -> Option<Self> {
         let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
         ((1..=63).contains(&text.len()) && text.bytes().all(known)).then(|| Self(text.to_owned()))
+    }
+}
+
+/// A GPU: a UUID or an index.
+#[derive(Debug, Clone)]
+pub(super) struct GpuId(pub(super) GpuName);
+
+impl Scalar for GpuId {
+    fn parse(value: &DeValue<'_>) -> Option<Self> {
+        if let Some(text) = value.as_str() {
+            return GpuName::from_uuid(text).map(Self);
+        }
+        Whole::<0, 255>::parse(value).map(|index| Self(GpuName::Index(index.small())))
+    }
+
+    fn allowed() -> String {
+        "a GPU's UUID such as \"GPU-5f8b6c1e-…\" in full, or its index from 0 to 255, as `nvidia-smi -L` lists them"
+            .to_owned()
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [
+            { "type": "string", "pattern": "^\\s*GPU-[0-9A-Fa-f-]+\\s*$" },
+            { "type": "integer", "minimum": 0, "maximum": 255 },
+        ] })
     }
 }

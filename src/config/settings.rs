@@ -10,8 +10,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::document::{Drain, EndpointDocument, LimitsDocument, SettingsDocument, Slots, Timeout, UpstreamDocument};
-use super::forms::{Address, Textual, UpstreamUrl};
+use super::forms::{Address, GpuId, Textual, UpstreamUrl};
 use super::sources::{Overrides, Sources};
+use crate::domain::GpuName;
 use crate::policy::{self, KeepAlive, Placed, Policies, Problem, Scalar, Span};
 
 /// All settings of a gateway, checked.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub drain: Duration,
     /// `OLLAMA_KEEP_ALIVE`, where our environment has it as the servers do.
     pub keep_alive: Option<KeepAlive>,
+    /// NVIDIA's management library: a path, or a name that the loader looks up.
+    pub nvml: PathBuf,
     /// Time limits towards the servers.
     pub upstream: UpstreamTimeouts,
     /// Bounds of the gateway as a whole.
@@ -60,8 +63,12 @@ pub struct Endpoint {
     pub url: Url,
     /// Its slots per model, at least 1.
     pub num_parallel: u32,
+    /// Where that is said: a flag, a variable, a key, or that it is the default.
+    pub num_parallel_by: &'static str,
     /// Bytes of memory it has for models, where the operator says.
     pub memory: Option<u64>,
+    /// The GPUs of this machine that it runs on, each once; empty where the operator does not say.
+    pub gpus: Vec<GpuName>,
     /// Models it keeps in memory at once, at least 1.
     pub max_loaded_models: u32,
 }
@@ -134,12 +141,20 @@ pub fn load(
             .unwrap_or_else(|| "info".to_owned()),
         drain,
         keep_alive: sources.pick(("", None), "OLLAMA_KEEP_ALIVE", KeepAlive::from_text, &KeepAlive::allowed()),
+        nvml: (sources.variable("GAUCHO_NVML").map(PathBuf::from))
+            .or_else(|| written.nvml.as_ref().map(|nvml| library(beside, &nvml.value)))
+            .unwrap_or_else(|| PathBuf::from("libnvidia-ml.so.1")),
         upstream: upstream(written.upstream.as_ref().map(|placed| &placed.value)),
         limits: limits(written.limits.as_ref().map(|placed| &placed.value)),
     };
     check_addresses(&settings, &mut sources.problems);
     sources.problems.sort_by(Problem::by_place);
     if sources.problems.is_empty() { Ok(settings) } else { Err(sources.problems) }
+}
+
+/// A library as the file names it: a bare name is the loader's to find, a path is relative to the file.
+fn library(beside: &Path, written: &str) -> PathBuf {
+    if written.contains('/') { beside.join(written) } else { PathBuf::from(written) }
 }
 
 /// The settings file when none is named: `GAUCHO_CONFIG`, else `./gaucho.toml` if it is there.
@@ -220,17 +235,30 @@ fn endpoints(sources: &mut Sources<'_>, overrides: &Overrides, written: &Setting
     endpoints
 }
 
+/// Slots, and where they are said.
+#[derive(Clone, Copy)]
+struct Claim {
+    slots: u32,
+    by: &'static str,
+}
+
 /// The slots of a server that does not say its own.
-fn slots(sources: &mut Sources<'_>, overrides: &Overrides, written: &SettingsDocument) -> u32 {
+fn slots(sources: &mut Sources<'_>, overrides: &Overrides, written: &SettingsDocument) -> Claim {
     let number = |text: &str| text.parse().ok().filter(|n| (1..=1024).contains(n));
     // Ollama reads 0 as 1
     let theirs = |text: &str| text.parse().ok().filter(|n| *n <= 1024).map(|n: u32| n.max(1));
     let flag = ("--num-parallel", overrides.num_parallel.as_deref());
+    let by = if overrides.num_parallel.is_some() { "--num-parallel" } else { "GAUCHO_NUM_PARALLEL" };
+    let claim = |by| move |slots| Claim { slots, by };
     sources
         .pick(flag, "GAUCHO_NUM_PARALLEL", number, &Slots::allowed())
-        .or_else(|| written.num_parallel.as_ref().map(|placed| placed.value.small()))
-        .or_else(|| sources.pick(("", None), "OLLAMA_NUM_PARALLEL", theirs, "a whole number from 0 to 1024"))
-        .unwrap_or(1)
+        .map(claim(by))
+        .or_else(|| written.num_parallel.as_ref().map(|placed| placed.value.small()).map(claim("num_parallel")))
+        .or_else(|| {
+            let theirs = sources.pick(("", None), "OLLAMA_NUM_PARALLEL", theirs, "a whole number from 0 to 1024");
+            theirs.map(claim("OLLAMA_NUM_PARALLEL as our own environment has it"))
+        })
+        .unwrap_or(Claim { slots: 1, by: "the default" })
 }
 
 /// Reads a list of servers; commas separate, a comma at an end does no harm.
@@ -242,7 +270,7 @@ fn url_list(text: &str) -> Option<Vec<UpstreamUrl>> {
 
 fn from_document(
     entry: &Placed<EndpointDocument>,
-    slots: u32,
+    slots: Claim,
     most: u32,
     problems: &mut Vec<Problem>,
 ) -> Option<Endpoint> {
@@ -255,16 +283,44 @@ fn from_document(
         }
         return None;
     };
-    let slots = document.num_parallel.as_ref().map_or(slots, |placed| placed.value.small());
+    let own = |slots: &Placed<Slots>| Claim { slots: slots.value.small(), by: "num_parallel of its [[endpoint]]" };
+    let slots = document.num_parallel.as_ref().map_or(slots, own);
     let name = document.name.as_ref().map(|placed| placed.value.0.clone());
     let most = document.max_loaded_models.as_ref().map_or(most, |placed| placed.value.small());
     let memory = document.memory.as_ref().map(|placed| placed.value.0);
-    Some(Endpoint { memory, ..endpoint(name, &url.value, slots, most) })
+    let gpus = document.gpus.as_ref().map(|placed| gpus(placed, problems)).unwrap_or_default();
+    Some(Endpoint { memory, gpus, ..endpoint(name, &url.value, slots, most) })
 }
 
-fn endpoint(name: Option<String>, url: &UpstreamUrl, num_parallel: u32, max_loaded_models: u32) -> Endpoint {
+fn gpus(written: &Placed<Vec<Placed<GpuId>>>, problems: &mut Vec<Problem>) -> Vec<GpuName> {
+    if written.value.is_empty() {
+        let message = "an empty list is not allowed: name at least one GPU, or leave the key out";
+        problems.push(written.place.problem("[]", message));
+    }
+    let mut names: Vec<GpuName> = Vec::new();
+    for gpu in &written.value {
+        let name = &gpu.value.0;
+        if names.contains(name) {
+            let message = format!("{name} is named twice: name each GPU once");
+            problems.push(gpu.place.problem(name.to_string(), message));
+        } else {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn endpoint(name: Option<String>, url: &UpstreamUrl, claim: Claim, max_loaded_models: u32) -> Endpoint {
     let name = name.unwrap_or_else(|| url.authority());
-    Endpoint { name, url: url.0.clone(), num_parallel, memory: None, max_loaded_models }
+    Endpoint {
+        name,
+        url: url.0.clone(),
+        num_parallel: claim.slots,
+        num_parallel_by: claim.by,
+        memory: None,
+        gpus: Vec::new(),
+        max_loaded_models,
+    }
 }
 
 /// Models in memory of a server that does not say its own: `OLLAMA_MAX_LOADED_MODELS`, else Ollama's three (for one GPU).

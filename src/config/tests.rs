@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::domain::AppName;
+use crate::domain::{AppName, GpuName};
 use crate::policy::{Folder, KeepAlive, Policies, Problem};
 
 /// Loads settings from the text of a file (none when empty), flags, and variables.
@@ -75,6 +75,13 @@ fn slots_come_from_the_nearest_source() {
         settings.endpoints.iter().map(|endpoint| endpoint.num_parallel).collect()
     };
     let two = "[[endpoint]]\nurl = \"a\"\nnum_parallel = 7\n[[endpoint]]\nname = \"b\"\nurl = \"b\"\n";
+    let by = |text: &str, vars: &[(&str, &str)]| {
+        load_from(text, Overrides::default(), vars).unwrap().endpoints[0].num_parallel_by
+    };
+    assert_eq!(by(two, &[]), "num_parallel of its [[endpoint]]");
+    assert_eq!(by("", &[("GAUCHO_NUM_PARALLEL", "5")]), "GAUCHO_NUM_PARALLEL");
+    assert_eq!(by("num_parallel = 2", &[("OLLAMA_NUM_PARALLEL", "5")]), "num_parallel");
+    assert_eq!(by("", &[]), "the default");
     let (ours, theirs) = (("GAUCHO_NUM_PARALLEL", "5"), ("OLLAMA_NUM_PARALLEL", "3"));
     assert_eq!(slots(two, &[]), [7, 1]);
     assert_eq!(slots(two, &[theirs]), [7, 3]);
@@ -162,6 +169,43 @@ fn settings_that_cannot_work_together_are_refused() {
 }
 
 #[test]
+fn gpus_are_named_by_uuid_or_index_and_mistakes_say_which() {
+    let text = "[[endpoint]]\nurl = \"a\"\nmemory = \"8GiB\"\ngpus = [\"GPU-0A-1\", 1]\n[[endpoint]]\nurl = \"b\"\ngpus = [1]\n";
+    let endpoints = load_from(text, Overrides::default(), &[]).unwrap().endpoints;
+    let uuid = GpuName::from_uuid("GPU-0a-1").unwrap();
+    assert_eq!(endpoints[0].gpus, [uuid, GpuName::Index(1)]);
+    assert_eq!((&endpoints[1].gpus[..], endpoints[0].memory), (&[GpuName::Index(1)][..], Some(8 << 30)));
+    let text = "[[endpoint]]\nurl = \"a\"\ngpus = [\"GPU-0a\", -1, \"gpu0\", 2.5]\n[[endpoint]]\nurl = \"b\"\ngpus = []\n\
+                [[endpoint]]\nurl = \"c\"\ngpus = [0, \"GPU-0A\", \"GPU-0a\", 0]\n[[endpoint]]\nurl = \"d\"\ngpu = [0]\n";
+    let found = load_from(text, Overrides::default(), &[]).unwrap_err();
+    let expected = [
+        "gaucho.toml:3:19: endpoint[0].gpus[1]: -1 is not allowed: use a GPU's UUID such as",
+        "gaucho.toml:3:23: endpoint[0].gpus[2]: \"gpu0\" is not allowed: use a GPU's UUID such as",
+        "gaucho.toml:3:31: endpoint[0].gpus[3]: 2.5 is not allowed",
+        "gaucho.toml:6:8: endpoint[1].gpus: an empty list is not allowed: name at least one GPU",
+        "gaucho.toml:9:22: endpoint[2].gpus[2]: GPU-0a is named twice",
+        "gaucho.toml:9:32: endpoint[2].gpus[3]: 0 is named twice",
+        "gaucho.toml:12:1: endpoint[3].gpu: unknown key; did you mean \"gpus\"?",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, begin) in found.iter().zip(expected) {
+        assert!(found.starts_with(begin), "{begin}\n{found}");
+    }
+}
+
+#[test]
+fn the_library_for_gpus_is_a_name_or_a_path_beside_the_file() {
+    assert_eq!(env(&[]).nvml, Path::new("libnvidia-ml.so.1"));
+    let written = |nvml: &str, vars: &[(&str, &str)]| {
+        load_from(&format!("nvml = \"{nvml}\""), Overrides::default(), vars).unwrap().nvml
+    };
+    assert_eq!(written("other.so", &[]), Path::new("other.so"));
+    assert!(written("lib/other.so", &[]).is_absolute());
+    assert_eq!(written("/lib/other.so", &[]), Path::new("/lib/other.so"));
+    assert_eq!(written("other.so", &[("GAUCHO_NVML", "/x.so")]), Path::new("/x.so"));
+}
+
+#[test]
 fn the_schema_agrees_with_the_reader() {
     let cases = [
         (
@@ -170,6 +214,10 @@ fn the_schema_agrees_with_the_reader() {
         ),
         ("ollama = \"a\"\ndrain = \"5m\"\n[upstream]\nidle_timeout = 9", true),
         ("[[endpoint]]\nurl = \"a\"\nname = \"n\"\nnum_parallel = 2", true),
+        ("nvml = \"x.so\"\n[[endpoint]]\nurl = \"a\"\nmemory = \"8GiB\"\ngpus = [\"GPU-0a-1F\", 0]", true),
+        ("[[endpoint]]\nurl = \"a\"\ngpus = [\"MIG-0a\"]", false),
+        ("[[endpoint]]\nurl = \"a\"\ngpus = [256]", false),
+        ("[[endpoint]]\nurl = \"a\"\ngpus = \"GPU-0a\"", false),
         ("[[endpoint]]\nname = \"n\"", false),
         ("listen = 1", false),
         ("ollama = [1]", false),

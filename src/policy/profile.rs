@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::document::{KeepAlive, Placed, Problem, ProfileDocument};
 use super::glob::Glob;
@@ -23,37 +23,45 @@ pub struct RunnerProfile {
     pub num_parallel: Option<u32>,
     /// How long the model stays after its last request.
     pub keep_alive: Option<KeepAlive>,
+    /// The profile for an endpoint into whose memory this one does not fit; it has no fallback of its own.
+    pub fallback: Option<Box<RunnerProfile>>,
 }
 
 impl RunnerProfile {
     fn from_document(source: &str, document: &ProfileDocument) -> Self {
-        fn put<T>(options: &mut BTreeMap<&'static str, Value>, key: &'static str, value: Option<&Placed<T>>)
-        where
-            T: Copy + Into<Value>,
-        {
-            options.extend(value.map(|placed| (key, placed.value.into())));
-        }
-        let mut options = BTreeMap::new();
-        put(&mut options, "num_ctx", document.num_ctx.as_ref());
-        put(&mut options, "num_batch", document.num_batch.as_ref());
-        put(&mut options, "num_gpu", document.num_gpu.as_ref());
-        put(&mut options, "main_gpu", document.main_gpu.as_ref());
-        put(&mut options, "use_mmap", document.use_mmap.as_ref());
-        put(&mut options, "num_thread", document.num_thread.as_ref());
-        put(&mut options, "draft_num_predict", document.draft_num_predict.as_ref());
-        put(&mut options, "shift", document.shift.as_ref());
-        Self {
+        let mut profile = Self {
             source: source.to_owned(),
-            options,
+            options: document.options(),
             num_parallel: document.num_parallel.as_ref().map(|placed| placed.value.small()),
             keep_alive: document.keep_alive.as_ref().map(|placed| placed.value),
-        }
+            fallback: None,
+        };
+        profile.fallback = document.fallback.as_ref().map(|placed| {
+            let mut smaller = profile.clone();
+            smaller.options.extend(placed.value.options());
+            let num_parallel = placed.value.num_parallel.as_ref().map(|placed| placed.value.small());
+            smaller.num_parallel = num_parallel.or(smaller.num_parallel);
+            smaller.keep_alive = placed.value.keep_alive.as_ref().map(|placed| placed.value).or(smaller.keep_alive);
+            Box::new(smaller)
+        });
+        profile
     }
 }
 
-impl<const MIN: i64, const MAX: i64> From<super::document::Whole<MIN, MAX>> for Value {
-    fn from(number: super::document::Whole<MIN, MAX>) -> Self {
-        json!(number.0)
+/// A fallback that says nothing, or asks for as much context as the profile, would never help.
+fn check_fallback(document: &ProfileDocument, problems: &mut Vec<Problem>) {
+    let Some(fallback) = &document.fallback else { return };
+    let said = &fallback.value;
+    if said.options().is_empty() && said.num_parallel.is_none() && said.keep_alive.is_none() {
+        let message = "says nothing: name what is smaller than in the profile, such as num_ctx, or leave it out";
+        problems.push(fallback.place.problem("{}", message));
+    }
+    if let (Some(smaller), Some(whole)) = (&said.num_ctx, &document.num_ctx)
+        && smaller.value.0 >= whole.value.0
+    {
+        let (smaller_ctx, whole_ctx) = (smaller.value.0, whole.value.0);
+        let message = format!("{smaller_ctx} is not less than the profile's {whole_ctx}: a fallback has to need less");
+        problems.push(smaller.place.problem(smaller_ctx.to_string(), message));
     }
 }
 
@@ -74,6 +82,7 @@ impl Profiles {
             let glob = &key.value.0;
             let rivals = written.0.iter().take(n).filter(|(earlier, _)| ties(&earlier.value.0, glob));
             problems.extend(rivals.map(|(earlier, _)| tie(key, earlier)));
+            check_fallback(document, problems);
             let profile = Arc::new(RunnerProfile::from_document(glob.as_str(), document));
             if glob.is_exact() {
                 profiles.exact.insert(glob.as_str().to_owned(), profile);

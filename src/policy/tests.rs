@@ -240,6 +240,31 @@ fn a_model_gets_its_own_profile_then_the_narrowest_pattern() {
 }
 
 #[test]
+fn a_fallback_is_the_profile_with_some_things_smaller() {
+    let text = "[models.m]\nnum_ctx = 8192\nshift = false\nkeep_alive = 60\nfallback = { num_ctx = 4096 }\n";
+    let profile = load(&[("models.toml", text)]).profile(&name("m"));
+    let fallback = profile.fallback.as_deref().unwrap();
+    assert_eq!((profile.options["num_ctx"].as_i64(), fallback.options["num_ctx"].as_i64()), (Some(8192), Some(4096)));
+    assert_eq!(fallback.options["shift"], false, "what it does not say is as in the profile");
+    assert_eq!((fallback.keep_alive, &fallback.fallback), (profile.keep_alive, &None));
+    let found = problems(&[(
+        "models.toml",
+        "[models.a]\nnum_ctx = 4096\nfallback = { num_ctx = 4096 }\n[models.b]\nfallback = {}\n\
+         [models.c]\nfallback = { num_cxt = 5, fallback = { num_ctx = 5 } }\n[models.d]\nfallback = 4096\n",
+    )]);
+    let expected = [
+        "models.toml:3:24: models.a.fallback.num_ctx: 4096 is not less than the profile's 4096",
+        "models.toml:5:12: models.b.fallback: says nothing: name what is smaller",
+        "models.toml:7:14: models.c.fallback.num_cxt: unknown key; did you mean \"num_ctx\"?",
+        "models.toml:7:27: models.c.fallback.fallback: unknown key; allowed here are num_ctx",
+        "models.toml:9:12: models.d.fallback: 4096 is not allowed: use a table with the keys num_ctx",
+    ];
+    for begin in expected {
+        assert!(found.iter().any(|problem| problem.starts_with(begin)), "{begin}\n{found:#?}");
+    }
+}
+
+#[test]
 fn profiles_that_tie_for_a_model_are_a_problem() {
     let ties = |a: &str, b: &str| {
         let text = format!("[models.\"{a}\"]\n[models.\"{b}\"]\n");

@@ -159,6 +159,11 @@ impl<const N: usize> Levels<N> {
     pub fn set(&self, values: [Label; N], value: f64) {
         self.family.get_or_create(&labels(self.names, values)).set(value);
     }
+
+    /// Forgets a gauge whose subject is gone, so that it is no longer reported.
+    pub fn forget(&self, values: [Label; N]) {
+        self.family.remove(&labels(self.names, values));
+    }
 }
 
 /// Histograms that differ by `N` labels.

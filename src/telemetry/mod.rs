@@ -5,6 +5,7 @@
 //! Prompts and keys have no place here. Invariants: logging never blocks a request (a full queue drops the line and
 //! counts it); every label has a bounded set of values.
 
+mod gpu;
 mod lines;
 mod logs;
 mod metrics;
@@ -14,6 +15,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
+pub use gpu::GpuMetrics;
 pub use lines::LogLines;
 pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{Counters, Gauges, Histograms, Label, Levels, Registry};

@@ -2,6 +2,8 @@
 //!
 //! Owns the keys. Which profile a model gets is `profile`'s.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
@@ -17,29 +19,74 @@ document! {
     }
 }
 
-document! {
+/// A profile and its fallback have the same keys, said once.
+macro_rules! profile_document {
+    ($(#[doc = $about:literal])+ $name:ident { $($more:tt)* }) => {
+        document! {
+            $(#[doc = $about])+
+            pub(crate) struct $name {
+                /// Context length of each slot, in tokens.
+                num_ctx: Whole<4, 100_000_000>,
+                /// Requests admitted at once; lowers what the server allows, never raises it.
+                num_parallel: Whole<1, 1024>,
+                /// How long the model stays in memory after its last request: seconds, a time such as "30m", or -1 for ever.
+                keep_alive: KeepAlive,
+                /// Prompt tokens computed at once.
+                num_batch: Whole<1, 65_536>,
+                /// Layers on the GPU; -1 lets the server choose.
+                num_gpu: Whole<-1, 100_000>,
+                /// The GPU that holds small tensors.
+                main_gpu: Whole<0, 1024>,
+                /// Whether the weights are mapped from disk rather than read.
+                use_mmap: bool,
+                /// CPU threads; 0 lets the server choose.
+                num_thread: Whole<0, 4096>,
+                /// Tokens a draft model predicts ahead.
+                draft_num_predict: Whole<0, 1024>,
+                /// Whether a full context drops its oldest half to go on.
+                shift: bool,
+                $($more)*
+            }
+        }
+
+        impl $name {
+            /// The runner options it gives, in Ollama's spelling.
+            pub(crate) fn options(&self) -> BTreeMap<&'static str, Value> {
+                fn given<T: Copy + Into<Value>>(value: Option<&Placed<T>>) -> Option<Value> {
+                    value.map(|placed| placed.value.into())
+                }
+                let options = [
+                    ("num_ctx", given(self.num_ctx.as_ref())),
+                    ("num_batch", given(self.num_batch.as_ref())),
+                    ("num_gpu", given(self.num_gpu.as_ref())),
+                    ("main_gpu", given(self.main_gpu.as_ref())),
+                    ("use_mmap", given(self.use_mmap.as_ref())),
+                    ("num_thread", given(self.num_thread.as_ref())),
+                    ("draft_num_predict", given(self.draft_num_predict.as_ref())),
+                    ("shift", given(self.shift.as_ref())),
+                ];
+                options.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+            }
+        }
+    };
+}
+
+profile_document! {
     /// How a model is loaded. What is absent is left to the server.
-    pub(crate) struct ProfileDocument {
-        /// Context length of each slot, in tokens.
-        num_ctx: Whole<4, 100_000_000>,
-        /// Requests admitted at once; lowers what the server allows, never raises it.
-        num_parallel: Whole<1, 1024>,
-        /// How long the model stays in memory after its last request: seconds, a time such as "30m", or -1 for ever.
-        keep_alive: KeepAlive,
-        /// Prompt tokens computed at once.
-        num_batch: Whole<1, 65_536>,
-        /// Layers on the GPU; -1 lets the server choose.
-        num_gpu: Whole<-1, 100_000>,
-        /// The GPU that holds small tensors.
-        main_gpu: Whole<0, 1024>,
-        /// Whether the weights are mapped from disk rather than read.
-        use_mmap: bool,
-        /// CPU threads; 0 lets the server choose.
-        num_thread: Whole<0, 4096>,
-        /// Tokens a draft model predicts ahead.
-        draft_num_predict: Whole<0, 1024>,
-        /// Whether a full context drops its oldest half to go on.
-        shift: bool,
+    ProfileDocument {
+        /// What is different where the profile does not fit into the memory that the server has for models.
+        fallback: FallbackDocument,
+    }
+}
+
+profile_document! {
+    /// What is different from the profile where that does not fit into the memory that the server has for models.
+    FallbackDocument {}
+}
+
+impl<const MIN: i64, const MAX: i64> From<Whole<MIN, MAX>> for Value {
+    fn from(number: Whole<MIN, MAX>) -> Self {
+        json!(number.0)
     }
 }
 

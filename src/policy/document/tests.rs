@@ -105,6 +105,10 @@ const MODELS: &[&str] = &[
     "other = 1",
     "[models.x]\nkeep_alive = \"-1s\"",
     "[models]\nx = 3",
+    "[models.x]\nnum_ctx = 8192\nfallback = { num_ctx = 4096, keep_alive = \"5m\", num_parallel = 1 }",
+    "[models.x]\nfallback = { num_ctx = 3 }",
+    "[models.x]\nfallback = { fallback = { num_ctx = 4096 } }",
+    "[models.x]\nfallback = 4096",
 ];
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Owns the values that go out and come back. Where they are kept is `app`'s.
 
+use std::collections::btree_map::Entry;
+
 use crate::domain::EndpointId;
 
 use super::pool::Pool;
@@ -77,13 +79,23 @@ impl Core {
         lesson.map_or_else(Speed::default, Speed::taught)
     }
 
-    /// Gives a new runner what was learned of it.
-    pub(super) fn remember(&mut self, pool: PoolIndex, endpoint: EndpointId) {
+    /// The runner of these weights there; a new one gets what was learned of it.
+    pub(super) fn runner(
+        &mut self,
+        pool: PoolIndex,
+        endpoint: EndpointId,
+        new: impl FnOnce() -> Runner,
+    ) -> &mut Runner {
         let members = &mut self.pools[pool.0];
-        let key = (members.weights.clone(), endpoint);
-        let Some(runner) = members.runners.get_mut(&endpoint) else { return };
-        if let Some(lesson) = self.taught.remove(&key) {
-            runner.learned(&lesson);
+        match members.runners.entry(endpoint) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let mut runner = new();
+                if let Some(lesson) = self.taught.remove(&(members.weights.clone(), endpoint)) {
+                    runner.learned(&lesson);
+                }
+                place.insert(runner)
+            }
         }
     }
 }

@@ -198,20 +198,12 @@ impl Core {
         let mut more = false;
         for seat in &ticket.seats {
             let now = self.now;
-            if !self.pools[index.0].runners.contains_key(&seat.endpoint) {
-                let runner = Runner::new(seat.order.clone(), seat.need, seat.guess, now);
-                self.pools[index.0].runners.insert(seat.endpoint, runner);
-                self.remember(index, seat.endpoint);
-            }
-            let Some(runner) = self.pools[index.0].runners.get_mut(&seat.endpoint) else { continue };
+            let new = || Runner::new(seat.order.clone(), seat.need, seat.guess, now);
+            let runner = self.runner(index, seat.endpoint, new);
             more |= runner.slots < seat.slots;
             runner.slots = seat.slots.max(1);
-            if runner.keep_alive != seat.keep_alive {
-                runner.keep_alive = seat.keep_alive;
-                if let Some(site) = self.sites.get_mut(&seat.endpoint) {
-                    site.idle_check = Moment::ZERO;
-                }
-            }
+            let kept_anew = runner.keep_alive != seat.keep_alive;
+            runner.keep_alive = seat.keep_alive;
             if !Arc::ptr_eq(&runner.order, &seat.order) {
                 // other options need other memory: what was seen holds no longer
                 runner.seen &= runner.is_in_memory() || runner.order.fingerprint() == seat.order.fingerprint();
@@ -219,6 +211,9 @@ impl Core {
             }
             if !runner.seen {
                 runner.need = seat.need;
+            }
+            if let Some(site) = self.sites.get_mut(&seat.endpoint).filter(|_| kept_anew) {
+                site.idle_check = Moment::ZERO;
             }
         }
         let pool = &mut self.pools[index.0];

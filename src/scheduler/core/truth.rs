@@ -14,12 +14,8 @@ impl Core {
         for resident in &residents {
             let pool = self.pool_of(&resident.weights);
             let now = self.now;
-            if !self.pools[pool.0].runners.contains_key(&site) {
-                let runner = Runner::new(resident.order.clone(), resident.bytes, guess(resident.bytes), Moment::ZERO);
-                self.pools[pool.0].runners.insert(site, runner);
-                self.remember(pool, site);
-            }
-            let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { continue };
+            let new = || Runner::new(resident.order.clone(), resident.bytes, guess(resident.bytes), Moment::ZERO);
+            let runner = self.runner(pool, site, new);
             // a size of nothing says nothing
             if resident.bytes > 0 {
                 runner.need = resident.bytes;

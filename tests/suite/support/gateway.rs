@@ -88,6 +88,11 @@ impl Plan {
 
     /// Builds it and waits until it serves.
     pub(crate) async fn build(self) -> House {
+        // boxed: it is larger than a future should be
+        Box::pin(self.make()).await
+    }
+
+    async fn make(self) -> House {
         let dir = TempDir::new().unwrap();
         let policies = dir.path().join("policies");
         std::fs::create_dir(&policies).unwrap();
