@@ -6,7 +6,7 @@
 use crate::domain::Class;
 
 use super::dice::Dice;
-use super::workload::{Client, Demand, Host, ModelSpec, Patience, Workload};
+use super::workload::{Client, Demand, Goal, Host, ModelSpec, Patience, Workload};
 
 /// Scenes by name.
 pub const NAMES: [&str; 8] = ["swapflow", "swap", "starve", "ctx", "fair", "orphan", "hangup", "leak"];
@@ -34,6 +34,7 @@ fn house(name: &str, note: &str, models: &[&str], seed: u64) -> Workload {
     let host = Host { slots: 2, memory: None, max_loaded: 1, pace: vec![1.0, 0.875] };
     let mut workload = Workload::new(name, note, host, seed);
     workload.jitter = 0.05;
+    workload.goals = vec![Goal::Ideal(0.85)];
     // the same machine is a little slower or faster from day to day
     let today = Dice::new(seed, 3).around(0.05);
     for model in models {
@@ -60,6 +61,7 @@ fn swapflow(seed: u64) -> Workload {
     for app in 0..3 {
         workload.loops(2, chat(app, app), 40.0);
     }
+    workload.goals.push(Goal::Overhead);
     workload.warm = vec![0];
     workload
 }
@@ -83,6 +85,7 @@ fn starve(seed: u64) -> Workload {
     let mut workload = house("starve", note, &["a", "b"], seed);
     workload.loops(4, chat(0, 0), 40.0);
     workload.planned.push((2.0, chat(1, 1)));
+    workload.goals.extend([Goal::Late { app: 1, others: 0 }, Goal::Keeps { app: 0, share: 0.75 }]);
     workload.warm = vec![0];
     workload
 }
@@ -110,6 +113,8 @@ fn fair(seed: u64) -> Workload {
     let other = workload.app("app-other", Class::Standard, 1.0);
     workload.loops(10, chat(0, 0), 30.0);
     workload.loops(1, chat(other, 0), 30.0);
+    // two running answers
+    workload.goals.push(Goal::Median { app: other, within: 1.6 });
     workload.warm = vec![0];
     workload
 }
@@ -140,6 +145,7 @@ fn hangup(seed: u64) -> Workload {
     }
     workload.planned.sort_by(|a, b| a.0.total_cmp(&b.0));
     workload.planned.push((0.55, chat(other, 0)));
+    workload.goals.push(Goal::AsRaw);
     workload.warm = vec![0];
     workload.window = 1.0;
     workload

@@ -1,7 +1,7 @@
 //! What is asked of a server: its models and memory, the applications, and how their clients behave.
 //!
-//! Owns the words of a workload, and the waves that open-loop traffic is drawn from. Seeds decide everything: a client's n-th request is the
-//! same in every mode.
+//! Owns the words of a workload, and the waves that open-loop traffic is drawn from. Seeds decide everything: a
+//! client's n-th request is the same in every mode.
 
 use crate::domain::Class;
 
@@ -141,6 +141,45 @@ pub struct Client {
     pub only_until_answered: bool,
 }
 
+/// What the scheduler of this program promises on a workload.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// At least this share of the ideal.
+    Ideal(f64),
+    /// Not worse against the ideal than raw Ollama, but for 2 %.
+    AsRaw,
+    /// No request of the application waits longer than the bound for a model with so many others ahead of it.
+    Late {
+        /// Which application.
+        app: usize,
+        /// Models ahead of its own.
+        others: usize,
+    },
+    /// The application keeps this share of the work it could do alone.
+    Keeps {
+        /// Which application.
+        app: usize,
+        /// 0 to 1.
+        share: f64,
+    },
+    /// The first application has so many times the GPU time of the second, within 10 %.
+    Ratio {
+        /// Applications.
+        of: (usize, usize),
+        /// How many times.
+        times: f64,
+    },
+    /// Median answer of the application within so many seconds.
+    Median {
+        /// Which application.
+        app: usize,
+        /// Seconds from asking to the last token.
+        within: f64,
+    },
+    /// Swapping takes at most the share h of the busy time, the idle time, and twice the dearest swap.
+    Overhead,
+}
+
 /// Everything about one comparison.
 #[derive(Debug, Clone)]
 pub struct Workload {
@@ -166,6 +205,8 @@ pub struct Workload {
     pub jitter: f64,
     /// Seeds its numbers.
     pub seed: u64,
+    /// What is promised on it.
+    pub goals: Vec<Goal>,
 }
 
 impl Workload {
@@ -184,6 +225,7 @@ impl Workload {
             window: 0.0,
             jitter: 0.0,
             seed,
+            goals: Vec::new(),
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) struct Gaucho {
     inside: std::collections::BTreeSet<u64>,
     refused: Vec<u64>,
     look: Moment,
+    ticked: Moment,
 }
 
 impl Gaucho {
@@ -46,6 +47,7 @@ impl Gaucho {
             inside: std::collections::BTreeSet::new(),
             refused: Vec::new(),
             look: Moment::ZERO,
+            ticked: Moment::ZERO,
         })
     }
 
@@ -208,12 +210,15 @@ impl Desk for Gaucho {
         if self.look <= now {
             self.look(now, server);
         }
-        if self.core.next_tick().is_some_and(|at| at <= now) {
+        if self.core.next_tick().is_some_and(|at| at <= now) && self.ticked < now {
+            self.ticked = now;
             self.step(now, Input::Tick, server);
         }
     }
 
     fn next_due(&self) -> Option<Moment> {
-        self.core.next_tick().into_iter().chain([self.look]).min()
+        // as the shell's timer has it: not twice within a millisecond
+        let tick = self.core.next_tick().map(|at| at.max(self.ticked.after(Duration::from_millis(1))));
+        tick.into_iter().chain([self.look]).min()
     }
 }
