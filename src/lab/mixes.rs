@@ -79,7 +79,10 @@ fn flood(seed: u64, same: bool) -> Workload {
     let (name, note) = if same {
         ("flood-same", "300 requests of a batch at once and a person's request every 15 s, one model")
     } else {
-        ("flood-other", "300 requests of a batch at once and a person's request every 15 s, on another model; room for one")
+        (
+            "flood-other",
+            "300 requests of a batch at once and a person's request every 15 s, on another model; room for one",
+        )
     };
     let mut workload = gpu(name, note, 1, seed);
     let batch = workload.app("batch", Class::Batch, 1.0);

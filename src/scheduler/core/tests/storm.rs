@@ -228,7 +228,7 @@ impl Storm {
                 self.ended += 1;
             }
             Decision::Recall { id } => {
-                let run = self.running.get_mut(&id).expect("recalled a request that does not run");
+                let run = self.running.get_mut(&id).unwrap_or_else(|| panic!("recalled a request that does not run"));
                 run.ends = self.now;
             }
             Decision::Residency(command) => self.ordered(command),
@@ -237,7 +237,7 @@ impl Storm {
     }
 
     fn admitted(&mut self, id: TicketId, endpoint: EndpointId) {
-        let wait = self.waiting.remove(&id).expect("admitted a request that did not wait");
+        let wait = self.waiting.remove(&id).unwrap_or_else(|| panic!("admitted a request that did not wait"));
         let server = &self.servers[usize::from(endpoint.0)];
         if self.faults.honest() {
             assert!(server.loaded.contains(&wait.model), "admitted to a model that is not in memory");
