@@ -4,6 +4,7 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod defects;
 mod hostile_http;
 mod identity;
 mod kept_connection;
@@ -14,6 +15,7 @@ mod operations;
 mod process;
 mod residency;
 mod sim_faults;
+mod sim_levers;
 mod sim_recordings;
 mod sim_sharing;
 mod straight_line;

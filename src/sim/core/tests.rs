@@ -519,8 +519,11 @@ impl Seen {
 
 proptest! {
     #[test]
-    fn any_history_keeps_the_invariants_and_ends_empty(moves in moves()) {
+    fn any_history_keeps_the_invariants_and_ends_empty(moves in moves(), ideal in any::<bool>()) {
         let mut bench = Bench::new(Limits { max_loaded: 2, max_queue: 5, ..limits() });
+        if ideal {
+            bench.core = bench.core.ideal();
+        }
         let mut seen = Seen::default();
         let pick = |from: Vec<Id>, at: usize| from.get(at % from.len().max(1)).copied();
         for (id, step) in (1..).zip(moves) {
@@ -566,5 +569,6 @@ proptest! {
         prop_assert!(bench.resident().is_empty());
         prop_assert!(bench.core.counts().values().all(|counts| counts.inside == 0));
         prop_assert!(bench.core.counts().values().all(|counts| counts.peak_running <= 2));
+        prop_assert!(!ideal || bench.core.counts().values().all(|counts| counts.leaked_handlers == 0));
     }
 }
