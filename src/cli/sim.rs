@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::sim::{Model, Settings, Sim, default_models, parse_bytes};
+use crate::sim::{Model, Scheduler, Settings, Sim, default_models, parse_bytes};
 
 /// Run a stand-in for Ollama that needs no GPU and no model files.
 #[derive(Debug, Args)]
@@ -14,12 +14,19 @@ pub(crate) struct SimArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11434")]
     listen: SocketAddr,
+    /// What becomes of requests whose clients leave: `ollama` (as it is: dead requests keep their places in the queue,
+    /// cause evictions and loads, and hold slots to the end) or `ideal` (they take everything along)
+    #[arg(long, value_name = "NAME", default_value = "ollama")]
+    scheduler: Scheduler,
     /// Requests each runner serves at once
     #[arg(long, value_name = "N", env = "OLLAMA_NUM_PARALLEL", default_value_t = 1)]
     num_parallel: usize,
     /// Models in memory at most
     #[arg(long, value_name = "N", env = "OLLAMA_MAX_LOADED_MODELS", default_value_t = 3, value_parser = max_loaded)]
     max_loaded_models: usize,
+    /// Requests that may wait for a load; those for loaded models wait without bound
+    #[arg(long, value_name = "N", env = "OLLAMA_MAX_QUEUE", default_value_t = 512)]
+    max_queue: usize,
     /// Memory for models, such as 24GB; without it there is plenty
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
@@ -50,6 +57,8 @@ impl SimArgs {
         };
         Ok(Settings {
             listen: self.listen,
+            scheduler: self.scheduler,
+            max_queue: self.max_queue,
             num_parallel: self.num_parallel,
             max_loaded_models: self.max_loaded_models,
             memory: self.memory,
@@ -102,6 +111,15 @@ mod tests {
         assert_eq!(settings.memory, Some(24_000_000_000));
         assert_eq!(settings.max_loaded_models, 3);
         assert_eq!(settings.models.len(), 4);
+        assert_eq!((settings.scheduler, settings.max_queue), (Scheduler::Ollama, 512));
+    }
+
+    #[test]
+    fn the_scheduler_is_ollamas_or_ideal_and_nothing_else() {
+        assert_eq!(self::settings("--scheduler ideal").unwrap().scheduler, Scheduler::Ideal);
+        assert_eq!(self::settings("--scheduler ollama --max-queue 3").unwrap().max_queue, 3);
+        let said = self::settings("--scheduler fair").unwrap_err();
+        assert!(said.contains("--scheduler") && said.contains("use ollama (as it is) or ideal"), "{said}");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Times {
     pub(super) prompt: Duration,
     /// For one token.
     pub(super) token: Duration,
+    /// How much longer than alone the prompt took, and the tokens after it.
+    pub(super) stretch: (f64, f64),
 }
 
 /// An answer.
@@ -152,14 +154,19 @@ impl Answer {
 
     fn metrics(&self) -> MetricsOut {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let end = self.due(self.plan.tokens);
+        let stretched = |time: Duration, by: f64| {
+            if by == 1.0 { time } else { Duration::try_from_secs_f64(time.as_secs_f64() * by).unwrap_or(Duration::MAX) }
+        };
+        let prompt = stretched(self.times.prompt, self.times.stretch.0);
+        let tokens = stretched(self.due(self.plan.tokens).saturating_sub(self.times.prompt), self.times.stretch.1);
+        let end = prompt.saturating_add(tokens);
         MetricsOut {
             total_duration: nanos(self.times.load.saturating_add(self.times.slot).saturating_add(end)),
             load_duration: nanos(self.times.load),
             prompt_eval_count: self.prompt_tokens,
-            prompt_eval_duration: nanos(self.times.prompt),
+            prompt_eval_duration: nanos(prompt),
             eval_count: self.plan.tokens,
-            eval_duration: nanos(end.saturating_sub(self.times.prompt)),
+            eval_duration: nanos(tokens),
         }
     }
 }

@@ -91,7 +91,7 @@ fn recorded(fields: &Value) -> Option<Model> {
         "weights": "eea83b9054622d0ed5f6a00d34126f3e231c7b2f5c9ddfbc3b25713394f67108",
         "size": 253_113_333, "memory": 344_677_416, "vram": 0, "family": "gemma3", "parameter_size": "268.10M",
         "context_length": 32768, "embedding_length": 640, "load_ms": 1890, "template": GEMMA_TEMPLATE,
-        "prompt_tokens_per_second": 500.0, "tokens_per_second": 68.0, "answer_tokens": 4000,
+        "prompt_tokens_per_second": 500.0, "tokens_per_second": 68.0, "parallel_speed": 0.87, "answer_tokens": 4000,
         "model_info": shown.model_info, "tensors": shown.tensors,
     });
     let map = model.as_object_mut()?;

@@ -5,7 +5,7 @@
 //! calls it), model files and pulls, and anything of the gateway, whose own code it must be able to contradict.
 //! A pure core (`core`, `go`, `text`, the replies) decides; `shell` puts it on the network in real time.
 //! Invariants: bodies, prompts and names of clients never make it panic; whatever a client held is free again
-//! as soon as its connection is gone. Checked against recordings of a real server (`tests/suite`).
+//! as soon as its connection is gone, but for what Ollama itself leaves behind ([`Scheduler::Ollama`]). Checked against recordings of a real server (`tests/suite`).
 
 mod answer;
 mod bare;
@@ -23,10 +23,10 @@ mod text;
 
 pub(crate) use bare::{BareAsk, BareLimits, BareServer, BareStep};
 pub use builtin::{default_models, recorded_models};
-pub use core::RunnerCounts;
+pub use core::{LoadFault, RunnerCounts};
 pub use model::Model;
-pub use settings::{Settings, parse_bytes};
-pub use shell::{Fault, Seen, Sim, Tally};
+pub use settings::{Scheduler, Settings, parse_bytes};
+pub use shell::{Fault, Lie, Seen, Sim, Tally};
 
 /// The version it claims to be.
 pub const VERSION: &str = "0.32.15";

@@ -70,6 +70,10 @@ pub struct Model {
     /// Tokens made per second.
     #[serde(default = "defaults::generation_rate")]
     pub tokens_per_second: f64,
+    /// Tokens per second that several answers on one runner make together, by what one makes alone: 1 shares the speed,
+    /// more is a machine that gains by batches, less one that loses.
+    #[serde(default = "defaults::parallel_speed")]
+    pub parallel_speed: f64,
     /// What it always answers; words made from the prompt and the seed when absent.
     #[serde(default)]
     pub text: Option<String>,
@@ -138,6 +142,9 @@ mod defaults {
     }
     pub(super) fn generation_rate() -> f64 {
         60.0
+    }
+    pub(super) fn parallel_speed() -> f64 {
+        1.0
     }
     pub(super) fn template() -> String {
         "{{ .Prompt }}".into()
@@ -215,9 +222,11 @@ impl Model {
                 self.digest
             ));
         }
-        let rates = [self.prompt_tokens_per_second, self.tokens_per_second];
+        let rates = [self.prompt_tokens_per_second, self.tokens_per_second, self.parallel_speed];
         if rates.iter().any(|rate| !rate.is_finite() || *rate <= 0.0) {
-            return Err(format!("{name}: prompt_tokens_per_second and tokens_per_second must be above 0"));
+            return Err(format!(
+                "{name}: prompt_tokens_per_second, tokens_per_second and parallel_speed must be above 0"
+            ));
         }
         if self.modified_at.is_empty() {
             self.modified_at = "2026-01-01T00:00:00Z".into();
@@ -296,6 +305,7 @@ mod tests {
             ("[[models]]\nname = \"a b\"", "models[0]: name \"a b\""),
             ("[[models]]\nname = \"a\"\ndigest = \"12\"", "64 hex digits"),
             ("[[models]]\nname = \"a\"\ntokens_per_second = 0.0", "above 0"),
+            ("[[models]]\nname = \"a\"\nparallel_speed = -1.0", "parallel_speed must be above 0"),
             ("[[models]]\nname = \"a\"\nspeed = 1", "unknown field `speed`"),
         ] {
             let said = Model::parse_file(file).unwrap_err();

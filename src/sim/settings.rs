@@ -6,11 +6,36 @@ use std::time::Duration;
 use super::builtin::default_models;
 use super::model::Model;
 
+/// How a stand-in treats requests whose clients leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheduler {
+    /// As Ollama 0.32 does: one that leaves the queue for loads keeps its place there and is never told anything; one
+    /// that leaves the loader still costs an eviction and a load; one that stopped reading leaves its generation behind.
+    #[default]
+    Ollama,
+    /// As simple, one queue and one loader, but sound: whoever leaves takes everything of his along.
+    Ideal,
+}
+
+impl std::str::FromStr for Scheduler {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ollama" => Ok(Self::Ollama),
+            "ideal" => Ok(Self::Ideal),
+            _ => Err(format!("\"{text}\" is not a scheduler; use ollama (as it is) or ideal (leaks nothing)")),
+        }
+    }
+}
+
 /// Settings of a stand-in; the default is a server for demos on a free port.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Whose scheduler it has.
+    pub scheduler: Scheduler,
     /// `OLLAMA_NUM_PARALLEL`: slots per runner.
     pub num_parallel: usize,
     /// `OLLAMA_MAX_LOADED_MODELS`: runners in memory at most.
@@ -34,6 +59,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            scheduler: Scheduler::default(),
             num_parallel: 1,
             max_loaded_models: 3,
             max_queue: 512,

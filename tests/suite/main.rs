@@ -4,6 +4,7 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod defects;
 mod doctor;
 mod gpus;
 mod hostile_http;
@@ -16,6 +17,7 @@ mod operations;
 mod process;
 mod residency;
 mod sim_faults;
+mod sim_levers;
 mod sim_recordings;
 mod sim_sharing;
 mod straight_line;

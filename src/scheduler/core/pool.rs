@@ -153,6 +153,12 @@ impl Pool {
         self.alive
     }
 
+    /// Since when it is in memory nowhere; `now` while it is.
+    pub(super) fn gone_since(&self, now: Moment) -> Moment {
+        let gone = self.runners.values().map(|runner| if runner.is_in_memory() { now } else { runner.since });
+        gone.max().unwrap_or(now)
+    }
+
     /// Whether what waits takes longer than the cheapest load of one more runner.
     pub(super) fn may_pay_for_another(&self) -> bool {
         let absent = self.runners.values().filter(|runner| !runner.is_in_memory());

@@ -130,6 +130,8 @@ impl Core {
     /// The lowest turn among a pool's tickets, at `site` if one is given.
     pub(super) fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, &Waiting)> {
         let members = &self.pools[pool.0];
+        // only what waits for the model ages: a long line before a model that is served does not
+        let gone = members.gone_since(self.now);
         members
             .lines()
             .filter(|(app, _)| self.apps[app.0].may_run())
@@ -137,7 +139,7 @@ impl Core {
                 let waiting = line.iter().find_map(|id| self.waiting.get(id))?;
                 let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
                 let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-                let waited = self.now.since(waiting.since).as_secs_f64();
+                let waited = self.now.since(waiting.since.max(gone)).as_secs_f64();
                 here.then_some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), waiting))
             })
             .min_by(|a, b| before(&a.0, &b.0))

@@ -1,11 +1,11 @@
 //! The machine itself: queue, loader, eviction, expiry.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::runner::Runner;
-use super::{Action, Ask, Counts, Id, Limits, Resident, Ticket};
+use super::{Action, Ask, Counts, Id, Limits, LoadFault, Resident, Ticket};
 use crate::domain::Moment;
 
 /// A request in the queue for loads or in the loader's hands.
@@ -26,6 +26,7 @@ enum Loader {
     Loading {
         pending: Pending,
         until: Moment,
+        fault: Option<LoadFault>,
     },
 }
 
@@ -42,10 +43,16 @@ enum Place {
 #[derive(Debug)]
 pub(in crate::sim) struct Core {
     limits: Limits,
-    runners: BTreeMap<Arc<str>, Runner>,
+    /// Whether whoever leaves takes everything of his along.
+    ideal: bool,
+    pub(super) runners: BTreeMap<Arc<str>, Runner>,
     queue: VecDeque<Pending>,
     loader: Loader,
     places: BTreeMap<Id, Place>,
+    /// What goes wrong with the next loads.
+    pub(super) upsets: BTreeMap<Arc<str>, VecDeque<LoadFault>>,
+    /// Weights that are no longer on the disk.
+    pub(super) removed: BTreeSet<Arc<str>>,
     counts: Counts,
     actions: Vec<Action>,
 }
@@ -54,13 +61,22 @@ impl Core {
     pub(in crate::sim) fn new(limits: Limits) -> Self {
         Self {
             limits,
+            ideal: false,
             runners: BTreeMap::new(),
             queue: VecDeque::new(),
             loader: Loader::Free,
             places: BTreeMap::new(),
+            upsets: BTreeMap::new(),
+            removed: BTreeSet::new(),
             counts: Counts::new(),
             actions: Vec::new(),
         }
+    }
+
+    /// A server that is as simple, but sound: requests whose clients left are out of the queue at once, and cost
+    /// neither an eviction nor a load.
+    pub(in crate::sim) fn ideal(self) -> Self {
+        Self { ideal: true, ..self }
     }
 
     /// A request wants a runner.
@@ -164,17 +180,30 @@ impl Core {
         all
     }
 
+    /// The weights of the runner that this request holds.
+    pub(in crate::sim) fn weights_of(&self, id: Id) -> Option<Arc<str>> {
+        match self.places.get(&id)? {
+            Place::Inside(weights) => Some(weights.clone()),
+            Place::Pending(_) => None,
+        }
+    }
+
+    /// Slots of these weights' runner that are in use.
+    pub(in crate::sim) fn running(&self, weights: &str) -> usize {
+        self.runners.get(weights).map_or(0, Runner::running)
+    }
+
     /// What happened so far.
     pub(in crate::sim) fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    fn take(&mut self) -> Vec<Action> {
+    pub(super) fn take(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
     /// Does what fell due up to `now`, in order, each at its own moment.
-    fn advance(&mut self, now: Moment) {
+    pub(super) fn advance(&mut self, now: Moment) {
         while let Some(due) = self.next_due().filter(|due| *due <= now) {
             self.finish_load(due);
             self.settle(due);
@@ -182,7 +211,7 @@ impl Core {
     }
 
     /// Unloads what is due, then lets the loader go on.
-    fn settle(&mut self, now: Moment) {
+    pub(super) fn settle(&mut self, now: Moment) {
         let before = self.runners.len();
         self.runners.retain(|_, runner| runner.due().is_none_or(|due| due > now));
         let unloaded = self.runners.len() < before;
@@ -223,7 +252,7 @@ impl Core {
             };
             runner.keep_alive = Duration::ZERO;
             runner.expires = now;
-            if !runner.holders.is_empty() {
+            if !runner.may_go() {
                 self.loader = Loader::Evicting(pending);
                 return;
             }
@@ -252,8 +281,13 @@ impl Core {
         self.counts.entry(pending.ask.weights.clone()).or_default().loads += 1;
         // a client that left while the loader was busy with its request still costs the start of a load
         if !pending.gone {
-            let until = now.after(pending.ask.load);
-            self.loader = Loader::Loading { pending, until };
+            let fault = self.load_fault(&pending.ask.weights);
+            let until = now.after(match &fault {
+                Some(LoadFault::NeverEnds) => Duration::MAX,
+                Some(LoadFault::Missing) => Duration::ZERO,
+                _ => pending.ask.load,
+            });
+            self.loader = Loader::Loading { pending, until, fault };
             self.finish_load(now);
         }
     }
@@ -261,7 +295,10 @@ impl Core {
     /// Puts the runner into service when its load is done by `now`.
     fn finish_load(&mut self, now: Moment) {
         match std::mem::replace(&mut self.loader, Loader::Free) {
-            Loader::Loading { pending, until } if until <= now => {
+            Loader::Loading { pending, until, fault: Some(why) } if until <= now => {
+                self.actions.push(Action::Failed { id: pending.ask.id, why });
+            }
+            Loader::Loading { pending, until, fault: None } if until <= now => {
                 let used: u64 = self.runners.values().map(|runner| runner.fitting).sum();
                 let room = self.limits.memory.map_or(u64::MAX, |memory| memory.saturating_sub(used));
                 let runner = Runner::new(&pending.ask, pending.ask.memory.min(room), self.limits.keep_alive, now);
@@ -285,10 +322,14 @@ impl Core {
 
     /// The client of a request without a runner left.
     fn cancel(&mut self, id: Id) {
-        if let Some(pending) = self.queue.iter_mut().find(|pending| pending.ask.id == id) {
+        if self.ideal {
+            self.queue.retain(|pending| pending.ask.id != id);
+        } else if let Some(pending) = self.queue.iter_mut().find(|pending| pending.ask.id == id) {
             pending.gone = true;
+            self.counts.entry(pending.ask.weights.clone()).or_default().leaked_handlers += 1;
         }
         match &mut self.loader {
+            Loader::Evicting(pending) if pending.ask.id == id && self.ideal => self.loader = Loader::Free,
             Loader::Evicting(pending) if pending.ask.id == id => pending.gone = true,
             // the child is killed and the load thrown away
             Loader::Loading { pending, .. } if pending.ask.id == id => self.loader = Loader::Free,

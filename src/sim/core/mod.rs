@@ -8,7 +8,8 @@
 //! Kept as Ollama 0.32 does it, defects included: one loader takes the queue strictly in order and waits
 //! inline for evictions; a victim stays usable meanwhile and a new `keep_alive` revives it; a load dies with
 //! the client that asked for it; requests for a loaded model overtake all of that and wait without bound for
-//! a slot.
+//! a slot; whoever leaves the queue keeps his place in it and is never told anything; whoever leaves while the
+//! loader has his request still costs an eviction and the start of a load. [`Core::ideal`] mends the last two.
 //! Invariants: never more tickets busy on a runner than it has slots; at most one load at a time; a runner
 //! with requests inside is never unloaded.
 
@@ -16,6 +17,7 @@ mod machine;
 mod runner;
 #[cfg(test)]
 mod tests;
+mod upset;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use super::options::RunnerOptions;
 use crate::domain::Moment;
 
 pub(super) use machine::Core;
+pub(super) use upset::RunnerFault;
 
 /// A request's number; the driver gives each its own.
 pub(super) type Id = u64;
@@ -72,8 +75,22 @@ pub(super) enum Action {
     Ready { id: Id, waited: Duration },
     /// The queue for loads is full.
     Busy { id: Id },
+    /// The load for the request failed.
+    Failed { id: Id, why: LoadFault },
     /// The ticket has its slot.
     Slot(Ticket),
+}
+
+/// What goes wrong with a load. The room that it needs is made all the same, and each load that fails is its
+/// request's alone: those behind it in the queue try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadFault {
+    /// It takes its time and then fails with this text (500).
+    Fails(String),
+    /// It does not end by itself, only with the client that asked for it.
+    NeverEnds,
+    /// The weights are gone from the disk: it fails at once (404).
+    Missing,
 }
 
 /// What `/api/ps` shows of a runner.
@@ -91,7 +108,7 @@ pub(super) struct Resident {
 /// What happened to the runners of one blob so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunnerCounts {
-    /// Loads begun, those that died with their client included.
+    /// Loads begun, those that failed or died with their client included.
     pub loads: u64,
     /// Requests inside now: waiting for the load, for a slot, or running.
     pub inside: usize,
@@ -99,6 +116,8 @@ pub struct RunnerCounts {
     pub peak_inside: usize,
     /// The most slots ever busy at once.
     pub peak_running: usize,
+    /// Requests whose client left them in the queue for loads: never answered, their handlers never return.
+    pub leaked_handlers: u64,
 }
 
 /// Counts by blob.

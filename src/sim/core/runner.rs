@@ -22,6 +22,10 @@ pub(super) struct Runner {
     pub(super) keep_alive: Duration,
     /// When the idle time that began last ends: armed while idle, stale while busy.
     pub(super) expires: Moment,
+    /// Its process listens and does nothing more.
+    pub(super) hung: bool,
+    /// It does not go when it should.
+    pub(super) stays: bool,
     slots: usize,
     busy: BTreeSet<Ticket>,
     waiting: VecDeque<Ticket>,
@@ -37,6 +41,8 @@ impl Runner {
             holders: BTreeSet::new(),
             keep_alive,
             expires: now.after(keep_alive),
+            hung: false,
+            stays: false,
             slots: ask.slots.max(1),
             busy: BTreeSet::new(),
             waiting: VecDeque::new(),
@@ -45,7 +51,17 @@ impl Runner {
 
     /// When it falls due for unloading, if it is idle and does not stay for ever.
     pub(super) fn due(&self) -> Option<Moment> {
-        (self.holders.is_empty() && self.keep_alive != Duration::MAX).then_some(self.expires)
+        (self.may_go() && self.keep_alive != Duration::MAX).then_some(self.expires)
+    }
+
+    /// Whether it can be unloaded now.
+    pub(super) fn may_go(&self) -> bool {
+        self.holders.is_empty() && !self.stays
+    }
+
+    /// One slot is gone until it is unloaded; it may be the last one.
+    pub(super) fn lose_slot(&mut self) {
+        self.slots = self.slots.saturating_sub(1);
     }
 
     pub(super) fn running(&self) -> usize {

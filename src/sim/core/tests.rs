@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Action, Ask, Core, Id, Limits, Ticket};
+use super::{Action, Ask, Core, Id, Limits, LoadFault, RunnerFault, Ticket};
 use crate::domain::Moment;
 use crate::sim::model::Model;
 use crate::sim::options::RunnerOptions;
@@ -72,8 +72,16 @@ impl Bench {
         self.core.tick(self.now())
     }
 
+    fn upset(&mut self, weights: &str, how: RunnerFault) -> (bool, Vec<Action>) {
+        self.core.upset(self.now(), weights, how)
+    }
+
     fn resident(&self) -> Vec<String> {
         self.core.residents().iter().map(|resident| resident.tag.name.clone()).collect()
+    }
+
+    fn leaked(&self, weights: &str) -> u64 {
+        self.core.counts().get(weights).map_or(0, |counts| counts.leaked_handlers)
     }
 
     fn loads(&self, weights: &str) -> u64 {
@@ -269,6 +277,170 @@ fn memory_is_kept_by_the_four_fifths_rule() {
     assert_eq!((resident.memory, resident.fitting), (10, 4));
 }
 
+#[test]
+fn whoever_leaves_the_queue_keeps_his_place_and_is_never_answered() {
+    let full = || {
+        let mut bench = Bench::new(Limits { max_queue: 1, ..limits() });
+        bench.ask(ask(1, "a"));
+        bench.at(2);
+        bench.ask(ask(2, "b")); // with the loader, which waits for a
+        bench.ask(ask(3, "c")); // in the queue
+        bench
+    };
+    let mut bench = full();
+    assert_eq!(bench.end(3), []);
+    assert_eq!(bench.leaked("c"), 1);
+    assert_eq!(bench.ask(ask(4, "d")), [Action::Busy { id: 4 }], "the dead one fills the queue");
+    bench.end(1);
+    assert_eq!(bench.at(4), [ready(2, 2)]);
+    // popped, skipped: only now is there room
+    assert_eq!(bench.ask(ask(5, "d")), []);
+    assert_eq!((bench.loads("c"), bench.leaked("c"), bench.leaked("b")), (0, 1, 0));
+
+    let mut bench = full();
+    bench.core = bench.core.ideal();
+    bench.end(3);
+    assert_eq!(bench.ask(ask(4, "d")), [], "an ideal server forgets it at once");
+    assert_eq!(bench.leaked("c"), 0);
+}
+
+#[test]
+fn whoever_leaves_the_loader_still_costs_an_eviction_and_a_load() {
+    let evicting = |core: Core| {
+        let mut bench = Bench { core, second: 0 };
+        bench.ask(ask(1, "a"));
+        bench.at(2);
+        bench.ask(ask(2, "b"));
+        bench.end(2);
+        bench.end(1);
+        bench.at(10);
+        bench
+    };
+    let bench = evicting(Core::new(limits()));
+    assert_eq!((bench.resident(), bench.loads("b")), (Vec::new(), 1));
+    let bench = evicting(Core::new(limits()).ideal());
+    assert_eq!((bench.resident().len(), bench.loads("b")), (0, 0), "the victim was marked, and goes when idle");
+}
+
+#[test]
+fn a_failing_load_is_its_requests_alone() {
+    let mut bench = Bench::new(limits());
+    let fails = LoadFault::Fails("out of memory".into());
+    bench.core.upset_load("a", fails.clone());
+    bench.ask(ask(1, "a"));
+    bench.ask(ask(2, "a"));
+    assert_eq!(bench.at(2), [Action::Failed { id: 1, why: fails }]);
+    assert_eq!(bench.end(1), []);
+    // the next one in the queue tries again
+    assert_eq!(bench.at(4), [ready(2, 4)]);
+    assert_eq!(bench.loads("a"), 2);
+    assert_eq!(bench.core.counts()["a"].inside, 1);
+}
+
+#[test]
+fn a_load_without_end_blocks_the_loader_until_its_client_leaves() {
+    let mut bench = Bench::new(Limits { max_loaded: 3, ..limits() });
+    bench.core.upset_load("a", LoadFault::NeverEnds);
+    bench.ask(ask(1, "a"));
+    bench.ask(ask(2, "b"));
+    assert_eq!(bench.at(100_000), []);
+    assert_eq!(bench.end(1), []);
+    assert_eq!(bench.at(100_002), [ready(2, 100_002)]);
+}
+
+#[test]
+fn weights_that_were_removed_load_no_more_but_what_is_loaded_stays() {
+    let mut bench = Bench::new(limits());
+    bench.ask(ask(1, "a"));
+    bench.at(2);
+    bench.ask(ask(2, "b"));
+    bench.core.remove("a");
+    bench.core.remove("b");
+    assert_eq!(bench.ask(ask(3, "a")), [ready(3, 0)]);
+    bench.end(1);
+    // room is made for it, in vain
+    assert_eq!(bench.end(3), [Action::Failed { id: 2, why: LoadFault::Missing }]);
+    assert_eq!(bench.resident(), Vec::<String>::new());
+}
+
+#[test]
+fn a_hung_runner_goes_when_its_callers_have_and_the_next_is_sound() {
+    let mut bench = Bench::new(limits());
+    assert_eq!(bench.upset("a", RunnerFault::Hangs), (false, vec![]), "nothing is loaded");
+    bench.ask(ask(1, "a"));
+    bench.at(2);
+    assert!(bench.upset("a", RunnerFault::Hangs).0 && bench.core.hangs(1));
+    assert_eq!(bench.ask(ask(2, "a")), [ready(2, 0)], "nobody notices");
+    let now = bench.now();
+    bench.core.expire(now, "a");
+    bench.end(1);
+    assert_eq!(bench.resident(), ["a:latest"]);
+    bench.end(2);
+    assert_eq!(bench.resident(), Vec::<String>::new());
+    bench.ask(ask(3, "a"));
+    bench.at(4);
+    assert!(!bench.core.hangs(3));
+}
+
+#[test]
+fn a_lost_slot_comes_back_with_the_next_load() {
+    let mut bench = Bench::new(limits());
+    for id in 1..=3 {
+        bench.ask(ask(id, "a"));
+    }
+    bench.at(2);
+    assert!(bench.upset("a", RunnerFault::LosesSlot).0);
+    assert_eq!(bench.acquire((1, 0)), [Action::Slot((1, 0))]);
+    assert_eq!(bench.acquire((2, 0)), [], "one of two is lost");
+    bench.upset("a", RunnerFault::LosesSlot);
+    assert_eq!(bench.end(1), [], "and now none is left");
+    let now = bench.now();
+    bench.core.expire(now, "a");
+    assert_eq!(bench.resident(), ["a:latest"], "those that wait for a slot keep the runner");
+    bench.end(2);
+    bench.end(3);
+    assert_eq!(bench.resident(), Vec::<String>::new());
+    bench.ask(ask(4, "a"));
+    bench.at(4);
+    assert_eq!(bench.acquire((4, 0)), [Action::Slot((4, 0))]);
+}
+
+#[test]
+fn a_runner_that_stays_blocks_whoever_needs_its_room() {
+    let mut bench = Bench::new(limits());
+    bench.ask(ask(1, "a"));
+    bench.at(2);
+    bench.upset("a", RunnerFault::Stays(true));
+    bench.end(1);
+    let now = bench.now();
+    bench.core.expire(now, "a");
+    bench.ask(ask(2, "b"));
+    assert_eq!(bench.at(10_000), []);
+    assert_eq!(bench.resident(), ["a:latest"]);
+    bench.upset("a", RunnerFault::Stays(false));
+    assert_eq!(bench.at(10_002), [ready(2, 10_000)]);
+}
+
+#[test]
+fn every_input_of_a_batch_takes_the_single_slot_before_those_who_come_later() {
+    let mut bench = Bench::new(limits());
+    for id in 1..=2 {
+        bench.ask(Ask { slots: 1, ..ask(id, "a") });
+    }
+    bench.at(2);
+    assert_eq!(bench.acquire((1, 0)), [Action::Slot((1, 0))]);
+    for input in 1..4 {
+        assert_eq!(bench.acquire((1, input)), []);
+    }
+    assert_eq!(bench.acquire((2, 0)), []);
+    for input in 0..3 {
+        let now = bench.now();
+        assert_eq!(bench.core.release(now, (1, input)), [Action::Slot((1, input + 1))]);
+    }
+    let now = bench.now();
+    assert_eq!(bench.core.release(now, (1, 3)), [Action::Slot((2, 0))]);
+}
+
 /// What a client does next.
 #[derive(Debug, Clone)]
 enum Move {
@@ -310,6 +482,7 @@ impl Seen {
                     assert!(self.asked.contains_key(&id), "{id} is ready and did not ask");
                     assert!(self.ready.insert(id), "{id} is ready twice");
                 }
+                Action::Failed { id, why } => panic!("the load for {id} failed by itself: {why:?}"),
                 Action::Busy { id } => assert!(self.asked.remove(&id).is_some(), "{id} is refused and did not ask"),
                 Action::Slot(ticket) => {
                     assert!(self.wanted.contains(&ticket), "{ticket:?} has a slot and wanted none");
@@ -346,8 +519,11 @@ impl Seen {
 
 proptest! {
     #[test]
-    fn any_history_keeps_the_invariants_and_ends_empty(moves in moves()) {
+    fn any_history_keeps_the_invariants_and_ends_empty(moves in moves(), ideal in any::<bool>()) {
         let mut bench = Bench::new(Limits { max_loaded: 2, max_queue: 5, ..limits() });
+        if ideal {
+            bench.core = bench.core.ideal();
+        }
         let mut seen = Seen::default();
         let pick = |from: Vec<Id>, at: usize| from.get(at % from.len().max(1)).copied();
         for (id, step) in (1..).zip(moves) {
@@ -393,5 +569,6 @@ proptest! {
         prop_assert!(bench.resident().is_empty());
         prop_assert!(bench.core.counts().values().all(|counts| counts.inside == 0));
         prop_assert!(bench.core.counts().values().all(|counts| counts.peak_running <= 2));
+        prop_assert!(!ideal || bench.core.counts().values().all(|counts| counts.leaked_handlers == 0));
     }
 }

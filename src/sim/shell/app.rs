@@ -6,14 +6,17 @@ use std::time::Duration;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::http::{Final, refuse};
-use super::stage::{Lease, Stage};
+use super::stage::{Lease, NotAdmitted, Stage};
 use crate::domain::ModelName;
-use crate::sim::core::{Ask, Limits};
+use crate::sim::core::{Ask, Core, Limits, LoadFault};
+use crate::sim::go::quote;
 use crate::sim::model::Model;
 use crate::sim::options::{Base, Options, merge};
-use crate::sim::settings::Settings;
+use crate::sim::settings::{Scheduler, Settings};
 
 /// What Ollama spends on a request whose runner is loaded.
 const FAST_PATH: Duration = Duration::from_nanos(1_208_317);
@@ -22,6 +25,9 @@ const FAST_PATH: Duration = Duration::from_nanos(1_208_317);
 pub(super) struct App {
     pub(super) stage: Arc<Stage>,
     pub(super) settings: Settings,
+    /// Everything that runs for this server, and what stops it.
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
     models: Mutex<Vec<Arc<Model>>>,
 }
 
@@ -40,9 +46,11 @@ impl App {
             memory: settings.memory,
             keep_alive: settings.keep_alive,
         };
-        let stage = Arc::new(Stage::new(limits, settings.speed));
+        let core = Core::new(limits);
+        let core = if settings.scheduler == Scheduler::Ideal { core.ideal() } else { core };
+        let stage = Arc::new(Stage::new(core, settings.speed));
         let models = Mutex::new(settings.models.iter().cloned().map(Arc::new).collect());
-        Self { stage, settings, models }
+        Self { stage, settings, tasks: TaskTracker::new(), stop: CancellationToken::new(), models }
     }
 
     pub(super) fn models(&self) -> MutexGuard<'_, Vec<Arc<Model>>> {
@@ -80,20 +88,35 @@ impl App {
             memory: model.memory_for(options.runner.num_ctx, slots),
             slots,
         };
-        let Some(waited) = lease.admit(ask).await else {
-            let text = "server busy, please try again.  maximum pending requests exceeded";
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, text));
-        };
+        let waited = lease.admit(ask).await.map_err(|why| refusal(why, want.name))?;
         Ok(Admitted { options, load: self.stage.model(waited) + FAST_PATH })
     }
 }
 
 /// What a request says of the runner it wants.
 pub(super) struct Want<'a> {
+    /// The model as the client wrote it.
+    pub(super) name: &'a str,
     pub(super) options: &'a Map<String, Value>,
     /// Nanoseconds.
     pub(super) keep_alive: Option<i64>,
     pub(super) shift: Option<bool>,
+}
+
+/// Ollama's words for a runner that cannot be had.
+fn refusal(why: NotAdmitted, name: &str) -> Final {
+    match why {
+        NotAdmitted::Busy => {
+            let text = "server busy, please try again.  maximum pending requests exceeded";
+            refuse(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+        NotAdmitted::Failed(LoadFault::Missing) => {
+            refuse(StatusCode::NOT_FOUND, &format!("model {} not found, try pulling it first", quote(name)))
+        }
+        NotAdmitted::Failed(LoadFault::Fails(text)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &text),
+        // it never gets here: such a load only ends with its request
+        NotAdmitted::Failed(LoadFault::NeverEnds) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the load did not end"),
+    }
 }
 
 fn keep_alive(nanos: i64) -> Duration {

@@ -78,6 +78,21 @@ pub struct Tally {
     pub cancelled: u64,
     /// Those inside now.
     pub in_flight: usize,
+    /// Generations that run on now although their clients stopped reading and left; they are inside as well.
+    pub abandoned: usize,
+}
+
+/// What `/api/ps` says instead of the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lie {
+    /// What it said when this was asked for, again and again.
+    Old,
+    /// Nothing of what is loaded is in GPU memory.
+    NoVram,
+    /// This body, whatever it is.
+    Says(String),
+    /// Nothing: the request is never answered.
+    Silence,
 }
 
 /// Requests remembered for tests.
@@ -88,6 +103,7 @@ struct State {
     seen: VecDeque<Seen>,
     faults: VecDeque<Fault>,
     tally: Tally,
+    lie: Option<Lie>,
 }
 
 /// The shared notebook.
@@ -121,6 +137,21 @@ impl Control {
 
     pub(super) fn tally(&self) -> Tally {
         self.state().tally
+    }
+
+    /// `/api/ps` lies from now on, or no longer.
+    pub(super) fn set_lie(&self, lie: Option<Lie>) {
+        self.state().lie = lie;
+    }
+
+    pub(super) fn lie(&self) -> Option<Lie> {
+        self.state().lie.clone()
+    }
+
+    /// So many more generations, or fewer, run on without their client.
+    pub(super) fn abandon(&self, change: isize) {
+        let tally = &mut self.state().tally;
+        tally.abandoned = tally.abandoned.saturating_add_signed(change);
     }
 
     pub(super) fn begin(&self) {

@@ -76,7 +76,7 @@ fn read(route: Route, body: &Bytes) -> Result<(Embed, Vec<String>), Final> {
 async fn answer(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Result<Final, Final> {
     let (request, inputs) = read(route, body)?;
     let model = find(app, route, &request.model)?;
-    let want = Want { options: &request.options, keep_alive: request.keep_alive, shift: None };
+    let want = Want { name: &request.model, options: &request.options, keep_alive: request.keep_alive, shift: None };
     let admitted = app.admit(lease, &model, want).await?;
     if inputs.is_empty() {
         return Ok(ok(match route {
@@ -158,6 +158,7 @@ impl Work<'_> {
         let spent = spent.unwrap_or(Duration::MAX);
         let stage = &self.app.stage;
         stage.until(stage.clock.now().after(stage.real(spent))).await;
+        self.lease.unless_hung().await;
         let vector = text::embed(&self.model.weights, input, self.model.embedding_length);
         Ok(Made { vector, tokens, spent })
     }

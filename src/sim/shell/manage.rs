@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::app::App;
+use super::control::Lie;
 use super::http::{Final, Reply, ok, refuse, reply};
 use crate::domain::ModelName;
 use crate::sim::core::Resident;
@@ -34,10 +35,24 @@ pub(super) fn tags(app: &App) -> Final {
     ok(go::json(&json!({ "models": list })))
 }
 
-/// `/api/ps`.
-pub(super) fn ps(app: &App) -> Final {
-    let list: Vec<Value> = app.stage.residents().iter().map(|resident| running(app, resident)).collect();
-    ok(go::json(&json!({ "models": list })))
+/// `/api/ps`, or the lie that was asked for.
+pub(super) async fn ps(app: &App) -> Final {
+    match app.stage.control.lie() {
+        Some(Lie::Silence) => std::future::pending().await,
+        Some(Lie::Says(body)) => ok(body),
+        Some(Lie::NoVram) => ok(loaded(app, true)),
+        // an old list is kept as the text it was
+        Some(Lie::Old) | None => ok(loaded(app, false)),
+    }
+}
+
+/// The body of `/api/ps`.
+pub(super) fn loaded(app: &App, no_vram: bool) -> String {
+    let mut list: Vec<Value> = app.stage.residents().iter().map(|resident| running(app, resident)).collect();
+    if no_vram {
+        list.iter_mut().for_each(|model| model["size_vram"] = 0.into());
+    }
+    go::json(&json!({ "models": list }))
 }
 
 fn running(app: &App, resident: &Resident) -> Value {
@@ -97,7 +112,7 @@ pub(super) fn copy(app: &App, body: &Bytes) -> Result<Reply, Final> {
     Ok(reply(StatusCode::OK, None, ""))
 }
 
-/// `/api/delete`: the tag goes, a runner that uses its weights stays.
+/// `/api/delete`: the tag goes, and with the last one the weights; a runner that has them stays.
 pub(super) fn delete(app: &App, body: &Bytes) -> Result<Reply, Final> {
     let bad = |text: &str| refuse(StatusCode::BAD_REQUEST, text);
     let request = Delete::read(body).map_err(|text| bad(&text))?;
@@ -105,11 +120,15 @@ pub(super) fn delete(app: &App, body: &Bytes) -> Result<Reply, Final> {
     let name = ModelName::parse(written).map_err(|_| bad(&format!("name {} is invalid", go::quote(written))))?;
     let name = name.to_string();
     let mut models = app.models();
-    let before = models.len();
-    models.retain(|model| model.name != name);
-    match models.len() < before {
-        true => Ok(reply(StatusCode::OK, None, "")),
-        false => Err(refuse(StatusCode::NOT_FOUND, &format!("model '{written}' not found"))),
+    let gone = models.iter().position(|model| model.name == name).map(|at| models.remove(at));
+    match gone {
+        Some(gone) => {
+            if !models.iter().any(|model| model.weights == gone.weights) {
+                app.stage.remove(&gone.weights);
+            }
+            Ok(reply(StatusCode::OK, None, ""))
+        }
+        None => Err(refuse(StatusCode::NOT_FOUND, &format!("model '{written}' not found"))),
     }
 }
 

@@ -8,14 +8,17 @@ mod app;
 mod control;
 mod embed;
 mod http;
+mod levers;
 mod manage;
 mod once;
+mod pace;
 mod server;
 mod stage;
 mod stream;
 mod talk;
+mod watched;
 
-pub use control::{Fault, Seen, Tally};
+pub use control::{Fault, Lie, Seen, Tally};
 pub use server::Sim;
 
 use std::sync::Arc;

@@ -15,9 +15,8 @@ pub(super) const CRASH: &str = "an error was encountered while running the model
 
 /// Waits for the answer's end and replies; a fault upsets the whole.
 pub(super) async fn reply(mut talk: Talk, fault: Option<Fault>) -> io::Result<Reply> {
-    let stage = &talk.app.stage;
-    let due = stage.real(talk.answer.due(talk.answer.plan.tokens));
-    stage.until(stage.clock.now().after(due)).await;
+    talk.until(talk.answer.plan.tokens).await;
+    talk.lease.unless_hung().await;
     let now = talk.app.now().to_string();
     let reply: io::Result<Final> = match fault {
         Some(Fault::Stall { .. }) => std::future::pending().await,

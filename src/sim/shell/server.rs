@@ -12,12 +12,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::app::App;
 use super::control::{Fault, Seen, Tally};
 use super::http::{self as wire, Origin, Reply};
+use super::watched::{Stuck, Watched};
 use super::{embed, manage, talk};
 use crate::sim::answer::Route;
 use crate::sim::core::RunnerCounts;
@@ -26,9 +25,7 @@ use crate::sim::settings::Settings;
 /// A running stand-in; dropping it stops it at once.
 pub struct Sim {
     addr: SocketAddr,
-    app: Arc<App>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    pub(super) app: Arc<App>,
 }
 
 impl Sim {
@@ -41,11 +38,10 @@ impl Sim {
         let listener = TcpListener::bind(settings.listen).await?;
         let addr = listener.local_addr()?;
         let app = Arc::new(App::new(settings));
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let (stage, stopped) = (app.stage.clone(), stop.clone());
-        tasks.spawn(async move { stage.run_timers(stopped).await });
-        tasks.spawn(accept(listener, app.clone(), stop.clone(), tasks.clone()));
-        Ok(Self { addr, app, stop, tasks })
+        let (stage, stopped) = (app.stage.clone(), app.stop.clone());
+        app.tasks.spawn(async move { stage.run_timers(stopped).await });
+        app.tasks.spawn(accept(listener, app.clone()));
+        Ok(Self { addr, app })
     }
 
     /// Where it listens.
@@ -62,9 +58,9 @@ impl Sim {
 
     /// Closes every connection and waits until all is quiet.
     pub async fn shutdown(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.app.stop.cancel();
+        self.app.tasks.close();
+        self.app.tasks.wait().await;
     }
 
     /// Upsets the next inference request that no earlier fault takes.
@@ -87,8 +83,12 @@ impl Sim {
     /// Counts of the runner behind a tag; zeros when it never ran or there is no such tag.
     #[must_use]
     pub fn runner(&self, tag: &str) -> RunnerCounts {
-        let weights = self.app.models().iter().find(|model| model.name == tag).map(|model| model.weights.clone());
-        weights.and_then(|weights| self.app.stage.counts().get(weights.as_str()).copied()).unwrap_or_default()
+        self.weights(tag).and_then(|weights| self.app.stage.counts().get(weights.as_str()).copied()).unwrap_or_default()
+    }
+
+    /// The blob of a tag's weights.
+    pub(super) fn weights(&self, tag: &str) -> Option<String> {
+        self.app.models().iter().find(|model| model.name == tag).map(|model| model.weights.clone())
     }
 
     /// Loads so far, of all runners.
@@ -100,21 +100,21 @@ impl Sim {
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.app.stop.cancel();
     }
 }
 
-async fn accept(listener: TcpListener, app: Arc<App>, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(listener: TcpListener, app: Arc<App>) {
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = app.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, _)) => {
                 let connection = connection(socket, app.clone());
-                let stop = stop.clone();
-                tasks.spawn(async move {
+                let stop = app.stop.clone();
+                app.tasks.spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
                         () = connection => {}
@@ -129,14 +129,15 @@ async fn accept(listener: TcpListener, app: Arc<App>, stop: CancellationToken, t
 
 async fn connection(socket: TcpStream, app: Arc<App>) {
     let _ = socket.set_nodelay(true);
-    let service = service_fn(move |request| serve(app.clone(), request));
+    let (socket, stuck) = Watched::new(socket);
+    let service = service_fn(move |request| serve(app.clone(), request, stuck.clone()));
     let mut server = http1::Builder::new();
     // a connection that fails is its client's business
     let _ =
         server.title_case_headers(true).header_read_timeout(None).serve_connection(TokioIo::new(socket), service).await;
 }
 
-async fn serve(app: Arc<App>, request: Request<Incoming>) -> io::Result<Reply> {
+async fn serve(app: Arc<App>, request: Request<Incoming>, stuck: Stuck) -> io::Result<Reply> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -146,12 +147,12 @@ async fn serve(app: Arc<App>, request: Request<Incoming>) -> io::Result<Reply> {
         headers: parts.headers.clone(),
         body: body.clone(),
     });
-    let reply = guarded(&app, &parts, body).await?;
+    let reply = guarded(&app, &parts, body, stuck).await?;
     Ok(wire::finish(reply, app.now()))
 }
 
 /// Ollama's gates before any route: doubled slashes, pages from elsewhere, names that are not this host's.
-async fn guarded(app: &Arc<App>, parts: &http::request::Parts, body: Bytes) -> io::Result<Reply> {
+async fn guarded(app: &Arc<App>, parts: &http::request::Parts, body: Bytes, stuck: Stuck) -> io::Result<Reply> {
     let path = parts.uri.path();
     if path.contains("//") {
         let clean = path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
@@ -168,7 +169,7 @@ async fn guarded(app: &Arc<App>, parts: &http::request::Parts, body: Bytes) -> i
     let mut reply = if app.settings.listen.ip().is_loopback() && !wire::host_allowed(&parts.headers) {
         wire::reply(StatusCode::FORBIDDEN, None, "")
     } else {
-        route(app, &parts.method, path, &body).await?
+        route(app, &parts.method, path, &body, stuck).await?
     };
     if let Origin::Allowed(value) = origin {
         wire::allow_origin(&mut reply, value);
@@ -197,7 +198,7 @@ fn allowed(path: &str) -> String {
     ROUTES.iter().find(|(route, _)| *route == path).map(|(_, methods)| (*methods).to_owned()).unwrap_or_default()
 }
 
-async fn route(app: &Arc<App>, method: &Method, path: &str, body: &Bytes) -> io::Result<Reply> {
+async fn route(app: &Arc<App>, method: &Method, path: &str, body: &Bytes, stuck: Stuck) -> io::Result<Reply> {
     let methods = allowed(path);
     if methods.is_empty() {
         return Ok(elsewhere(method, path));
@@ -209,12 +210,12 @@ async fn route(app: &Arc<App>, method: &Method, path: &str, body: &Bytes) -> io:
         "/" => wire::reply(StatusCode::OK, Some("text/plain; charset=utf-8"), "Ollama is running"),
         "/api/version" => manage::version().into(),
         "/api/tags" => manage::tags(app).into(),
-        "/api/ps" => manage::ps(app).into(),
+        "/api/ps" => manage::ps(app).await.into(),
         "/api/show" => manage::show(app, body).unwrap_or_else(|refusal| refusal).into(),
         "/api/copy" => manage::copy(app, body).unwrap_or_else(Reply::from),
         "/api/delete" => manage::delete(app, body).unwrap_or_else(Reply::from),
-        "/api/chat" => talk::serve(app, Route::Chat, body).await?,
-        "/api/generate" => talk::serve(app, Route::Generate, body).await?,
+        "/api/chat" => talk::serve(app, Route::Chat, body, stuck).await?,
+        "/api/generate" => talk::serve(app, Route::Generate, body, stuck).await?,
         "/api/embed" => embed::serve(app, embed::Route::Embed, body).await?,
         "/api/embeddings" => embed::serve(app, embed::Route::Legacy, body).await?,
         other => manage::absent(other).into(),

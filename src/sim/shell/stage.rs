@@ -8,15 +8,26 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
+use super::pace::Pace;
 use crate::domain::{Clock, Moment};
-use crate::sim::core::{Action, Ask, Core, Counts, Id, Limits, Resident, Ticket};
+use crate::sim::core::{Action, Ask, Core, Counts, Id, LoadFault, Resident, RunnerFault, Ticket};
 
 /// Who waits for what.
 struct Inner {
     core: Core,
-    admissions: HashMap<Id, oneshot::Sender<Option<Duration>>>,
+    admissions: HashMap<Id, oneshot::Sender<Result<Duration, NotAdmitted>>>,
     slots: HashMap<Ticket, oneshot::Sender<()>>,
+    paces: HashMap<Arc<str>, Pace>,
     last: Id,
+}
+
+/// Why there is no runner for a request.
+#[derive(Debug)]
+pub(super) enum NotAdmitted {
+    /// The queue for loads is full.
+    Busy,
+    /// Its load failed.
+    Failed(LoadFault),
 }
 
 /// The machine, its clock and its waiters.
@@ -25,14 +36,17 @@ pub(super) struct Stage {
     pub(super) clock: Clock,
     speed: f64,
     changed: Notify,
+    /// Some answers got slower or faster.
+    paced: Notify,
     pub(super) control: Control,
 }
 
 impl Stage {
-    pub(super) fn new(limits: Limits, speed: f64) -> Self {
-        let inner = Inner { core: Core::new(limits), admissions: HashMap::new(), slots: HashMap::new(), last: 0 };
-        let (changed, control) = (Notify::new(), Control::default());
-        Self { inner: Mutex::new(inner), clock: Clock::real(), speed, changed, control }
+    pub(super) fn new(core: Core, speed: f64) -> Self {
+        let (admissions, slots, paces) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let inner = Inner { core, admissions, slots, paces, last: 0 };
+        let (changed, paced, control) = (Notify::new(), Notify::new(), Control::default());
+        Self { inner: Mutex::new(inner), clock: Clock::real(), speed, changed, paced, control }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -42,16 +56,27 @@ impl Stage {
     /// Asks the machine something and tells its decisions to those who wait for them.
     fn call(&self, step: impl FnOnce(&mut Core, Moment) -> Vec<Action>) {
         let mut inner = self.inner();
-        for action in step(&mut inner.core, self.clock.now()) {
+        let now = self.clock.now();
+        let actions = step(&mut inner.core, now);
+        let repaced = inner.repace(now);
+        for action in actions {
             // a receiver that is gone gives back what it was given when its guard drops
-            match action {
-                Action::Ready { id, waited } => drop(inner.admissions.remove(&id).map(|to| to.send(Some(waited)))),
-                Action::Busy { id } => drop(inner.admissions.remove(&id).map(|to| to.send(None))),
-                Action::Slot(ticket) => drop(inner.slots.remove(&ticket).map(|to| to.send(()))),
-            }
+            let (id, told) = match action {
+                Action::Ready { id, waited } => (id, Ok(waited)),
+                Action::Busy { id } => (id, Err(NotAdmitted::Busy)),
+                Action::Failed { id, why } => (id, Err(NotAdmitted::Failed(why))),
+                Action::Slot(ticket) => {
+                    let _ = inner.slots.remove(&ticket).map(|to| to.send(()));
+                    continue;
+                }
+            };
+            let _ = inner.admissions.remove(&id).map(|to| to.send(told));
         }
         drop(inner);
         self.changed.notify_one();
+        if repaced {
+            self.paced.notify_waiters();
+        }
     }
 
     /// How long `model_time` really takes.
@@ -86,6 +111,27 @@ impl Stage {
         self.call(|core, now| core.expire(now, weights));
     }
 
+    /// The next load of these weights goes wrong.
+    pub(super) fn upset_load(&self, weights: &str, fault: LoadFault) {
+        self.inner().core.upset_load(weights, fault);
+    }
+
+    /// These weights are no longer on the disk.
+    pub(super) fn remove(&self, weights: &str) {
+        self.inner().core.remove(weights);
+    }
+
+    /// Does something to a loaded runner; false when there is none.
+    pub(super) fn upset(&self, weights: &str, how: RunnerFault) -> bool {
+        let mut there = false;
+        self.call(|core, now| {
+            let (found, actions) = core.upset(now, weights, how);
+            there = found;
+            actions
+        });
+        there
+    }
+
     pub(super) fn residents(&self) -> Vec<Resident> {
         self.call(Core::tick);
         self.inner().core.residents()
@@ -115,7 +161,15 @@ impl Stage {
     }
 }
 
-fn scaled(time: Duration, by: f64) -> Duration {
+impl Inner {
+    /// Tells the clocks of progress how many slots are in use; true when some answers change their speed.
+    fn repace(&mut self, now: Moment) -> bool {
+        let Self { core, paces, .. } = self;
+        paces.iter_mut().fold(false, |changed, (weights, pace)| pace.run(now, core.running(weights)) || changed)
+    }
+}
+
+pub(super) fn scaled(time: Duration, by: f64) -> Duration {
     Duration::try_from_secs_f64(time.as_secs_f64() * by).unwrap_or(Duration::MAX)
 }
 
@@ -127,12 +181,13 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Waits for the runner; the time that took, or `None` when the queue for loads is full.
-    pub(super) async fn admit(&self, ask: impl FnOnce(Id) -> Ask) -> Option<Duration> {
+    /// Waits for the runner; the time that took.
+    pub(super) async fn admit(&self, ask: impl FnOnce(Id) -> Ask) -> Result<Duration, NotAdmitted> {
         let (to, wait) = oneshot::channel();
         self.stage.inner().admissions.insert(self.id, to);
         self.stage.call(|core, now| core.ask(now, ask(self.id)));
-        wait.await.ok().flatten()
+        // the sender only goes away with the stage
+        wait.await.unwrap_or(Err(NotAdmitted::Busy))
     }
 
     /// Waits for a slot; the time that took.
@@ -151,6 +206,27 @@ impl Lease {
         // the sender only goes away with the stage
         let _ = wait.await;
         (slot, if at_once { Duration::ZERO } else { self.stage.clock.now().since(since) })
+    }
+
+    /// Begins an answer in the slot that the lease has; several on one runner make `together` times what one makes.
+    pub(super) fn begin(&self, together: f64) -> Run {
+        let mut inner = self.stage.inner();
+        let start = self.stage.clock.now();
+        let Inner { core, paces, .. } = &mut *inner;
+        let weights = core.weights_of(self.id).unwrap_or_default();
+        let pace = paces.entry(weights.clone()).or_insert_with(|| Pace::new(together, start));
+        pace.run(start, core.running(&weights));
+        let begun = pace.progress(start);
+        drop(inner);
+        Run { stage: self.stage.clone(), weights, begun, start }
+    }
+
+    /// Returns at once while the runner is sound, and never once it hangs.
+    pub(super) async fn unless_hung(&self) {
+        let hangs = self.stage.inner().core.hangs(self.id);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The client has its answer; leaving from now on is no cancellation.
@@ -184,5 +260,34 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.free();
+    }
+}
+
+/// An answer on its way, as fast as its runner's other answers let it.
+pub(super) struct Run {
+    stage: Arc<Stage>,
+    weights: Arc<str>,
+    /// The runner's progress when it began.
+    begun: Duration,
+    /// When it began.
+    pub(super) start: Moment,
+}
+
+impl Run {
+    /// Waits until the answer is as far as it would be after `alone` if it ran alone; the moment when it was.
+    pub(super) async fn until(&self, alone: Duration) -> Moment {
+        loop {
+            let changed = self.stage.paced.notified();
+            let pace = |inner: &Inner| inner.paces.get(&self.weights).map(|pace| pace.due(self.begun + alone));
+            let due = pace(&self.stage.inner()).unwrap_or(Moment::ZERO);
+            let left = due.since(self.stage.clock.now());
+            if left.is_zero() {
+                return due;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = changed => {}
+            }
+        }
     }
 }

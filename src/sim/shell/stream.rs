@@ -9,20 +9,40 @@ use super::control::Fault;
 use super::http::{Reply, lines};
 use super::once::{CRASH, huge};
 use super::talk::Talk;
-use crate::domain::Moment;
+use crate::sim::settings::Scheduler;
 
-/// The reply with the answer as JSON lines. Dropping its body gives back the slot and the runner.
+/// The reply with the answer as JSON lines. Dropping its body gives back the slot and the runner, unless Ollama would
+/// not notice.
 pub(super) fn reply(talk: Talk, fault: Option<Fault>) -> Reply {
-    let start = talk.app.stage.clock.now();
-    let speaker = Speaker { talk, fault, start, at: 0, sent: 0, over: false };
-    lines(stream::unfold(speaker, |mut speaker| async move { speaker.next().await.map(|line| (line, speaker)) }))
+    let speaker = Speaker { talk, fault, at: 0, sent: 0, over: false };
+    lines(stream::unfold(Spoken(Some(speaker)), |mut spoken| async move {
+        let line = spoken.0.as_mut()?.next().await;
+        line.map(|line| (line, spoken))
+    }))
+}
+
+/// A speaker in the hands of a connection.
+struct Spoken(Option<Speaker>);
+
+impl Drop for Spoken {
+    /// The client has left. Ollama tells a generation only where it hands over the next piece; with the connection
+    /// stuck in a write nobody takes that, and the generation runs on to its own end with slot and runner (B6).
+    fn drop(&mut self) {
+        let Some(speaker) = self.0.take() else { return };
+        let app = speaker.talk.app.clone();
+        let unaware = !speaker.over && speaker.talk.stuck.is() && app.settings.scheduler == Scheduler::Ollama;
+        if let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && unaware
+        {
+            let stop = app.stop.clone();
+            app.tasks.spawn_on(async move { stop.run_until_cancelled(speaker.run_on()).await }, &runtime);
+        }
+    }
 }
 
 struct Speaker {
     talk: Talk,
     fault: Option<Fault>,
-    /// When the slot was there.
-    start: Moment,
     /// The next step of the plan.
     at: usize,
     /// Objects sent.
@@ -36,10 +56,10 @@ impl Speaker {
         if self.over {
             return None;
         }
-        let stage = self.talk.app.stage.clone();
-        let answer = &self.talk.answer;
-        let tokens = answer.plan.steps.get(self.at).map_or(answer.plan.tokens, |step| step.tokens);
-        stage.until(self.start.after(stage.real(answer.due(tokens)))).await;
+        let plan = &self.talk.answer.plan;
+        let tokens = plan.steps.get(self.at).map_or(plan.tokens, |step| step.tokens);
+        self.talk.until(tokens).await;
+        self.talk.lease.unless_hung().await;
         if let Some(line) = self.upset().await {
             return line;
         }
@@ -54,6 +74,15 @@ impl Speaker {
         self.at += 1;
         self.sent += 1;
         Some(Ok(format!("{line}\n").into()))
+    }
+
+    /// Makes what is left for nobody.
+    async fn run_on(mut self) {
+        let stage = self.talk.app.stage.clone();
+        stage.control.abandon(1);
+        self.talk.until(self.talk.answer.plan.tokens).await;
+        drop(self);
+        stage.control.abandon(-1);
     }
 
     /// Does the fault when its turn has come; the outer `None` goes on as if nothing were.

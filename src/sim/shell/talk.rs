@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::app::{Admitted, App, Want};
 use super::http::{Final, Reply, ok, refuse};
 use super::once;
-use super::stage::{Lease, Slot};
+use super::stage::{Lease, Run, Slot};
 use super::stream;
-use crate::domain::ModelName;
+use super::watched::Stuck;
+use crate::domain::{ModelName, Moment};
 use crate::sim::answer::{Answer, Route, Times};
 use crate::sim::go::quote;
 use crate::sim::model::Model;
@@ -26,10 +27,36 @@ pub(super) struct Talk {
     pub(super) slot: Slot,
     pub(super) answer: Answer,
     pub(super) app: Arc<App>,
+    /// Whether the client reads what it asked for.
+    pub(super) stuck: Stuck,
+    run: Run,
+    /// When the prompt was read.
+    read: Option<Moment>,
+}
+
+impl Talk {
+    /// Waits until this many tokens are out; keeps the account of how long that took beside other answers.
+    pub(super) async fn until(&mut self, tokens: u64) {
+        let stage = self.app.stage.clone();
+        let due = |tokens: u64| stage.real(self.answer.due(tokens));
+        let (prompt, out) = (due(0), due(tokens));
+        let read = match self.read {
+            Some(read) => read,
+            None => self.run.until(prompt).await,
+        };
+        let at = self.run.until(out).await;
+        let stretch = |took: Duration, alone: Duration| {
+            if alone.is_zero() { 1.0 } else { took.as_secs_f64() / alone.as_secs_f64() }
+        };
+        let times = &mut self.answer.times;
+        times.stretch =
+            (stretch(read.since(self.run.start), prompt), stretch(at.since(read), out.saturating_sub(prompt)));
+        self.read = Some(read);
+    }
 }
 
 /// Serves one request; an `Err` closes the connection without an answer (a fault that was asked for).
-pub(super) async fn serve(app: &Arc<App>, route: Route, body: &Bytes) -> io::Result<Reply> {
+pub(super) async fn serve(app: &Arc<App>, route: Route, body: &Bytes, stuck: Stuck) -> io::Result<Reply> {
     let mut lease = app.stage.lease();
     let fault = match super::faulty(app).await {
         Ok(fault) => fault,
@@ -51,7 +78,8 @@ pub(super) async fn serve(app: &Arc<App>, route: Route, body: &Bytes) -> io::Res
             }
             let answer =
                 Answer { times: Times { slot: app.stage.model(waited), ..ready.answer.times }, ..ready.answer };
-            let talk = Talk { lease, slot, answer, app: app.clone() };
+            let run = lease.begin(ready.together);
+            let talk = Talk { lease, slot, answer, app: app.clone(), stuck, run, read: None };
             if ready.streams { Ok(stream::reply(talk, fault)) } else { once::reply(talk, fault).await }
         }
     }
@@ -61,6 +89,8 @@ pub(super) async fn serve(app: &Arc<App>, route: Route, body: &Bytes) -> io::Res
 struct Ready {
     answer: Answer,
     streams: bool,
+    /// `parallel_speed` of the model.
+    together: f64,
     /// What the runner itself will refuse once it has the request.
     inside: Option<Final>,
 }
@@ -87,7 +117,8 @@ async fn prepare(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> R
         return Err(ok(Answer::bare(route, &request.model, created_at(), "unload")));
     }
     let think = gate(route, &model, &request)?;
-    let want = Want { options: &request.options, keep_alive: request.keep_alive, shift: request.shift };
+    let want =
+        Want { name: &request.model, options: &request.options, keep_alive: request.keep_alive, shift: request.shift };
     let admitted = app.admit(lease, &model, want).await?;
     if empty {
         return Err(ok(Answer::bare(route, &request.model, created_at(), "load")));
@@ -103,7 +134,7 @@ async fn prepare(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> R
     let inside = runner_refuses(&model, &request, &mut prompt, admitted.options.runner.num_ctx);
     let streams = request.stream.unwrap_or(true);
     let answer = compose(&model, route, request, &prompt, &admitted, think);
-    Ok(Ready { answer, streams, inside })
+    Ok(Ready { answer, streams, together: model.parallel_speed, inside })
 }
 
 /// The model, or the refusal of its name.
@@ -191,6 +222,7 @@ fn compose(
         slot: Duration::ZERO,
         prompt: per_second(prompt.tokens as f64, model.prompt_tokens_per_second),
         token: per_second(1.0, model.tokens_per_second),
+        stretch: (1.0, 1.0),
     };
     let logprobs = request.logprobs.then(|| usize::try_from(request.top_logprobs).unwrap_or(0));
     let context = (route == Route::Generate && !request.raw).then(|| prompt.ids.clone());

@@ -139,7 +139,8 @@ impl Exchange {
         (size > 0).then(|| String::from_utf8(chunk).unwrap())
     }
 
-    async fn line(&mut self) -> Option<String> {
+    /// The next line, without its end; `None` where the connection ends.
+    pub(crate) async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.socket.read_line(&mut line).await {
             Ok(1..) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
