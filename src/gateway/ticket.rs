@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::catalog::Resolved;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, RequestId};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId};
 use crate::policy::Grant;
 use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
 
 use super::line::Parts;
+use super::wishes::Patience;
 
-/// What the scheduler needs to know of the request.
+/// What the scheduler needs to know of the request, which must have started at `deadline`.
 ///
 /// # Errors
 /// `BadRequest` when the prompt is larger than the application's `max_context`; `Forbidden` when the model is only on
@@ -20,6 +21,7 @@ pub(super) fn make(
     request: &InferenceRequest,
     resolved: &Resolved,
     label: RequestId,
+    deadline: Moment,
 ) -> Result<Ticket, Fault> {
     let measure = request.measure;
     let rules = &grant.rules;
@@ -64,7 +66,7 @@ pub(super) fn make(
         weight: rules.weight,
         max_concurrent: rules.max_concurrent,
         max_queued: rules.max_queued,
-        deadline: parts.clock.now().after(rules.max_wait),
+        deadline,
         bytes: measure.body_bytes,
         work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap },
         weights: resolved.weights.clone(),
@@ -81,51 +83,56 @@ fn too_long(tokens: u64, most: u64) -> Fault {
 }
 
 /// The scheduler's no, in words that say which limit, its value and when to come back.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to ten minutes")]
-pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
-    // whole seconds, so that the text and the header say the same
-    let soon = |eta: &Duration| Duration::from_secs(eta.as_secs_f64().ceil().clamp(1.0, 600.0) as u64);
+pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Fault {
     match why {
         Refused::AppQueueFull { queued, limit, eta } => Fault::new(
             FaultClass::QueueFull,
             format!(
-                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); \
-                 a place frees in about {} s",
+                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); number {} in its \
+                 queue would start in about {} s",
                 grant.app,
-                soon(eta).as_secs()
+                queued + 1,
+                whole(*eta)
             ),
         )
-        .retry(soon(eta)),
+        .retry(soon(*eta))
+        .placed(Some(*queued as usize + 1), *eta),
         Refused::QueueFull { queued, bytes, eta } => Fault::new(
             FaultClass::Busy,
             format!(
-                "the gateway's queue is full ({queued} requests, {bytes} bytes); try again in about {} s",
-                soon(eta).as_secs()
+                "the gateway's queue is full ({queued} requests, {bytes} bytes); number {} in it would start in about \
+                 {} s: try again then",
+                queued + 1,
+                whole(*eta)
             ),
         )
-        .retry(soon(eta)),
+        .retry(soon(*eta))
+        .placed(Some(queued + 1), *eta),
         Refused::Waited { waited, position, eta } => Fault::new(
             FaultClass::WaitedTooLong,
             format!(
-                "no slot came free within {} s (max_wait); the request was number {position} in the queue, \
+                "no slot came free within {} s ({}); the request was number {position} in the queue, \
                  a new one would start in about {} s",
-                waited.as_secs(),
-                soon(eta).as_secs()
+                brief(*waited),
+                patience.rule,
+                whole(*eta)
             ),
         )
-        .retry(soon(eta)),
+        .retry(soon(*eta))
+        .placed(Some(*position), *eta),
         Refused::TooLate { estimate, limit } => Fault::new(
-            FaultClass::WaitedTooLong,
+            FaultClass::TooLate,
             format!(
-                "the request would start in about {} s and may wait {} s (max_wait, X-Gaucho-Deadline): {}; it would be \
-                 number {} in the queue",
-                soon(&estimate.wait).as_secs(),
-                limit.as_secs_f64().ceil(),
+                "the request would start in about {} s and may wait {} s ({}): {}; it would be number {} in the queue",
+                whole(estimate.wait),
+                brief(*limit),
+                patience.rule,
                 estimate.reason.text(),
                 estimate.position
             ),
         )
-        .retry(soon(&estimate.wait)),
+        .retry(soon(estimate.wait))
+        .placed(Some(estimate.position), estimate.wait),
         Refused::TooLarge { need, room } => Fault::new(
             FaultClass::Unloadable,
             format!(
@@ -137,13 +144,29 @@ pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
         ),
         Refused::Unloadable { reason, retry } => Fault::new(
             FaultClass::Unloadable,
-            format!("the model could not be loaded ({reason}); it is tried again in {} s", soon(retry).as_secs()),
+            format!("the model could not be loaded ({reason}); it is tried again in {} s", whole(*retry)),
         )
-        .retry(soon(retry)),
+        .retry(soon(*retry))
+        .placed(None, *retry),
         Refused::Draining => Fault::new(
             FaultClass::Draining,
             "the gateway is shutting down and takes no new requests: try again in a moment",
         )
         .retry(Duration::from_secs(2)),
     }
+}
+
+/// Whole seconds, as the headers have them: at least one.
+fn whole(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
+}
+
+/// When to come back: nobody is sent away for more than ten minutes on the strength of an estimate.
+fn soon(eta: Duration) -> Duration {
+    Duration::from_secs(whole(eta).min(600))
+}
+
+/// Seconds to a hundredth, for people.
+fn brief(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100.0).round() / 100.0
 }

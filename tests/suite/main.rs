@@ -12,6 +12,7 @@ mod lists;
 mod odd_upstream;
 mod operations;
 mod process;
+mod queue_view;
 mod residency;
 mod sim_faults;
 mod sim_recordings;

@@ -84,6 +84,7 @@ fn every_class_has_its_status_in_each_dialect() {
         (QueueFull, 429, 429),
         (Busy, 503, 503),
         (WaitedTooLong, 503, 503),
+        (TooLate, 503, 503),
         (Unloadable, 503, 503),
         (Draining, 503, 503),
         (NotSupported, 501, 501),
