@@ -57,6 +57,8 @@ pub(super) struct Ready {
     pub(super) grant: Grant,
     pub(super) resolved: Resolved,
     pub(super) patience: Patience,
+    /// How often the caller hears that it still waits.
+    pub(super) keepalive: Option<Duration>,
 }
 
 /// A request whose answer has begun.
@@ -76,12 +78,15 @@ impl Gateway {
 
     /// Serves one request for inference: the life of a request, step by step. Every way out is an [`Answer`], and the
     /// guard in its body settles the request when it ends or its caller leaves.
-    pub async fn serve(&self, call: Call) -> Answer {
+    pub async fn serve(self: &Arc<Self>, call: Call) -> Answer {
         let mut flight = self.begin(call.surface.path());
         let ready = match self.run(call, &mut flight).await {
             Ok(ready) => ready,
             Err(fault) => return refused(fault, flight),
         };
+        if let Some(every) = ready.keepalive {
+            return self.wait_aloud(ready, every, flight).await;
+        }
         match self.start(&ready, &mut flight).await {
             Ok(started) => good(ready, started, flight),
             Err(fault) => refused(fault, flight),
@@ -92,7 +97,7 @@ impl Gateway {
     async fn run(&self, call: Call, flight: &mut InFlight) -> Result<Ready, Fault> {
         let Call { surface, caller, body } = call;
         let principal = self.identify(&caller, flight)?;
-        let wishes = Wishes::read(&caller.headers)?;
+        let wishes = Wishes::read(&caller.headers, surface)?;
         drop(caller);
         let body = body.read(self.max_body(&principal)).await?;
         flight.note(|record| record.usage.bytes_in = body.len() as u64);
@@ -105,11 +110,12 @@ impl Gateway {
         let resolved = self.resolve(&name, &request).await?;
         flight.note(|record| record.model = Some(resolved.name.clone()));
         let patience = wishes.patience(grant.rules.max_wait, self.parts.clock.now());
-        Ok(Ready { request, principal, grant, resolved, patience })
+        let keepalive = wishes.keepalive(&request, grant.rules.keepalive);
+        Ok(Ready { request, principal, grant, resolved, patience, keepalive })
     }
 
     /// The line from the queue to the first event.
-    async fn start(&self, ready: &Ready, flight: &mut InFlight) -> Result<Started, Fault> {
+    pub(super) async fn start(&self, ready: &Ready, flight: &mut InFlight) -> Result<Started, Fault> {
         if ready.request.intent == Intent::Unload {
             return Ok(Started { first: unloaded(&self.parts.clock), reply: None });
         }
@@ -160,7 +166,7 @@ impl Gateway {
 
     /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer.
     async fn admit(&self, ready: &Ready, flight: &mut InFlight) -> Result<Permit, Fault> {
-        let Ready { request, principal, grant, resolved, patience } = ready;
+        let Ready { request, principal, grant, resolved, patience, .. } = ready;
         let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), patience.until)?;
         let gone = principal.gone();
         let permit = tokio::select! {
@@ -196,7 +202,7 @@ impl Gateway {
 }
 
 /// Steps 9 and 10: the answer in the caller's dialect, with the guard inside.
-fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answer {
+pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answer {
     let Started { first, reply } = started;
     let mut headers = head(&ready, &flight);
     headers.push(("X-Gaucho-Queue-Wait", format!("{:.3}", flight.queued().as_secs_f64())));
@@ -219,7 +225,7 @@ fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answer {
 }
 
 /// The headers that every answer to a granted request has.
-fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, String)> {
+pub(super) fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, String)> {
     let mut headers = vec![("X-Request-Id", flight.id().to_string())];
     if let Some(standing) = &ready.grant.standing {
         headers.extend(wire::limit_headers(ready.request.surface.dialect(), standing));

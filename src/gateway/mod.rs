@@ -10,6 +10,7 @@ mod line;
 mod listing;
 mod settle;
 mod ticket;
+mod waiting;
 mod wishes;
 
 pub use answer::{Answer, AnswerBody};

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::domain::{Fault, FaultClass, Moment};
-use crate::policy::{Scalar, Span, show_text};
+use crate::domain::{Dialect, Fault, FaultClass, InferenceRequest, Intent, Moment, Surface};
+use crate::policy::{Cadence, Scalar, Span, show_text};
 
 /// How long the caller will wait for the start.
 const DEADLINE: &str = "X-Gaucho-Deadline";
+/// How often it wants to hear that it still waits.
+const KEEPALIVE: &str = "X-Gaucho-Keepalive";
 
 type Deadline = Span<0, 86_400>;
 
@@ -19,6 +21,7 @@ type Deadline = Span<0, 86_400>;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wishes {
     deadline: Option<Duration>,
+    keepalive: Option<Cadence>,
 }
 
 /// Until when a request may wait, and which rule says so.
@@ -29,13 +32,17 @@ pub(super) struct Patience {
 }
 
 impl Wishes {
-    /// Reads the headers.
+    /// Reads the headers of a request on `surface`. NDJSON has no comments, so nobody is heard who asks for them there.
     ///
     /// # Errors
     /// `BadRequest` that names the header and what it may say.
-    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Fault> {
+    pub(super) fn read(headers: &HeaderMap, surface: Surface) -> Result<Self, Fault> {
         let deadline = read(headers, DEADLINE, Deadline::from_text, &Deadline::allowed())?;
-        Ok(Self { deadline: deadline.map(|span| span.0) })
+        let keepalive = match surface.dialect() {
+            Dialect::OpenAi => read(headers, KEEPALIVE, Cadence::from_text, &Cadence::allowed())?,
+            Dialect::Ollama | Dialect::Anthropic => None,
+        };
+        Ok(Self { deadline: deadline.map(|span| span.0), keepalive })
     }
 
     /// How long the request may wait from `now` on: a wish only shortens the application's `max_wait`.
@@ -45,6 +52,15 @@ impl Wishes {
             _ => (max_wait, "max_wait"),
         };
         Patience { until: now.after(limit), rule }
+    }
+
+    /// How often the caller hears that it still waits, where its answer has a form that allows it; `usual` is what the
+    /// application's policy says.
+    pub(super) fn keepalive(&self, request: &InferenceRequest, usual: Option<Duration>) -> Option<Duration> {
+        let surface = request.surface;
+        let events = surface.dialect() == Dialect::OpenAi && request.stream && !surface.task().embeds();
+        let every = self.keepalive.map_or(usual, |wish| wish.0);
+        every.filter(|_| events && request.intent == Intent::Answer)
     }
 }
 
@@ -79,7 +95,7 @@ mod tests {
         for value in values {
             headers.append("x-gaucho-deadline", value.parse().unwrap());
         }
-        Wishes::read(&headers)
+        Wishes::read(&headers, Surface::Chat)
     }
 
     #[test]

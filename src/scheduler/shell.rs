@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{AppName, Clock, EndpointId, Moment, ResidencyCommand};
+use crate::domain::{AppName, Clock, EndpointId, Moment, RequestId, ResidencyCommand};
 
 use super::core::{
-    Bounds, Core, CoreView, Decision, Input, Observed, Outlook, Queued, Refused, Room, Sighting, Ticket, TicketId,
+    Bounds, Core, CoreView, Decision, Estimate, Input, Observed, Outlook, Queued, Refused, Room, Sighting, Ticket,
+    TicketId,
 };
 
 /// The gateway's admission desk; clones are handles to the same one.
@@ -37,7 +38,26 @@ struct Inner {
 struct State {
     core: Core,
     next_id: u64,
-    waiters: HashMap<TicketId, oneshot::Sender<Verdict>>,
+    waiters: HashMap<TicketId, Waiter>,
+    /// The same by what callers know them by.
+    labels: HashMap<RequestId, TicketId>,
+}
+
+/// Who waits for a verdict.
+#[derive(Debug)]
+struct Waiter {
+    label: RequestId,
+    verdict: oneshot::Sender<Verdict>,
+}
+
+impl State {
+    fn leave(&mut self, id: TicketId) -> Option<oneshot::Sender<Verdict>> {
+        let waiter = self.waiters.remove(&id)?;
+        if self.labels.get(&waiter.label) == Some(&id) {
+            self.labels.remove(&waiter.label);
+        }
+        Some(waiter.verdict)
+    }
 }
 
 type Verdict = Result<Permit, Refused>;
@@ -86,7 +106,12 @@ impl Scheduler {
     #[must_use]
     pub fn new(bounds: Bounds, rooms: &[Room], clock: Clock, commands: mpsc::Sender<ResidencyCommand>) -> Self {
         Self(Arc::new(Inner {
-            state: Mutex::new(State { core: Core::new(bounds, rooms), next_id: 0, waiters: HashMap::new() }),
+            state: Mutex::new(State {
+                core: Core::new(bounds, rooms),
+                next_id: 0,
+                waiters: HashMap::new(),
+                labels: HashMap::new(),
+            }),
             clock,
             commands,
             sooner: Notify::new(),
@@ -179,6 +204,13 @@ impl Scheduler {
         self.0.lock().core.queue(now, app)
     }
 
+    /// What a request that waits may expect; `None` when it does not wait (any more).
+    #[must_use]
+    pub fn estimate(&self, label: RequestId) -> Option<Estimate> {
+        let state = self.0.lock();
+        state.core.estimate(*state.labels.get(&label)?)
+    }
+
     /// What would happen to this ticket if it came now. Nothing is submitted.
     #[must_use]
     pub fn outlook(&self, ticket: &Ticket) -> Outlook {
@@ -203,7 +235,7 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.waiting {
-            self.inner.lock().waiters.remove(&self.id);
+            self.inner.lock().leave(self.id);
             self.inner.step(Input::Withdraw(self.id));
         }
     }
@@ -220,7 +252,8 @@ impl Inner {
             let mut state = self.lock();
             state.next_id += 1;
             let id = TicketId(state.next_id);
-            state.waiters.insert(id, tx);
+            state.waiters.insert(id, Waiter { label: ticket.label, verdict: tx });
+            state.labels.insert(ticket.label, id);
             id
         };
         ticket.id = id;
@@ -244,7 +277,7 @@ impl Inner {
                         continue;
                     }
                 };
-                messages.push((state.waiters.remove(&id), verdict));
+                messages.push((state.leave(id), verdict));
             }
             (is_sooner(before, state.core.next_tick()), state.core.is_idle())
         };

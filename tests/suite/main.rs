@@ -6,6 +6,7 @@ mod callers_leave;
 mod clients;
 mod hostile_http;
 mod identity;
+mod keepalive;
 mod kept_connection;
 mod limits;
 mod lists;

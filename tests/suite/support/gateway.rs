@@ -189,6 +189,12 @@ impl House {
         raw::send(self.addr, "POST", path, &headers, Some(&body.to_string())).await
     }
 
+    /// Revokes the key of an application.
+    pub(crate) fn revoke(&self, app: &str) {
+        let keys = Keys::new(Store::open(&self.settings.state).unwrap(), Clock::real());
+        keys.revoke(self.key(app).split('_').nth(1).unwrap()).unwrap();
+    }
+
     fn bearer(&self, app: &str) -> (String, String) {
         ("Authorization".to_owned(), format!("Bearer {}", self.key(app)))
     }
