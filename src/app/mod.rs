@@ -4,6 +4,7 @@
 
 mod build;
 mod gauges;
+mod operators;
 mod reload;
 mod run;
 

@@ -68,12 +68,8 @@ pub struct EndpointPlan {
 
 /// Slots of a runner on a server configured with `configured` (`OLLAMA_NUM_PARALLEL`): one where Ollama forces one.
 fn slots(model: &ModelView, configured: u32) -> u32 {
-    let forced = !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str());
+    let forced = !model.generates() || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str());
     if forced { 1 } else { configured.max(1) }
-}
-
-fn generates(model: &ModelView) -> bool {
-    model.capabilities.iter().any(|capability| capability == "completion")
 }
 
 /// Settles how a holder's runner is run.
@@ -90,8 +86,12 @@ pub(super) fn settle(
     let options = values.iter().filter_map(|(name, value)| Some((name.as_str().into(), raw(value)?))).collect();
     let keep_alive = profile.keep_alive.unwrap_or(keep_alive).time();
     let slots = slots(model, endpoint.num_parallel);
-    let order =
-        LoadOrder { model: model.name.to_string(), options, keep_alive: beyond(keep_alive), embeds: !generates(model) };
+    let order = LoadOrder {
+        model: model.name.to_string(),
+        options,
+        keep_alive: beyond(keep_alive),
+        embeds: !model.generates(),
+    };
     RunnerPlan {
         slots: slots.min(profile.num_parallel.unwrap_or(u32::MAX)).max(1),
         need: need(model, num_ctx, slots, endpoint.memory),

@@ -5,9 +5,11 @@
 
 mod answer;
 mod call;
+mod explain;
 mod in_flight;
 mod line;
 mod listing;
+mod queue;
 mod settle;
 mod ticket;
 mod waiting;
@@ -15,6 +17,7 @@ mod wishes;
 
 pub use answer::{Answer, AnswerBody};
 pub use call::{Call, Caller, ReadBody};
+pub use explain::Hypothetical;
 pub use in_flight::InFlight;
 pub use line::{Gateway, Parts};
 pub use listing::Listing;

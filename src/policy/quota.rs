@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(super) struct Refused {
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
+    /// When it is whole again, in nanoseconds of the clock; governor does not say without taking.
+    whole: AtomicU64,
     limiter: Limiter,
 }
 
@@ -58,13 +61,32 @@ impl Quotas {
     /// Takes one request from the application's bucket.
     pub(super) fn take(&self, app: &AppName, rate: Rate) -> Result<Limit, Refused> {
         let bucket = self.bucket(app, rate);
-        match bucket.limiter.check() {
+        let now = self.clock.now();
+        let taken = match bucket.limiter.check() {
             Ok(state) => Ok(standing(rate, state.remaining_burst_capacity().min(rate.burst), Duration::ZERO)),
             Err(not_yet) => {
-                let wait = not_yet.wait_time_from(self.clock.now());
+                let wait = not_yet.wait_time_from(now);
                 Err(Refused { limit: standing(rate, 0, wait), wait })
             }
+        };
+        let reset = taken.as_ref().map_or_else(|refused| refused.limit.reset, |limit| limit.reset);
+        bucket.whole.store(nanos(now + reset), Ordering::Relaxed);
+        taken
+    }
+
+    /// What taking one would give now, to within one request, without taking it.
+    pub(super) fn look(&self, app: &AppName, rate: Rate) -> Result<Limit, Refused> {
+        let now = self.clock.now();
+        let bucket = self.lock().get(app).filter(|bucket| bucket.rate == rate).map(Arc::clone);
+        let whole = bucket.map_or(Duration::ZERO, |bucket| Duration::from_nanos(bucket.whole.load(Ordering::Relaxed)));
+        let (left, interval) = (whole.saturating_sub(now), interval(rate));
+        let missing = u32::try_from(left.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u32::MAX);
+        let remaining = rate.burst.saturating_sub(missing);
+        if remaining > 0 {
+            return Ok(Limit { reset: left, ..standing(rate, remaining, Duration::ZERO) });
         }
+        let wait = left.saturating_sub(interval * rate.burst.saturating_sub(1));
+        Err(Refused { limit: standing(rate, 0, wait), wait })
     }
 
     /// Forgets buckets whose rate is not in force any more.
@@ -78,7 +100,7 @@ impl Quotas {
             Some(bucket) if bucket.rate == rate => Arc::clone(bucket),
             _ => {
                 let limiter = RateLimiter::direct_with_clock(quota(rate), self.clock.clone());
-                let bucket = Arc::new(Bucket { rate, limiter: limiter.with_middleware() });
+                let bucket = Arc::new(Bucket { rate, whole: AtomicU64::new(0), limiter: limiter.with_middleware() });
                 buckets.insert(app.clone(), Arc::clone(&bucket));
                 bucket
             }
@@ -98,9 +120,18 @@ fn quota(rate: Rate) -> Quota {
 
 /// The limit is the bucket's size; it is whole again when every request taken has been given back.
 fn standing(rate: Rate, remaining: u32, next: Duration) -> Limit {
-    let interval = Duration::from_secs(60) / rate.requests_per_minute.max(1);
+    let interval = interval(rate);
     let missing = rate.burst.saturating_sub(remaining);
     // a bucket that just refused is one interval less the wait on its way to the next request
     let reset = if next.is_zero() { interval * missing } else { interval * missing.saturating_sub(1) + next };
     Limit { limit: u64::from(rate.burst), remaining: u64::from(remaining), reset }
+}
+
+/// Time in which one request is given back.
+fn interval(rate: Rate) -> Duration {
+    Duration::from_secs(60) / rate.requests_per_minute.max(1)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
