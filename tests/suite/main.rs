@@ -4,6 +4,7 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod explain;
 mod hostile_http;
 mod identity;
 mod keepalive;
