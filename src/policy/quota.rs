@@ -41,9 +41,21 @@ pub(super) struct Refused {
 #[derive(Debug)]
 struct Bucket {
     rate: Rate,
-    /// When it is whole again, in nanoseconds of the clock; governor does not say without taking.
-    whole: AtomicU64,
     limiter: Limiter,
+    /// When it is whole again, in nanoseconds of the clock: governor's own reckoning, which it does not show.
+    whole: AtomicU64,
+}
+
+impl Bucket {
+    fn taken(&self, now: Duration) {
+        let step = nanos(interval(self.rate));
+        let later = |whole: u64| Some(whole.max(nanos(now)).saturating_add(step));
+        let _ = self.whole.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+    }
+
+    fn whole(&self) -> Duration {
+        Duration::from_nanos(self.whole.load(Ordering::Relaxed))
+    }
 }
 
 /// The buckets of all applications that have a rate.
@@ -62,31 +74,31 @@ impl Quotas {
     pub(super) fn take(&self, app: &AppName, rate: Rate) -> Result<Limit, Refused> {
         let bucket = self.bucket(app, rate);
         let now = self.clock.now();
-        let taken = match bucket.limiter.check() {
-            Ok(state) => Ok(standing(rate, state.remaining_burst_capacity().min(rate.burst), Duration::ZERO)),
+        match bucket.limiter.check() {
+            Ok(state) => {
+                bucket.taken(now);
+                Ok(standing(rate, state.remaining_burst_capacity().min(rate.burst), Duration::ZERO))
+            }
             Err(not_yet) => {
                 let wait = not_yet.wait_time_from(now);
                 Err(Refused { limit: standing(rate, 0, wait), wait })
             }
-        };
-        let reset = taken.as_ref().map_or_else(|refused| refused.limit.reset, |limit| limit.reset);
-        bucket.whole.store(nanos(now + reset), Ordering::Relaxed);
-        taken
+        }
     }
 
-    /// What taking one would give now, to within one request, without taking it.
+    /// What taking one would find now, without taking it.
     pub(super) fn look(&self, app: &AppName, rate: Rate) -> Result<Limit, Refused> {
-        let now = self.clock.now();
         let bucket = self.lock().get(app).filter(|bucket| bucket.rate == rate).map(Arc::clone);
-        let whole = bucket.map_or(Duration::ZERO, |bucket| Duration::from_nanos(bucket.whole.load(Ordering::Relaxed)));
-        let (left, interval) = (whole.saturating_sub(now), interval(rate));
-        let missing = u32::try_from(left.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u32::MAX);
-        let remaining = rate.burst.saturating_sub(missing);
-        if remaining > 0 {
-            return Ok(Limit { reset: left, ..standing(rate, remaining, Duration::ZERO) });
+        let left = bucket.map_or(Duration::ZERO, |bucket| bucket.whole().saturating_sub(self.clock.now()));
+        let (interval, size) = (interval(rate), interval(rate) * rate.burst);
+        let remaining = size.saturating_sub(left).as_nanos() / interval.as_nanos().max(1);
+        match u32::try_from(remaining).unwrap_or(u32::MAX) {
+            0 => {
+                let wait = (left + interval).saturating_sub(size);
+                Err(Refused { limit: standing(rate, 0, wait), wait })
+            }
+            remaining => Ok(standing(rate, remaining, Duration::ZERO)),
         }
-        let wait = left.saturating_sub(interval * rate.burst.saturating_sub(1));
-        Err(Refused { limit: standing(rate, 0, wait), wait })
     }
 
     /// Forgets buckets whose rate is not in force any more.
