@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::catalog::Resolved;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId};
 use crate::policy::Grant;
-use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
+use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, Work, WorkKind};
 
 use super::line::Parts;
 use super::wishes::Patience;
@@ -85,85 +85,74 @@ fn too_long(tokens: u64, most: u64) -> Fault {
 /// The scheduler's no, in words that say which limit, its value and when to come back.
 pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Fault {
     match why {
-        Refused::AppQueueFull { queued, limit, eta } => Fault::new(
-            FaultClass::QueueFull,
-            format!(
-                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); number {} in its \
+        Refused::AppQueueFull { queued, limit, eta } => {
+            let next = *queued as usize + 1;
+            let text = format!(
+                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); number {next} in its \
                  queue would start in about {} s",
                 grant.app,
-                queued + 1,
                 whole(*eta)
-            ),
-        )
-        .retry(soon(*eta))
-        .placed(Some(*queued as usize + 1), *eta),
-        Refused::QueueFull { queued, bytes, eta } => Fault::new(
-            FaultClass::Busy,
-            format!(
-                "the gateway's queue is full ({queued} requests, {bytes} bytes); number {} in it would start in about \
-                 {} s: try again then",
-                queued + 1,
+            );
+            placed(FaultClass::QueueFull, text, Some(next), *eta)
+        }
+        Refused::QueueFull { queued, bytes, eta } => {
+            let next = queued + 1;
+            let text = format!(
+                "the gateway's queue is full ({queued} requests, {bytes} bytes); number {next} in it would start in \
+                 about {} s: try again then",
                 whole(*eta)
-            ),
-        )
-        .retry(soon(*eta))
-        .placed(Some(queued + 1), *eta),
-        Refused::Waited { waited, position, eta } => Fault::new(
-            FaultClass::WaitedTooLong,
-            format!(
-                "no slot came free within {} s ({}); the request was number {position} in the queue, \
+            );
+            placed(FaultClass::Busy, text, Some(next), *eta)
+        }
+        Refused::Waited { waited, position, eta } => {
+            let (waited, rule) = (brief(*waited), patience.rule);
+            let text = format!(
+                "no slot came free within {waited} s ({rule}); the request was number {position} in the queue, \
                  a new one would start in about {} s",
-                brief(*waited),
-                patience.rule,
                 whole(*eta)
-            ),
-        )
-        .retry(soon(*eta))
-        .placed(Some(*position), *eta),
-        Refused::TooLate { estimate, limit } => Fault::new(
-            FaultClass::TooLate,
-            format!(
-                "the request would start in about {} s and may wait {} s ({}): {}; it would be number {} in the queue",
-                whole(estimate.wait),
-                brief(*limit),
-                patience.rule,
-                estimate.reason.text(),
-                estimate.position
-            ),
-        )
-        .retry(soon(estimate.wait))
-        .placed(Some(estimate.position), estimate.wait),
-        Refused::TooLarge { need, room } => Fault::new(
-            FaultClass::Unloadable,
-            format!(
-                "the model needs about {} MiB of memory and the roomiest server has {} MiB: it cannot be loaded; \
-                 use a smaller one, or ask the operator for a smaller context (num_ctx) in its profile",
-                need >> 20,
-                room >> 20
-            ),
-        ),
-        Refused::Unloadable { reason, retry } => Fault::new(
-            FaultClass::Unloadable,
-            format!("the model could not be loaded ({reason}); it is tried again in {} s", whole(*retry)),
-        )
-        .retry(soon(*retry))
-        .placed(None, *retry),
-        Refused::Draining => Fault::new(
-            FaultClass::Draining,
-            "the gateway is shutting down and takes no new requests: try again in a moment",
-        )
-        .retry(Duration::from_secs(2)),
+            );
+            placed(FaultClass::WaitedTooLong, text, Some(*position), *eta)
+        }
+        Refused::TooLate { estimate: Estimate { position, wait, reason }, limit } => {
+            let (limit, rule, reason) = (brief(*limit), patience.rule, reason.text());
+            let text = format!(
+                "the request would start in about {} s and may wait {limit} s ({rule}): {reason}; it would be number \
+                 {position} in the queue",
+                whole(*wait)
+            );
+            placed(FaultClass::TooLate, text, Some(*position), *wait)
+        }
+        Refused::TooLarge { need, room } => too_large(*need, *room),
+        Refused::Unloadable { reason, retry } => {
+            let text = format!("the model could not be loaded ({reason}); it is tried again in {} s", whole(*retry));
+            placed(FaultClass::Unloadable, text, None, *retry)
+        }
+        Refused::Draining => {
+            let text = "the gateway is shutting down and takes no new requests: try again in a moment";
+            Fault::new(FaultClass::Draining, text).retry(Duration::from_secs(2))
+        }
     }
+}
+
+fn too_large(need: u64, room: u64) -> Fault {
+    let text = format!(
+        "the model needs about {} MiB of memory and the roomiest server has {} MiB: it cannot be loaded; \
+         use a smaller one, or ask the operator for a smaller context (num_ctx) in its profile",
+        need >> 20,
+        room >> 20
+    );
+    Fault::new(FaultClass::Unloadable, text)
+}
+
+/// A refusal of the queue, with when to come back. Nobody is sent away for more than ten minutes on the strength of an
+/// estimate.
+fn placed(class: FaultClass, text: String, position: Option<usize>, eta: Duration) -> Fault {
+    Fault::new(class, text).retry(Duration::from_secs(whole(eta).min(600))).placed(position, eta)
 }
 
 /// Whole seconds, as the headers have them: at least one.
 fn whole(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
-}
-
-/// When to come back: nobody is sent away for more than ten minutes on the strength of an estimate.
-fn soon(eta: Duration) -> Duration {
-    Duration::from_secs(whole(eta).min(600))
 }
 
 /// Seconds to a hundredth, for people.
