@@ -104,10 +104,10 @@ pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Faul
             );
             placed(FaultClass::Busy, text, Some(next), *eta)
         }
-        Refused::Waited { waited, position, eta } => {
-            let (waited, rule) = (brief(*waited), patience.rule);
+        Refused::Waited { position, eta, .. } => {
+            let (limit, rule) = (brief(patience.limit), patience.rule);
             let text = format!(
-                "no slot came free within {waited} s ({rule}); the request was number {position} in the queue, \
+                "no slot came free within {limit} s ({rule}); the request was number {position} in the queue, \
                  a new one would start in about {} s",
                 whole(*eta)
             );

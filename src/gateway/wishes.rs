@@ -28,6 +28,7 @@ pub(super) struct Wishes {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     pub(super) until: Moment,
+    pub(super) limit: Duration,
     pub(super) rule: &'static str,
 }
 
@@ -51,7 +52,7 @@ impl Wishes {
             Some(wish) if wish < max_wait => (wish, DEADLINE),
             _ => (max_wait, "max_wait"),
         };
-        Patience { until: now.after(limit), rule }
+        Patience { until: now.after(limit), limit, rule }
     }
 
     /// How often the caller hears that it still waits, where its answer has a form that allows it; `usual` is what the

@@ -83,7 +83,7 @@ async fn a_request_that_waits_for_its_first_event_says_so() {
 
 #[tokio::test]
 async fn a_fault_after_the_head_is_the_streams_last_event() {
-    let house = loaded(Plan::new().policy("shop.toml", "max_wait = 1.5\n")).await;
+    let house = loaded(Plan::new().policy("shop.toml", "max_wait = 2.5\n")).await;
     for path in EVENTS {
         let running = occupied(&house).await;
         let (exchange, head) = waiting(&house, path).await;
