@@ -159,3 +159,78 @@ fn whole(time: Duration) -> u64 {
 fn brief(time: Duration) -> f64 {
     (time.as_secs_f64() * 100.0).round() / 100.0
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::AppName;
+    use crate::policy::{AppRules, RunnerProfile};
+    use crate::scheduler::core::WaitReason;
+
+    /// A refusal; its class, place, seconds to come back after, and parts of its words.
+    type Row = (Refused, FaultClass, Option<usize>, Option<u64>, &'static [&'static str]);
+
+    #[test]
+    fn every_no_of_the_queue_says_place_time_and_rule_in_words_and_in_numbers() {
+        let grant = Grant::for_tests(AppName::parse("shop").unwrap(), AppRules::default(), RunnerProfile::default());
+        let limit = Duration::from_millis(1500);
+        let patience = Patience { until: Moment::ZERO, limit, rule: "X-Gaucho-Deadline" };
+        let eta = Duration::from_millis(4_200);
+        let estimate = Estimate { position: 7, wait: Duration::from_secs(700), reason: WaitReason::Loading };
+        let table: [Row; 7] = [
+            (
+                Refused::AppQueueFull { queued: 2, limit: 2, eta },
+                FaultClass::QueueFull,
+                Some(3),
+                Some(5),
+                &["may have 2 (max_queued)", "number 3 ", "about 5 s"],
+            ),
+            (
+                Refused::QueueFull { queued: 9, bytes: 80, eta },
+                FaultClass::Busy,
+                Some(10),
+                Some(5),
+                &["9 requests, 80 bytes", "number 10 ", "about 5 s"],
+            ),
+            (
+                Refused::Waited { waited: limit, position: 4, eta },
+                FaultClass::WaitedTooLong,
+                Some(4),
+                Some(5),
+                &["within 1.5 s (X-Gaucho-Deadline)", "number 4 ", "about 5 s"],
+            ),
+            (
+                Refused::TooLate { estimate, limit },
+                FaultClass::TooLate,
+                Some(7),
+                Some(600),
+                &["about 700 s", "wait 1.5 s (X-Gaucho-Deadline)", "the model is being loaded", "number 7 "],
+            ),
+            (
+                Refused::Unloadable { reason: "out of memory".to_owned(), retry: eta },
+                FaultClass::Unloadable,
+                None,
+                Some(5),
+                &["(out of memory)", "in 5 s"],
+            ),
+            (
+                Refused::TooLarge { need: 3 << 20, room: 1 << 20 },
+                FaultClass::Unloadable,
+                None,
+                None,
+                &["3 MiB", "1 MiB"],
+            ),
+            (Refused::Draining, FaultClass::Draining, None, Some(2), &["shutting down"]),
+        ];
+        for (why, class, position, retry, parts) in table {
+            let fault = refusal(&why, &grant, &patience);
+            assert_eq!((fault.class, fault.retry_after.map(|wait| wait.as_secs())), (class, retry), "{why:?}");
+            assert_eq!(fault.place.and_then(|place| place.position), position, "{why:?}");
+            for part in parts {
+                assert!(fault.message.contains(part), "{part}: {}", fault.message);
+            }
+        }
+    }
+}
