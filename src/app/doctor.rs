@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Holder, RunnerPlan, generates, one_at_a_time};
+use crate::catalog::{Catalog, Holder, RunnerPlan, one_at_a_time};
 use crate::config::{self, Settings};
 use crate::domain::{Clock, EndpointId, EndpointView, FleetView, GpuName, GpuView, GpusView, ModelName, ModelView};
 use crate::policy::{Policies, Problem};
@@ -119,7 +119,7 @@ impl Doctor {
         let model = match asked {
             Some(name) => named(view, name)?,
             None => (view.models.values())
-                .filter(|model| generates(model) && !model.remote)
+                .filter(|model| model.generates() && !model.remote)
                 .min_by_key(|model| (one_at_a_time(model), !resident(model), model.size))
                 .ok_or("it has no model that generates: pull a small one first")?,
         };
@@ -163,7 +163,7 @@ fn named<'a>(view: &'a EndpointView, name: &str) -> Result<&'a Arc<ModelView>, S
     if model.remote {
         return Err(format!("{parsed} runs on another host"));
     }
-    if !generates(model) {
+    if !model.generates() {
         return Err(format!("{parsed} does not generate: Ollama serves it one at a time, and there is nothing to see"));
     }
     Ok(model)

@@ -24,8 +24,8 @@ pub(super) fn set(house: &House) {
     for runner in &view.runners {
         let Some(endpoint) = fleet.endpoints.get(usize::from(runner.endpoint.0)) else { continue };
         // a runner has weights; people know it by the first tag that uses them
-        let tag = endpoint.models.values().find(|model| *model.weights == *runner.weights);
-        let model = tag.map_or_else(|| runner.weights.to_string(), |tag| tag.name.to_string());
+        let model =
+            endpoint.tags_of(&runner.weights).next().map_or_else(|| runner.weights.to_string(), ToString::to_string);
         house.metrics.slots(&endpoint.name, &model, u64::from(runner.used), u64::from(runner.slots));
     }
 }

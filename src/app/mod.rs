@@ -7,6 +7,7 @@ mod doctor;
 mod gauges;
 mod gpus;
 mod lessons;
+mod operators;
 mod reload;
 mod run;
 

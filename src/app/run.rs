@@ -16,7 +16,7 @@ use crate::http::{Limits, Server, Shared, router};
 use crate::store::Lease;
 
 use super::build::{House, Telemetry, build};
-use super::gauges;
+use super::{gauges, operators};
 
 /// For a peer that stops reading.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -135,7 +135,8 @@ impl Gaucho {
             registry.encode()
         });
         let token = self.settings.admin_token.clone().map(|secret| secret.0);
-        let operators = admin::router(self.readiness.clone(), metrics, token);
+        let answers = operators::answers(Arc::clone(&self.house));
+        let operators = admin::router(self.readiness.clone(), metrics, answers, token);
         self.serving = Some(tokio::spawn(applications.run(app, self.stop.clone(), self.cut.clone())));
         // the probes answer until the very end
         self.operators = Some(tokio::spawn(admin.run(operators, self.halt.clone(), self.halt.clone())));

@@ -9,4 +9,4 @@ mod resolve;
 mod runner;
 
 pub use resolve::{Catalog, Holder, Resolved};
-pub use runner::{EndpointPlan, RunnerPlan, generates, one_at_a_time};
+pub use runner::{EndpointPlan, RunnerPlan, one_at_a_time};

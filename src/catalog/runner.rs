@@ -76,13 +76,7 @@ fn slots(model: &ModelView, configured: u32) -> u32 {
 /// Whether Ollama runs one request of this model at a time, whatever is configured.
 #[must_use]
 pub fn one_at_a_time(model: &ModelView) -> bool {
-    !generates(model) || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str())
-}
-
-/// Whether the model makes text.
-#[must_use]
-pub fn generates(model: &ModelView) -> bool {
-    model.capabilities.iter().any(|capability| capability == "completion")
+    !model.generates() || model.format != "gguf" || ONE_SLOT_FAMILIES.contains(&model.family.as_str())
 }
 
 /// Settles how a holder's runner is run.
@@ -108,8 +102,12 @@ pub(super) fn settle(
     let raw = |value: &serde_json::Value| RawValue::from_string(value.to_string()).ok();
     let options = values.iter().filter_map(|(name, value)| Some((name.as_str().into(), raw(value)?))).collect();
     let keep_alive = profile.keep_alive.unwrap_or(keep_alive).time();
-    let order =
-        LoadOrder { model: model.name.to_string(), options, keep_alive: beyond(keep_alive), embeds: !generates(model) };
+    let order = LoadOrder {
+        model: model.name.to_string(),
+        options,
+        keep_alive: beyond(keep_alive),
+        embeds: !model.generates(),
+    };
     RunnerPlan {
         slots: slots.min(profile.num_parallel.unwrap_or(u32::MAX)).max(1),
         need,

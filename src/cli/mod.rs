@@ -1,15 +1,19 @@
 //! The command line.
 //!
-//! Owns the commands' arguments, what they print and their exit codes: 0 done, 1 refused or failed, 2 not understood.
+//! Owns the commands' arguments, what they print and their exit codes: 0 done, 1 refused or failed, 2 not understood (and
+//! for `explain`: nobody to ask).
 //! What a command does belongs to the room it names. Standard output carries results only, so that scripts can capture
 //! them; everything said to people goes to standard error.
 
 mod check;
 mod demo;
 mod doctor;
+mod door;
+mod explain;
 mod health;
 mod key;
 mod promises;
+mod queue;
 mod serve;
 mod sim;
 
@@ -44,6 +48,8 @@ enum Command {
     /// Make, list, revoke and rotate applications' keys
     Key(key::KeyArgs),
     Check(check::CheckArgs),
+    Queue(queue::QueueArgs),
+    Explain(explain::ExplainArgs),
     Demo(demo::DemoArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
@@ -72,6 +78,8 @@ fn dispatch(cli: Cli) -> i32 {
         },
         Command::Check(args) => check::run(&args, &mut out, &mut err),
         Command::Doctor(args) => doctor::run(&args, &mut out, &mut err),
+        Command::Queue(args) => queue::run(&args, &mut out, &mut err),
+        Command::Explain(args) => explain::run(&args, &mut out, &mut err),
         Command::Demo(args) => demo::run(&args, &mut out, &mut err),
         Command::Sim(args) => said(block_on(async { sim::run(args).await.map_err(|why| vec![why]) }), &mut err),
         Command::Health(args) => health::run(&args, &mut out, &mut err),

@@ -119,9 +119,10 @@ pub fn load(
 
     let listen = address(&mut sources, "listen", overrides.listen.as_deref(), written.listen.as_ref());
     let admin = address(&mut sources, "admin-listen", overrides.admin_listen.as_deref(), written.admin_listen.as_ref());
-    let drain = (sources.pick(("--drain", overrides.drain.as_deref()), "GAUCHO_DRAIN", time_text, &Drain::allowed()))
-        .or_else(|| written.drain.as_ref().map(|placed| placed.value))
-        .map_or(Duration::from_secs(300), |drain| drain.0);
+    let drain =
+        (sources.pick(("--drain", overrides.drain.as_deref()), "GAUCHO_DRAIN", Span::from_text, &Drain::allowed()))
+            .or_else(|| written.drain.as_ref().map(|placed| placed.value))
+            .map_or(Duration::from_secs(300), |drain| drain.0);
     let settings = Settings {
         listen,
         admin_listen: admin,
@@ -199,14 +200,6 @@ fn address(sources: &mut Sources<'_>, name: &str, flag: Option<&str>, written: O
         .pick((&format!("--{name}"), flag), &variable, Address::from_text, Address::ALLOWED)
         .or(written.map(|placed| placed.value))
         .map_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |address| address.0)
-}
-
-fn time_text<const MIN: u64, const MAX: u64>(text: &str) -> Option<Span<MIN, MAX>> {
-    // a variable has no types: a bare number is a number of seconds there too
-    match KeepAlive::from_text(text)? {
-        KeepAlive::FOREVER => None,
-        time => Span::within(time.time()),
-    }
 }
 
 /// The servers: those of flag or environment instead of the file's, which names them by `ollama` or by `[[endpoint]]`.

@@ -28,6 +28,8 @@ pub enum FaultClass {
     Busy,
     /// The request waited longer than it may.
     WaitedTooLong,
+    /// The request would not have started within the time it may wait.
+    TooLate,
     /// The model cannot be brought into memory.
     Unloadable,
     /// The gateway is shutting down or is a standby.
@@ -65,6 +67,7 @@ impl FaultClass {
             Self::QueueFull => "queue_full",
             Self::Busy => "busy",
             Self::WaitedTooLong => "waited_too_long",
+            Self::TooLate => "too_late",
             Self::Unloadable => "unloadable",
             Self::Draining => "draining",
             Self::NotSupported => "not_supported",
@@ -87,7 +90,9 @@ impl FaultClass {
             | Self::UpstreamError
             | Self::UpstreamBroken
             | Self::Unloadable => Origin::Upstream,
-            Self::QueueFull | Self::Busy | Self::WaitedTooLong | Self::Draining | Self::Internal => Origin::Gateway,
+            Self::QueueFull | Self::Busy | Self::WaitedTooLong | Self::TooLate | Self::Draining | Self::Internal => {
+                Origin::Gateway
+            }
             _ => Origin::Downstream,
         }
     }
@@ -115,6 +120,15 @@ pub struct Limit {
     pub reset: Duration,
 }
 
+/// Where a request stood in the queue that refused it, or would have stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// Its place, 1 = next; `None` where it had none.
+    pub position: Option<usize>,
+    /// Time until a newcomer would start.
+    pub eta: Duration,
+}
+
 /// A refusal or failure on its way to the caller.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -128,6 +142,8 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// The application's rate limit, where that is what refused.
     pub limit: Option<Limit>,
+    /// The place in the queue, where that is what refused.
+    pub place: Option<QueuePlace>,
     /// Upstream's own status and message, passed on where the dialect can.
     pub upstream_status: Option<u16>,
     /// For the log only.
@@ -144,6 +160,7 @@ impl Fault {
             param: None,
             retry_after: None,
             limit: None,
+            place: None,
             upstream_status: None,
             detail: None,
         }
@@ -181,6 +198,13 @@ impl Fault {
     #[must_use]
     pub fn limited(mut self, limit: Limit) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Says where in the queue it was refused.
+    #[must_use]
+    pub fn placed(mut self, position: Option<usize>, eta: Duration) -> Self {
+        self.place = Some(QueuePlace { position, eta });
         self
     }
 }

@@ -48,6 +48,13 @@ pub struct EndpointView {
     pub asked: Moment,
 }
 
+impl EndpointView {
+    /// The tags of these weights, which people know and the scheduler does not.
+    pub fn tags_of<'a>(&'a self, weights: &'a str) -> impl Iterator<Item = &'a ModelName> {
+        self.models.values().filter(move |model| model.weights == weights).map(|model| &model.name)
+    }
+}
+
 /// One tag on one endpoint, with what `/api/show` says of it.
 #[derive(Debug, Clone)]
 pub struct ModelView {
@@ -79,6 +86,14 @@ pub struct ModelView {
     pub remote: bool,
     /// The entry of `/api/tags` as upstream wrote it.
     pub entry: Box<RawValue>,
+}
+
+impl ModelView {
+    /// Whether it writes text; one that does not makes vectors.
+    #[must_use]
+    pub fn generates(&self) -> bool {
+        self.capabilities.iter().any(|capability| capability == "completion")
+    }
 }
 
 /// One loaded runner as `/api/ps` shows it.

@@ -18,7 +18,7 @@ mod usage;
 pub use class::Class;
 pub use clock::{Clock, Moment, date};
 pub use event::{Event, Finish, Metrics, Piece, Vectors};
-pub use fault::{Fault, FaultClass, Limit, Origin};
+pub use fault::{Fault, FaultClass, Limit, Origin, QueuePlace};
 pub use fleet::{EndpointView, FleetView, ModelView, Resident};
 pub use gpu::{GpuName, GpuView, GpusView};
 pub use ids::{AppName, EndpointId, KeyId, RequestId};

@@ -13,6 +13,8 @@ use crate::upstream::Reply;
 use crate::wire::Encoder;
 
 use super::in_flight::InFlight;
+use super::line::{Ready, Started};
+use super::waiting::{Heard, Waiting};
 
 /// A reply: head and body.
 pub struct Answer {
@@ -28,7 +30,8 @@ pub struct Answer {
 
 /// A body that counts what it hands over and settles the request when it goes.
 pub struct AnswerBody {
-    flight: InFlight,
+    /// The guard; while the request still waits it is inside the source.
+    flight: Option<InFlight>,
     source: Source,
 }
 
@@ -37,12 +40,15 @@ enum Source {
     Whole(Option<Bytes>),
     /// As upstream speaks.
     Stream(Box<Stream>),
+    /// The request has not begun, and its caller hears so.
+    Waiting(Box<Waiting>, Box<Encoder>),
     Ended,
 }
 
 struct Stream {
-    first: Option<Event>,
-    reply: Reply,
+    /// What is known already.
+    next: Option<Next>,
+    reply: Option<Reply>,
     encoder: Encoder,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -50,7 +56,7 @@ struct Stream {
 impl AnswerBody {
     /// A body known from the start. The guard's outcome is settled already unless the whole is `good`.
     pub(super) fn whole(bytes: Vec<u8>, flight: InFlight) -> Self {
-        Self { flight, source: Source::Whole(Some(bytes.into())) }
+        Self { flight: Some(flight), source: Source::Whole(Some(bytes.into())) }
     }
 
     /// A stream whose first event is known.
@@ -61,8 +67,62 @@ impl AnswerBody {
         revoked: WaitForCancellationFutureOwned,
         flight: InFlight,
     ) -> Self {
-        let stream = Stream { first: Some(first), reply, encoder, revoked: Box::pin(revoked) };
-        Self { flight, source: Source::Stream(Box::new(stream)) }
+        let stream = Stream { next: Some(Next::Event(first)), reply: Some(reply), encoder, revoked: Box::pin(revoked) };
+        Self { flight: Some(flight), source: Source::Stream(Box::new(stream)) }
+    }
+
+    /// A stream whose first event is still to come.
+    pub(super) fn waiting(waiting: Waiting, encoder: Encoder) -> Self {
+        Self { flight: None, source: Source::Waiting(Box::new(waiting), Box::new(encoder)) }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match (&mut self.source, &mut self.flight) {
+                (Source::Waiting(waiting, encoder), _) => match ready!(waiting.poll(cx)) {
+                    Heard::Comment(text) => {
+                        let mut out = Vec::with_capacity(64);
+                        encoder.comment(&text, &mut out);
+                        waiting.said(out.len());
+                        return Poll::Ready(Some(out.into()));
+                    }
+                    Heard::Arrived(arrived) => self.arrive(*arrived),
+                },
+                (Source::Whole(bytes), Some(flight)) => {
+                    let bytes = bytes.take();
+                    flight.delivered();
+                    self.source = Source::Ended;
+                    return Poll::Ready(bytes);
+                }
+                (Source::Stream(stream), Some(flight)) => {
+                    let mut out = Vec::with_capacity(256);
+                    let mut ended = false;
+                    // one event, one frame, as Ollama has it; an event may be nothing in the caller's dialect
+                    while !ended && out.is_empty() {
+                        let next = ready!(stream.poll_next(cx));
+                        ended = stream.encode(next, flight, &mut out);
+                    }
+                    if ended {
+                        self.source = Source::Ended;
+                    }
+                    return Poll::Ready(Some(out.into()));
+                }
+                (Source::Ended, _) | (_, None) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// The wait is over: what comes next is the stream, or the fault that it ends with.
+    fn arrive(&mut self, arrived: (Ready, InFlight, Result<Started, Fault>)) {
+        let Source::Waiting(_, encoder) = std::mem::replace(&mut self.source, Source::Ended) else { return };
+        let (ready, flight, started) = arrived;
+        let (next, reply) = match started {
+            Ok(Started { first, reply }) => (Next::Event(first), reply),
+            Err(fault) => (Next::Fault(fault), None),
+        };
+        let revoked = Box::pin(ready.principal.gone().cancelled_owned());
+        self.source = Source::Stream(Box::new(Stream { next: Some(next), reply, encoder: *encoder, revoked }));
+        self.flight = Some(flight);
     }
 }
 
@@ -75,14 +135,15 @@ enum Next {
 
 impl Stream {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if self.revoked.as_mut().poll(cx).is_ready() {
+        if !matches!(self.next, Some(Next::Fault(_))) && self.revoked.as_mut().poll(cx).is_ready() {
             let text = "the key was revoked or has expired: the answer ends here";
             return Poll::Ready(Next::Fault(Fault::new(FaultClass::Revoked, text)));
         }
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Next::Event(first));
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(next);
         }
-        self.reply.poll_next(cx).map(|next| match next {
+        let Some(reply) = &mut self.reply else { return Poll::Ready(Next::Ended) };
+        reply.poll_next(cx).map(|next| match next {
             Some(Ok(event)) => Next::Event(event),
             Some(Err(fault)) => Next::Fault(fault),
             None => Next::Ended,
@@ -122,31 +183,11 @@ impl Body for AnswerBody {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        let bytes = match &mut this.source {
-            Source::Ended => return Poll::Ready(None),
-            Source::Whole(bytes) => {
-                let bytes = bytes.take().unwrap_or_default();
-                this.source = Source::Ended;
-                this.flight.delivered();
-                bytes
-            }
-            Source::Stream(stream) => {
-                let mut out = Vec::with_capacity(256);
-                let mut ended = false;
-                // one event, one frame, as Ollama has it; an event may be nothing in the caller's dialect
-                while !ended && out.is_empty() {
-                    let next = ready!(stream.poll_next(cx));
-                    ended = stream.encode(next, &mut this.flight, &mut out);
-                }
-                if ended {
-                    this.source = Source::Ended;
-                }
-                Bytes::from(out)
-            }
-        };
-        this.flight.sent(bytes.len());
-        Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) })
+        let next = ready!(self.poll_bytes(cx)).filter(|bytes| !bytes.is_empty());
+        if let (Some(bytes), Some(flight)) = (&next, &mut self.flight) {
+            flight.sent(bytes.len());
+        }
+        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -157,7 +198,7 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Source::Whole(None) | Source::Ended => SizeHint::with_exact(0),
-            Source::Stream(_) => SizeHint::default(),
+            Source::Stream(_) | Source::Waiting(..) => SizeHint::default(),
         }
     }
 }

@@ -43,6 +43,11 @@ impl InFlight {
         self.record.as_ref().map_or(Duration::ZERO, |record| record.arrived)
     }
 
+    /// How long it waited for its slot.
+    pub(super) fn queued(&self) -> Duration {
+        self.record.as_ref().map_or(Duration::ZERO, |record| record.usage.queue)
+    }
+
     /// Time since the request arrived.
     pub(super) fn age(&self) -> Duration {
         self.clock.now().since(self.arrived)

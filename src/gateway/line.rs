@@ -11,7 +11,7 @@ use crate::domain::{
 use crate::identity::{CallerFacts, Doorkeeper, Principal};
 use crate::policy::{Desk, Grant};
 use crate::scheduler::{Permit, Scheduler};
-use crate::upstream::{Discovery, Order, Upstream};
+use crate::upstream::{Discovery, Order, Reply, Upstream};
 use crate::wire::{self, Encoder};
 
 use super::answer::{Answer, AnswerBody};
@@ -19,6 +19,7 @@ use super::call::{Call, Caller};
 use super::in_flight::InFlight;
 use super::settle::Settler;
 use super::ticket;
+use super::wishes::{Patience, Wishes};
 
 /// How old the fleet view may be when somebody asks for what it does not show.
 const FRESH: Duration = Duration::from_secs(1);
@@ -49,14 +50,23 @@ pub struct Gateway {
     next_id: AtomicU64,
 }
 
-/// What the line gives when all went well.
-struct Served {
+/// A request that passed every step before the queue.
+pub(super) struct Ready {
+    pub(super) request: InferenceRequest,
+    pub(super) principal: Principal,
+    pub(super) grant: Grant,
+    pub(super) resolved: Resolved,
+    pub(super) patience: Patience,
+    /// How often the caller hears that it still waits.
+    pub(super) keepalive: Option<Duration>,
+}
+
+/// A request whose answer has begun.
+pub(super) struct Started {
     /// The first event, already here: a fault before it still has a status of its own.
-    first: Event,
-    reply: Option<crate::upstream::Reply>,
-    request: InferenceRequest,
-    principal: Principal,
-    grant: Grant,
+    pub(super) first: Event,
+    /// What follows.
+    pub(super) reply: Option<Reply>,
 }
 
 impl Gateway {
@@ -68,18 +78,26 @@ impl Gateway {
 
     /// Serves one request for inference: the life of a request, step by step. Every way out is an [`Answer`], and the
     /// guard in its body settles the request when it ends or its caller leaves.
-    pub async fn serve(&self, call: Call) -> Answer {
+    pub async fn serve(self: &Arc<Self>, call: Call) -> Answer {
         let mut flight = self.begin(call.surface.path());
-        match self.run(call, &mut flight).await {
-            Ok(served) => good(served, flight),
+        let ready = match self.run(call, &mut flight).await {
+            Ok(ready) => ready,
+            Err(fault) => return refused(fault, flight),
+        };
+        if let Some(every) = ready.keepalive {
+            return self.wait_aloud(ready, every, flight).await;
+        }
+        match self.start(&ready, &mut flight).await {
+            Ok(started) => good(ready, started, flight),
             Err(fault) => refused(fault, flight),
         }
     }
 
-    /// The line. Each step takes what earlier steps made; a fault leaves at once.
-    async fn run(&self, call: Call, flight: &mut InFlight) -> Result<Served, Fault> {
+    /// The line up to the queue. Each step takes what earlier steps made; a fault leaves at once.
+    async fn run(&self, call: Call, flight: &mut InFlight) -> Result<Ready, Fault> {
         let Call { surface, caller, body } = call;
         let principal = self.identify(&caller, flight)?;
+        let wishes = Wishes::read(&caller.headers, surface)?;
         drop(caller);
         let body = body.read(self.max_body(&principal)).await?;
         flight.note(|record| record.usage.bytes_in = body.len() as u64);
@@ -91,18 +109,25 @@ impl Gateway {
         flight.note(|record| record.class = Some(grant.rules.class));
         let resolved = self.resolve(&name, &request).await?;
         flight.note(|record| record.model = Some(resolved.name.clone()));
-        if request.intent == Intent::Unload {
-            return Ok(Served { first: unloaded(&self.parts.clock), reply: None, request, principal, grant });
+        let patience = wishes.patience(grant.rules.max_wait, self.parts.clock.now());
+        let keepalive = wishes.keepalive(&request, grant.rules.keepalive);
+        Ok(Ready { request, principal, grant, resolved, patience, keepalive })
+    }
+
+    /// The line from the queue to the first event.
+    pub(super) async fn start(&self, ready: &Ready, flight: &mut InFlight) -> Result<Started, Fault> {
+        if ready.request.intent == Intent::Unload {
+            return Ok(Started { first: unloaded(&self.parts.clock), reply: None });
         }
-        let permit = self.admit(&principal, &grant, &request, &resolved, flight).await?;
-        let order = self.order(&permit, &grant, &request, &resolved)?;
+        let permit = self.admit(ready, flight).await?;
+        let order = self.order(&permit, ready)?;
         let mut reply = self.parts.upstream.call(permit, order);
-        let gone = principal.gone();
+        let gone = ready.principal.gone();
         let first = tokio::select! {
             first = reply.next() => first.unwrap_or_else(|| Err(ended()))?,
             () = gone.cancelled() => return Err(revoked()),
         };
-        Ok(Served { first, reply: Some(reply), request, principal, grant })
+        Ok(Started { first, reply: Some(reply) })
     }
 
     /// A guard for a request on `route`.
@@ -140,18 +165,14 @@ impl Gateway {
     }
 
     /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer.
-    async fn admit(
-        &self,
-        principal: &Principal,
-        grant: &Grant,
-        request: &InferenceRequest,
-        resolved: &Resolved,
-        flight: &mut InFlight,
-    ) -> Result<Permit, Fault> {
-        let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id())?;
+    async fn admit(&self, ready: &Ready, flight: &mut InFlight) -> Result<Permit, Fault> {
+        let Ready { request, principal, grant, resolved, patience, .. } = ready;
+        let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), patience.until)?;
         let gone = principal.gone();
         let permit = tokio::select! {
-            permit = self.parts.scheduler.admit(ticket) => permit.map_err(|why| ticket::refusal(&why, grant))?,
+            permit = self.parts.scheduler.admit(ticket) => {
+                permit.map_err(|why| ticket::refusal(&why, grant, patience))?
+            }
             () = gone.cancelled() => return Err(revoked()),
         };
         let holder = resolved.at(permit.endpoint());
@@ -163,13 +184,8 @@ impl Gateway {
     }
 
     /// Step 8's order: the request in native terms, with the runner options that this gateway decided.
-    fn order(
-        &self,
-        permit: &Permit,
-        grant: &Grant,
-        request: &InferenceRequest,
-        resolved: &Resolved,
-    ) -> Result<Order, Fault> {
+    fn order(&self, permit: &Permit, ready: &Ready) -> Result<Order, Fault> {
+        let Ready { request, grant, resolved, .. } = ready;
         let holder = resolved.at(permit.endpoint());
         let holder = holder.ok_or_else(|| Fault::new(FaultClass::Internal, "admitted where the model is not"))?;
         let runner = self.parts.catalog.runner(holder, &grant.profile);
@@ -186,33 +202,35 @@ impl Gateway {
 }
 
 /// Steps 9 and 10: the answer in the caller's dialect, with the guard inside.
-fn good(served: Served, mut flight: InFlight) -> Answer {
-    let Served { first, reply, request, principal, grant } = served;
-    let encoder = Encoder::new(&request, flight.id(), flight.arrived_wall().as_secs());
-    let mut headers = vec![("X-Request-Id", flight.id().to_string())];
-    if let Some(standing) = grant.standing {
-        headers.extend(wire::limit_headers(request.surface.dialect(), &standing));
-    }
+pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answer {
+    let Started { first, reply } = started;
+    let mut headers = head(&ready, &flight);
+    headers.push(("X-Gaucho-Queue-Wait", format!("{:.3}", flight.queued().as_secs_f64())));
     flight.note(|record| record.status = 200);
+    let encoder = Encoder::new(&ready.request, flight.id(), flight.arrived_wall().as_secs());
     let streams = encoder.replies_as_stream(&first);
-    match reply {
+    let content_type = encoder.content_type(streams);
+    let body = match reply {
         Some(reply) if streams => {
-            let content_type = encoder.content_type(true);
-            let revoked = principal.gone().cancelled_owned();
-            Answer {
-                status: 200,
-                headers,
-                content_type,
-                body: AnswerBody::stream(first, reply, encoder, revoked, flight),
-            }
+            let revoked = ready.principal.gone().cancelled_owned();
+            AnswerBody::stream(first, reply, encoder, revoked, flight)
         }
         _ => {
             flight.event(&first);
-            let content_type = encoder.content_type(false);
             let whole = encoder.unary(&first);
-            Answer { status: 200, headers, content_type, body: AnswerBody::whole(whole, flight) }
+            AnswerBody::whole(whole, flight)
         }
+    };
+    Answer { status: 200, headers, content_type, body }
+}
+
+/// The headers that every answer to a granted request has.
+pub(super) fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, String)> {
+    let mut headers = vec![("X-Request-Id", flight.id().to_string())];
+    if let Some(standing) = &ready.grant.standing {
+        headers.extend(wire::limit_headers(ready.request.surface.dialect(), standing));
     }
+    headers
 }
 
 /// The one door for refusals.

@@ -5,14 +5,19 @@
 
 mod answer;
 mod call;
+mod explain;
 mod in_flight;
 mod line;
 mod listing;
+mod queue;
 mod settle;
 mod ticket;
+mod waiting;
+mod wishes;
 
 pub use answer::{Answer, AnswerBody};
 pub use call::{Call, Caller, ReadBody};
+pub use explain::Hypothetical;
 pub use in_flight::InFlight;
 pub use line::{Gateway, Parts};
 pub use listing::Listing;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::catalog::Resolved;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, RequestId};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId};
 use crate::policy::Grant;
-use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
+use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, Work, WorkKind};
 
 use super::line::Parts;
+use super::wishes::Patience;
 
-/// What the scheduler needs to know of the request.
+/// What the scheduler needs to know of the request, which must have started at `deadline`.
 ///
 /// # Errors
 /// `BadRequest` when the prompt is larger than the application's `max_context`; `Forbidden` when the model is only on
@@ -20,6 +21,7 @@ pub(super) fn make(
     request: &InferenceRequest,
     resolved: &Resolved,
     label: RequestId,
+    deadline: Moment,
 ) -> Result<Ticket, Fault> {
     let measure = request.measure;
     let rules = &grant.rules;
@@ -64,7 +66,7 @@ pub(super) fn make(
         weight: rules.weight,
         max_concurrent: rules.max_concurrent,
         max_queued: rules.max_queued,
-        deadline: parts.clock.now().after(rules.max_wait),
+        deadline,
         bytes: measure.body_bytes,
         streams: request.stream && !request.surface.task().embeds(),
         work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap },
@@ -82,70 +84,155 @@ fn too_long(tokens: u64, most: u64) -> Fault {
 }
 
 /// The scheduler's no, in words that say which limit, its value and when to come back.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to ten minutes")]
-pub(super) fn refusal(why: &Refused, grant: &Grant) -> Fault {
-    // whole seconds, so that the text and the header say the same
-    let soon = |eta: &Duration| Duration::from_secs(eta.as_secs_f64().ceil().clamp(1.0, 600.0) as u64);
+pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Fault {
     match why {
-        Refused::AppQueueFull { queued, limit, estimate } => Fault::new(
-            FaultClass::QueueFull,
-            format!(
-                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); \
-                 a place frees in about {} s",
+        Refused::AppQueueFull { queued, limit, estimate } => {
+            let next = *queued as usize + 1;
+            let text = format!(
+                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); number {next} in its \
+                 queue would start in about {} s",
                 grant.app,
-                soon(&estimate.wait).as_secs()
-            ),
-        )
-        .retry(soon(&estimate.wait)),
-        Refused::QueueFull { queued, bytes, estimate } => Fault::new(
-            FaultClass::Busy,
-            format!(
-                "the gateway's queue is full ({queued} requests, {bytes} bytes); try again in about {} s",
-                soon(&estimate.wait).as_secs()
-            ),
-        )
-        .retry(soon(&estimate.wait)),
-        Refused::Waited { waited, estimate } => Fault::new(
-            FaultClass::WaitedTooLong,
-            format!(
-                "no slot came free within {} s (max_wait); the request was number {} in the queue, \
+                whole(estimate.wait)
+            );
+            placed(FaultClass::QueueFull, text, Some(next), estimate.wait)
+        }
+        Refused::QueueFull { queued, bytes, estimate } => {
+            let next = queued + 1;
+            let text = format!(
+                "the gateway's queue is full ({queued} requests, {bytes} bytes); number {next} in it would start in \
+                 about {} s: try again then",
+                whole(estimate.wait)
+            );
+            placed(FaultClass::Busy, text, Some(next), estimate.wait)
+        }
+        Refused::Waited { estimate: Estimate { position, wait, .. }, .. } => {
+            let (limit, rule) = (brief(patience.limit), patience.rule);
+            let text = format!(
+                "no slot came free within {limit} s ({rule}); the request was number {position} in the queue, \
                  a new one would start in about {} s",
-                waited.as_secs(),
-                estimate.position,
-                soon(&estimate.wait).as_secs()
+                whole(*wait)
+            );
+            placed(FaultClass::WaitedTooLong, text, Some(*position), *wait)
+        }
+        Refused::TooLate { estimate: Estimate { position, wait, reason }, limit } => {
+            let (limit, rule, reason) = (brief(*limit), patience.rule, reason.text());
+            let text = format!(
+                "the request would start in about {} s and may wait {limit} s ({rule}): {reason}; it would be number \
+                 {position} in the queue",
+                whole(*wait)
+            );
+            placed(FaultClass::TooLate, text, Some(*position), *wait)
+        }
+        Refused::TooLarge { need, room } => too_large(*need, *room),
+        Refused::Unloadable { reason, retry } => {
+            let text = format!("the model could not be loaded ({reason}); it is tried again in {} s", whole(*retry));
+            placed(FaultClass::Unloadable, text, None, *retry)
+        }
+        Refused::Draining => {
+            let text = "the gateway is shutting down and takes no new requests: try again in a moment";
+            Fault::new(FaultClass::Draining, text).retry(Duration::from_secs(2))
+        }
+    }
+}
+
+fn too_large(need: u64, room: u64) -> Fault {
+    let text = format!(
+        "the model needs about {} MiB of memory and the roomiest server has {} MiB: it cannot be loaded; \
+         use a smaller one, or ask the operator for a smaller context (num_ctx) in its profile",
+        need >> 20,
+        room >> 20
+    );
+    Fault::new(FaultClass::Unloadable, text)
+}
+
+/// A refusal of the queue, with when to come back. Nobody is sent away for more than ten minutes on the strength of an
+/// estimate.
+fn placed(class: FaultClass, text: String, position: Option<usize>, eta: Duration) -> Fault {
+    Fault::new(class, text).retry(Duration::from_secs(whole(eta).min(600))).placed(position, eta)
+}
+
+/// Whole seconds, as the headers have them: at least one.
+fn whole(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
+}
+
+/// Seconds to a hundredth, for people.
+fn brief(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::AppName;
+    use crate::policy::{AppRules, RunnerProfile};
+    use crate::scheduler::core::WaitReason;
+
+    /// A refusal; its class, place, seconds to come back after, and parts of its words.
+    type Row = (Refused, FaultClass, Option<usize>, Option<u64>, &'static [&'static str]);
+
+    #[test]
+    fn every_no_of_the_queue_says_place_time_and_rule_in_words_and_in_numbers() {
+        let grant = Grant::for_tests(AppName::parse("shop").unwrap(), AppRules::default(), RunnerProfile::default());
+        let limit = Duration::from_millis(1500);
+        let patience = Patience { until: Moment::ZERO, limit, rule: "X-Gaucho-Deadline" };
+        let eta = Duration::from_millis(4_200);
+        let soon = Estimate { position: 4, wait: eta, reason: WaitReason::Slots };
+        let estimate = Estimate { position: 7, wait: Duration::from_secs(700), reason: WaitReason::Loading };
+        let table: [Row; 7] = [
+            (
+                Refused::AppQueueFull { queued: 2, limit: 2, estimate: soon },
+                FaultClass::QueueFull,
+                Some(3),
+                Some(5),
+                &["may have 2 (max_queued)", "number 3 ", "about 5 s"],
             ),
-        )
-        .retry(soon(&estimate.wait)),
-        Refused::TooLate { estimate, limit } => Fault::new(
-            FaultClass::WaitedTooLong,
-            format!(
-                "the request would start in about {} s and may wait {} s (max_wait, X-Gaucho-Deadline): {}; it would be \
-                 number {} in the queue",
-                soon(&estimate.wait).as_secs(),
-                limit.as_secs_f64().ceil(),
-                estimate.reason.text(),
-                estimate.position
+            (
+                Refused::QueueFull { queued: 9, bytes: 80, estimate: soon },
+                FaultClass::Busy,
+                Some(10),
+                Some(5),
+                &["9 requests, 80 bytes", "number 10 ", "about 5 s"],
             ),
-        )
-        .retry(soon(&estimate.wait)),
-        Refused::TooLarge { need, room } => Fault::new(
-            FaultClass::Unloadable,
-            format!(
-                "the model needs about {} MiB of memory and the roomiest server has {} MiB: it cannot be loaded; \
-                 use a smaller one, or ask the operator for a smaller context (num_ctx) in its profile",
-                need >> 20,
-                room >> 20
+            (
+                Refused::Waited { waited: limit, estimate: soon },
+                FaultClass::WaitedTooLong,
+                Some(4),
+                Some(5),
+                &["within 1.5 s (X-Gaucho-Deadline)", "number 4 ", "about 5 s"],
             ),
-        ),
-        Refused::Unloadable { reason, retry } => Fault::new(
-            FaultClass::Unloadable,
-            format!("the model could not be loaded ({reason}); it is tried again in {} s", soon(retry).as_secs()),
-        )
-        .retry(soon(retry)),
-        Refused::Draining => Fault::new(
-            FaultClass::Draining,
-            "the gateway is shutting down and takes no new requests: try again in a moment",
-        )
-        .retry(Duration::from_secs(2)),
+            (
+                Refused::TooLate { estimate, limit },
+                FaultClass::TooLate,
+                Some(7),
+                Some(600),
+                &["about 700 s", "wait 1.5 s (X-Gaucho-Deadline)", "the model is being loaded", "number 7 "],
+            ),
+            (
+                Refused::Unloadable { reason: "out of memory".to_owned(), retry: eta },
+                FaultClass::Unloadable,
+                None,
+                Some(5),
+                &["(out of memory)", "in 5 s"],
+            ),
+            (
+                Refused::TooLarge { need: 3 << 20, room: 1 << 20 },
+                FaultClass::Unloadable,
+                None,
+                None,
+                &["3 MiB", "1 MiB"],
+            ),
+            (Refused::Draining, FaultClass::Draining, None, Some(2), &["shutting down"]),
+        ];
+        for (why, class, position, retry, parts) in table {
+            let fault = refusal(&why, &grant, &patience);
+            assert_eq!((fault.class, fault.retry_after.map(|wait| wait.as_secs())), (class, retry), "{why:?}");
+            assert_eq!(fault.place.and_then(|place| place.position), position, "{why:?}");
+            for part in parts {
+                assert!(fault.message.contains(part), "{part}: {}", fault.message);
+            }
+        }
     }
 }

@@ -43,7 +43,8 @@ pub fn router(shared: Shared) -> Router {
     router = router
         .route("/api/ps", loaded)
         .route("/v1/models/{id}", get(|state, from, Path(id): Path<String>| list(Listing::Model(id), state, from)))
-        .route("/api/show", post(show));
+        .route("/api/show", post(show))
+        .route("/v1/gaucho/queue", get(queue));
     for (path, advice) in MANAGEMENT {
         router = router.route(path, any(move |state: State<Shared>, from: From| managed(path, advice, state, from)));
     }
@@ -91,6 +92,11 @@ async fn show(State(shared): State<Shared>, From(caller): From, request: Request
 async fn list(listing: Listing, State(shared): State<Shared>, From(caller): From) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
     respond(gateway.list(listing, caller).await)
+}
+
+async fn queue(State(shared): State<Shared>, From(caller): From) -> Response {
+    let Some(gateway) = shared.gateway.get() else { return standby() };
+    respond(gateway.queue(caller).await)
 }
 
 async fn managed(

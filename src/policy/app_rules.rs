@@ -31,6 +31,8 @@ pub struct AppRules {
     pub max_queued: u32,
     /// How long a request may wait.
     pub max_wait: Duration,
+    /// How often a streaming caller hears that it still waits; `None` for never.
+    pub keepalive: Option<Duration>,
     /// The largest prompt, in tokens by estimate; `None` for no limit.
     pub max_context: Option<u64>,
     /// The most tokens a reply may have; `None` for no limit.
@@ -57,6 +59,7 @@ impl Default for AppRules {
             max_concurrent: None,
             max_queued: 100,
             max_wait: Duration::from_secs(300),
+            keepalive: None,
             max_context: None,
             max_output_tokens: None,
             max_body: 32 << 20,

@@ -34,6 +34,7 @@ pub(super) fn app_rules(written: &AppDocument, base: &AppRules, problems: &mut V
         max_concurrent: ceiling(&written.max_concurrent, base.max_concurrent, |most| most.small()),
         max_queued: value(&written.max_queued).map_or(base.max_queued, |most| most.small()),
         max_wait: value(&written.max_wait).map_or(base.max_wait, |wait| wait.0),
+        keepalive: value(&written.keepalive).map_or(base.keepalive, |cadence| cadence.0),
         max_context: ceiling(&written.max_context, base.max_context, |most| most.unsigned()),
         max_output_tokens: ceiling(&written.max_output_tokens, base.max_output_tokens, |most| most.unsigned()),
         max_body: value(&written.max_body).map_or(base.max_body, |size| size.0),

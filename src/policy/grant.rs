@@ -79,11 +79,29 @@ impl Desk {
     /// 403 for a route or model that is not allowed, 400 or 413 for a field or size over a ceiling, 429 for the rate;
     /// in that order. Only a granted request is counted.
     pub fn grant(&self, app: &AppName, request: &InferenceRequest, name: &ModelName) -> Result<Grant, Fault> {
+        self.judge(app, request, name, |rate| self.quotas.take(app, rate))
+    }
+
+    /// The same verdict without counting, for those who only ask what would happen. The request is not to be run by it.
+    ///
+    /// # Errors
+    /// As [`Desk::grant`].
+    pub fn preview(&self, app: &AppName, request: &InferenceRequest, name: &ModelName) -> Result<Grant, Fault> {
+        self.judge(app, request, name, |rate| self.quotas.look(app, rate))
+    }
+
+    fn judge(
+        &self,
+        app: &AppName,
+        request: &InferenceRequest,
+        name: &ModelName,
+        count: impl Fn(Rate) -> Result<Limit, Refused>,
+    ) -> Result<Grant, Fault> {
         let policies = self.policies.load();
         let (rules, profile) = (policies.app(app), policies.profile(name));
         rules::check(&Ask { app, rules: &rules, profile: &profile, request, name })?;
         let standing = match rules.rate {
-            Some(rate) => Some(self.quotas.take(app, rate).map_err(|refused| rate_fault(app, rate, refused))?),
+            Some(rate) => Some(count(rate).map_err(|refused| rate_fault(app, rate, refused))?),
             None => None,
         };
         let writes = !request.surface.task().embeds();

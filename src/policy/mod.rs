@@ -30,8 +30,8 @@ pub use schema::{SchemaOf, schema};
 
 // the machinery of settings files, for `config`
 pub(crate) use document::{
-    Bytes, Form, OneOrMany, Place, Placed, Reader, Scalar, Span, Whole, document, object_schema, read_document,
-    show_text,
+    Bytes, Cadence, Form, OneOrMany, Place, Placed, Reader, Scalar, Span, Whole, document, object_schema,
+    read_document, show_text,
 };
 
 #[cfg(test)]

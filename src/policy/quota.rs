@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,20 @@ pub(super) struct Refused {
 struct Bucket {
     rate: Rate,
     limiter: Limiter,
+    /// When it is whole again, in nanoseconds of the clock: governor's own reckoning, which it does not show.
+    whole: AtomicU64,
+}
+
+impl Bucket {
+    fn taken(&self, now: Duration) {
+        let step = nanos(interval(self.rate));
+        let later = |whole: u64| Some(whole.max(nanos(now)).saturating_add(step));
+        let _ = self.whole.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+    }
+
+    fn whole(&self) -> Duration {
+        Duration::from_nanos(self.whole.load(Ordering::Relaxed))
+    }
 }
 
 /// The buckets of all applications that have a rate.
@@ -58,12 +73,31 @@ impl Quotas {
     /// Takes one request from the application's bucket.
     pub(super) fn take(&self, app: &AppName, rate: Rate) -> Result<Limit, Refused> {
         let bucket = self.bucket(app, rate);
+        let now = self.clock.now();
         match bucket.limiter.check() {
-            Ok(state) => Ok(standing(rate, state.remaining_burst_capacity().min(rate.burst), Duration::ZERO)),
+            Ok(state) => {
+                bucket.taken(now);
+                Ok(standing(rate, state.remaining_burst_capacity().min(rate.burst), Duration::ZERO))
+            }
             Err(not_yet) => {
-                let wait = not_yet.wait_time_from(self.clock.now());
+                let wait = not_yet.wait_time_from(now);
                 Err(Refused { limit: standing(rate, 0, wait), wait })
             }
+        }
+    }
+
+    /// What taking one would find now, without taking it.
+    pub(super) fn look(&self, app: &AppName, rate: Rate) -> Result<Limit, Refused> {
+        let bucket = self.lock().get(app).filter(|bucket| bucket.rate == rate).map(Arc::clone);
+        let left = bucket.map_or(Duration::ZERO, |bucket| bucket.whole().saturating_sub(self.clock.now()));
+        let (interval, size) = (interval(rate), interval(rate) * rate.burst);
+        let remaining = size.saturating_sub(left).as_nanos() / interval.as_nanos().max(1);
+        match u32::try_from(remaining).unwrap_or(u32::MAX) {
+            0 => {
+                let wait = (left + interval).saturating_sub(size);
+                Err(Refused { limit: standing(rate, 0, wait), wait })
+            }
+            remaining => Ok(standing(rate, remaining, Duration::ZERO)),
         }
     }
 
@@ -78,7 +112,7 @@ impl Quotas {
             Some(bucket) if bucket.rate == rate => Arc::clone(bucket),
             _ => {
                 let limiter = RateLimiter::direct_with_clock(quota(rate), self.clock.clone());
-                let bucket = Arc::new(Bucket { rate, limiter: limiter.with_middleware() });
+                let bucket = Arc::new(Bucket { rate, whole: AtomicU64::new(0), limiter: limiter.with_middleware() });
                 buckets.insert(app.clone(), Arc::clone(&bucket));
                 bucket
             }
@@ -98,9 +132,18 @@ fn quota(rate: Rate) -> Quota {
 
 /// The limit is the bucket's size; it is whole again when every request taken has been given back.
 fn standing(rate: Rate, remaining: u32, next: Duration) -> Limit {
-    let interval = Duration::from_secs(60) / rate.requests_per_minute.max(1);
+    let interval = interval(rate);
     let missing = rate.burst.saturating_sub(remaining);
     // a bucket that just refused is one interval less the wait on its way to the next request
     let reset = if next.is_zero() { interval * missing } else { interval * missing.saturating_sub(1) + next };
     Limit { limit: u64::from(rate.burst), remaining: u64::from(remaining), reset }
+}
+
+/// Time in which one request is given back.
+fn interval(rate: Rate) -> Duration {
+    Duration::from_secs(60) / rate.requests_per_minute.max(1)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -452,3 +452,24 @@ proptest! {
         prop_assert!(problems.is_empty() || !text.is_empty());
     }
 }
+
+proptest! {
+    #[test]
+    fn a_preview_finds_what_a_grant_would_find_and_takes_nothing(
+        rpm in 1u32..200, burst in 1u32..20, steps in proptest::collection::vec((0u64..40_000, 0usize..4), 1..30)
+    ) {
+        let text = format!("requests_per_minute = {rpm}\nburst = {burst}");
+        let (desk, clock) = desk(&[("a.toml", &text)]);
+        let (request, model) = (request(Surface::Chat), name("m"));
+        for (millis, looks) in steps {
+            clock.advance(Duration::from_millis(millis));
+            for _ in 0..looks {
+                let _ = desk.preview(&app("a"), &request, &model);
+            }
+            let seen = desk.preview(&app("a"), &request, &model).map(|grant| grant.standing.unwrap().remaining);
+            let got = desk.grant(&app("a"), &request, &model).map(|grant| grant.standing.unwrap().remaining + 1);
+            let wait = |fault: crate::domain::Fault| fault.retry_after;
+            prop_assert_eq!(seen.map_err(wait), got.map_err(wait));
+        }
+    }
+}

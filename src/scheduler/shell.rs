@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::domain::{AppName, Clock, EndpointId, Moment, ResidencyCommand};
+use crate::domain::{AppName, Clock, EndpointId, Moment, RequestId, ResidencyCommand};
 
 use crate::telemetry::SchedulerMetrics;
 
@@ -41,9 +41,28 @@ struct Inner {
 struct State {
     core: Core,
     next_id: u64,
-    waiters: HashMap<TicketId, oneshot::Sender<Verdict>>,
+    waiters: HashMap<TicketId, Waiter>,
+    /// The same by what callers know them by.
+    labels: HashMap<RequestId, TicketId>,
     /// Of requests that run: how they are taken back.
     recalls: HashMap<TicketId, CancellationToken>,
+}
+
+/// Who waits for a verdict.
+#[derive(Debug)]
+struct Waiter {
+    label: RequestId,
+    verdict: oneshot::Sender<Verdict>,
+}
+
+impl State {
+    fn leave(&mut self, id: TicketId) -> Option<oneshot::Sender<Verdict>> {
+        let waiter = self.waiters.remove(&id)?;
+        if self.labels.get(&waiter.label) == Some(&id) {
+            self.labels.remove(&waiter.label);
+        }
+        Some(waiter.verdict)
+    }
 }
 
 type Verdict = Result<Permit, Refused>;
@@ -114,6 +133,7 @@ impl Scheduler {
                 next_id: 0,
                 waiters: HashMap::new(),
                 recalls: HashMap::new(),
+                labels: HashMap::new(),
             }),
             clock,
             commands,
@@ -224,6 +244,13 @@ impl Scheduler {
         self.0.lock().core.queue(now, app)
     }
 
+    /// What a request that waits may expect; `None` when it does not wait (any more).
+    #[must_use]
+    pub fn estimate(&self, label: RequestId) -> Option<Estimate> {
+        let state = self.0.lock();
+        state.core.estimate(*state.labels.get(&label)?)
+    }
+
     /// What would happen to this ticket if it came now. Nothing is submitted.
     #[must_use]
     pub fn outlook(&self, ticket: &Ticket) -> Outlook {
@@ -248,7 +275,7 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.waiting {
-            self.inner.lock().waiters.remove(&self.id);
+            self.inner.lock().leave(self.id);
             self.inner.step(Input::Withdraw(self.id));
         }
     }
@@ -265,7 +292,8 @@ impl Inner {
             let mut state = self.lock();
             state.next_id += 1;
             let id = TicketId(state.next_id);
-            state.waiters.insert(id, tx);
+            state.waiters.insert(id, Waiter { label: ticket.label, verdict: tx });
+            state.labels.insert(ticket.label, id);
             id
         };
         ticket.id = id;
@@ -327,7 +355,7 @@ impl Inner {
             Decision::Recall { id } => return todo.recalls.extend(state.recalls.remove(&id)),
             Decision::Notice(notice) => return todo.notices.push(notice),
         };
-        todo.messages.push((state.waiters.remove(&id), verdict));
+        todo.messages.push((state.leave(id), verdict));
     }
 
     /// Logs and counts what operators should know.

@@ -40,6 +40,10 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     if let Some(wait) = fault.retry_after {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
+    if let Some(place) = &fault.place {
+        headers.extend(place.position.map(|position| ("x-gaucho-queue-position", position.to_string())));
+        headers.push(("x-gaucho-queue-eta", whole_seconds(place.eta).max(1).to_string()));
+    }
     if let Some(limit) = &fault.limit {
         headers.extend(limit_headers(dialect, limit));
     }
@@ -93,7 +97,11 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         FaultClass::Internal => 500,
         FaultClass::NotSupported => 501,
         FaultClass::Unreachable | FaultClass::UpstreamBroken => 502,
-        FaultClass::Busy | FaultClass::WaitedTooLong | FaultClass::Unloadable | FaultClass::Draining => 503,
+        FaultClass::Busy
+        | FaultClass::WaitedTooLong
+        | FaultClass::TooLate
+        | FaultClass::Unloadable
+        | FaultClass::Draining => 503,
         FaultClass::UpstreamTimeout => 504,
         FaultClass::UpstreamError => fault.upstream_status.filter(|status| (400..=599).contains(status)).unwrap_or(502),
     }

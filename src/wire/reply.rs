@@ -76,6 +76,13 @@ impl Encoder {
         }
     }
 
+    /// Appends a comment, which readers of server-sent events skip; only for streams of that form.
+    pub fn comment(&self, text: &str, out: &mut Vec<u8>) {
+        push(out, ": ");
+        push(out, text);
+        push(out, "\n\n");
+    }
+
     /// Appends the frame that ends a stream with a fault, in the dialect's own form.
     pub fn fault(&self, fault: &Fault, out: &mut Vec<u8>) {
         if matches!(self.form, Form::Native(..)) {

@@ -2,6 +2,8 @@
 //!
 //! Owns the keys and the forms that only they use. It does not own defaults or rules between keys (`compile`).
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
@@ -40,6 +42,8 @@ document! {
         max_queued: Whole<0, 1_000_000>,
         /// How long a request may wait for its turn.
         max_wait: Span<0, 86_400>,
+        /// How often a streaming caller on /v1 hears, by a comment line, that it still waits; off, it hears nothing before its answer. X-Gaucho-Keepalive beats it.
+        keepalive: Cadence,
         /// The largest prompt, in tokens (estimated from its size), or "unlimited".
         max_context: Tokens,
         /// The most tokens a reply may have, or "unlimited".
@@ -174,6 +178,36 @@ impl Scalar for Class {
 
     fn schema() -> Value {
         json!({ "enum": Self::ALL.map(Self::as_str) })
+    }
+}
+
+/// How often somebody who waits hears from us; `None` is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cadence(pub(crate) Option<Duration>);
+
+type Every = Span<1, 60>;
+
+impl Cadence {
+    /// Reads it from a header.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        if text == "off" { Some(Self(None)) } else { Every::from_text(text).map(|every| Self(Some(every.0))) }
+    }
+}
+
+impl Scalar for Cadence {
+    fn parse(value: &DeValue<'_>) -> Option<Self> {
+        if value.as_str() == Some("off") {
+            return Some(Self(None));
+        }
+        Every::parse(value).map(|every| Self(Some(every.0)))
+    }
+
+    fn allowed() -> String {
+        format!("{}, or \"off\"", Every::allowed())
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [<Every as Scalar>::schema(), { "const": "off" }] })
     }
 }
 

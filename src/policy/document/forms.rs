@@ -154,6 +154,13 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
     pub(crate) fn within(time: Duration) -> Option<Self> {
         (Duration::from_secs(MIN)..=Duration::from_secs(MAX)).contains(&time).then_some(Self(time))
     }
+
+    /// Reads it where there are no types (headers, flags, variables): a bare number is a number of seconds.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let bare = || text.parse::<f64>().ok().and_then(units::seconds);
+        let (negative, time) = units::duration(text).or_else(bare)?;
+        Self::within(time).filter(|_| !negative || time.is_zero())
+    }
 }
 
 impl<const MIN: u64, const MAX: u64> Scalar for Span<MIN, MAX> {

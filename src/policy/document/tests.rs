@@ -91,6 +91,10 @@ const APPS: &[&str] = &[
     "key_hashes = [\"sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a\"]",
     "key_hashes = [\"sha256:0\"]",
     "[models]\nx = 1",
+    "keepalive = \"off\"",
+    "keepalive = \"10s\"",
+    "keepalive = 61",
+    "keepalive = \"never\"",
 ];
 
 const MODELS: &[&str] = &[

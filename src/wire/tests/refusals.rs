@@ -84,6 +84,7 @@ fn every_class_has_its_status_in_each_dialect() {
         (QueueFull, 429, 429),
         (Busy, 503, 503),
         (WaitedTooLong, 503, 503),
+        (TooLate, 503, 503),
         (Unloadable, 503, 503),
         (Draining, 503, 503),
         (NotSupported, 501, 501),
@@ -131,4 +132,20 @@ fn an_upstream_that_says_nothing_readable_is_named_and_its_words_go_to_the_log()
     assert_eq!((fault.class, fault.upstream_status), (FaultClass::UpstreamError, Some(502)));
     assert_eq!(fault.message, "Ollama answered 502 without saying why");
     assert_eq!(fault.detail.as_deref(), Some("<html>bad gateway</html>"));
+}
+
+#[test]
+fn a_refusal_of_the_queue_says_place_and_time_in_headers() {
+    let fault = Fault::new(FaultClass::TooLate, "late")
+        .retry(Duration::from_secs(9))
+        .placed(Some(3), Duration::from_millis(8_200));
+    for dialect in [Dialect::Ollama, Dialect::OpenAi, Dialect::Anthropic] {
+        let refusal = refusal(dialect, &fault);
+        let wanted = [("retry-after", "9"), ("x-gaucho-queue-position", "3"), ("x-gaucho-queue-eta", "9")];
+        assert_eq!(refusal.headers, wanted.map(|(name, value)| (name, value.to_owned())), "{dialect:?}");
+    }
+    let body = refusal(Dialect::OpenAi, &fault).body;
+    assert!(String::from_utf8(body).unwrap().contains(r#""type":"api_error","param":null,"code":"too_late""#));
+    let placeless = Fault::new(FaultClass::Unloadable, "x").placed(None, Duration::ZERO);
+    assert_eq!(refusal(Dialect::Ollama, &placeless).headers, [("x-gaucho-queue-eta", "1".to_owned())]);
 }

@@ -237,4 +237,16 @@ async function leaves() {
   assert.ok(next.choices[0].finish_reason, 'the slot is free again')
 }
 
-await run({ everyday, broken, leaves })
+/** The slot is taken; comment lines come until it is free. */
+async function waits() {
+  const ask = { model: 'gemma:a', messages: QUESTION, max_tokens: 12, stream: true }
+  const client = byHeader()
+  const stream = await client.chat.completions.create(ask, { headers: { 'X-Gaucho-Keepalive': '1s' } })
+  say('waiting')
+  const chunks = await all(stream)
+  assert.equal(chunks[0].choices[0].delta.role, 'assistant')
+  assert.equal(chunks.at(-1).choices[0].finish_reason, 'length')
+  assert.equal(textOf(chunks), textOf(await all(await client.chat.completions.create(ask))), 'the same as without waiting')
+}
+
+await run({ everyday, broken, leaves, waits })

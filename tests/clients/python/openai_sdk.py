@@ -313,6 +313,17 @@ def leaves():
     assert client.chat.completions.create(model="gemma:a", messages=QUESTION, max_tokens=3), "the slot is free again"
 
 
+def waits():
+    """The slot is taken; comment lines come until it is free."""
+    ask = {"model": "gemma:a", "messages": QUESTION, "max_tokens": 12, "stream": True}
+    client = by_header()
+    stream = client.chat.completions.create(**ask, extra_headers={"X-Gaucho-Keepalive": "1s"})
+    say("waiting")
+    chunks = list(strict_chunks(stream))
+    assert chunks[0].choices[0].delta.role == "assistant" and chunks[-1].choices[0].finish_reason == "length", chunks
+    assert text_of(chunks) == text_of(client.chat.completions.create(**ask)), "the same as without waiting"
+
+
 if __name__ == "__main__":
-    {"everyday": everyday, "broken": broken, "leaves": leaves}[sys.argv[1]]()
+    {"everyday": everyday, "broken": broken, "leaves": leaves, "waits": waits}[sys.argv[1]]()
     say("done")

@@ -9,6 +9,7 @@ mod tools;
 
 use gaucho::sim::Fault;
 
+use crate::support::dialect::request;
 use crate::support::eventually;
 use crate::support::gateway::{House, Plan};
 use script::Script;
@@ -43,6 +44,16 @@ clients! {
     python_openai: Tool::Python, "openai_sdk.py";
     js_ollama: Tool::Node, "native.mjs";
     js_openai: Tool::Node, "openai_sdk.mjs";
+}
+
+#[tokio::test]
+async fn python_openai_reads_past_what_is_said_while_it_waits() {
+    waits(Tool::Python, "openai_sdk.py").await;
+}
+
+#[tokio::test]
+async fn js_openai_reads_past_what_is_said_while_it_waits() {
+    waits(Tool::Node, "openai_sdk.mjs").await;
 }
 
 /// A gateway for the application `shop`, which may not use every model, and `throttled`, which may ask once.
@@ -110,5 +121,29 @@ async fn leaves(tool: Tool, file: &str) {
     house.until_upstream_is_idle().await;
     assert_eq!(house.sim.tally().cancelled, 2, "the answer that was not waited for");
     script.go().await.done().await;
+    house.close().await;
+}
+
+/// A stream that waits for the only slot and is told so.
+async fn waits(tool: Tool, file: &str) {
+    let house = house(200.0).await;
+    let ask = |stream: bool| request("/v1/chat/completions", "gemma:a", stream);
+    assert_eq!(house.post("shop", "/v1/chat/completions", &ask(false)).await.status, 200);
+    house.sim.inject(Fault::Stall { after: 0 });
+    let running =
+        house.send("shop", "POST", "/api/chat", Some(&request("/api/chat", "gemma:a", false).to_string())).await;
+    eventually("the slot is taken", || house.sim.tally().in_flight == 1).await;
+    let Some(script) = start(tool, file, "waits", &house) else {
+        drop(running);
+        return house.close().await;
+    };
+    let script = script.says("waiting").await;
+    // one that began to wait later hears its first word later
+    let later = ("X-Gaucho-Keepalive", "1s");
+    let mut later = house.send_with("shop", "/v1/chat/completions", later, &ask(true)).await;
+    let mut head = later.read_head().await;
+    assert!(later.chunk(&mut head).await.unwrap().starts_with(": waiting; position 2"));
+    drop((later, running));
+    script.done().await;
     house.close().await;
 }

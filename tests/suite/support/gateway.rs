@@ -178,12 +178,30 @@ impl House {
 
     /// Sends a request as `app` (empty: without a key).
     pub(crate) async fn send(&self, app: &str, method: &str, path: &str, body: Option<&str>) -> raw::Exchange {
-        let headers = if app.is_empty() {
-            Vec::new()
-        } else {
-            vec![("Authorization".to_owned(), format!("Bearer {}", self.key(app)))]
-        };
+        let headers = if app.is_empty() { Vec::new() } else { vec![self.bearer(app)] };
         raw::send(self.addr, method, path, &headers, body).await
+    }
+
+    /// POSTs JSON as `app` with a header more.
+    pub(crate) async fn send_with(
+        &self,
+        app: &str,
+        path: &str,
+        header: (&str, &str),
+        body: &serde_json::Value,
+    ) -> raw::Exchange {
+        let headers = [self.bearer(app), (header.0.to_owned(), header.1.to_owned())];
+        raw::send(self.addr, "POST", path, &headers, Some(&body.to_string())).await
+    }
+
+    /// Revokes the key of an application.
+    pub(crate) fn revoke(&self, app: &str) {
+        let keys = Keys::new(Store::open(&self.settings.state).unwrap(), Clock::real());
+        keys.revoke(self.key(app).split('_').nth(1).unwrap()).unwrap();
+    }
+
+    fn bearer(&self, app: &str) -> (String, String) {
+        ("Authorization".to_owned(), format!("Bearer {}", self.key(app)))
     }
 
     /// POSTs JSON as `app`.
