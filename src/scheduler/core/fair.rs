@@ -78,13 +78,19 @@ impl App {
 impl Core {
     /// The ticket's application, with its limits as they are now, and whether that lets more of it run.
     pub(super) fn app(&mut self, ticket: &Ticket) -> (AppIndex, bool) {
+        let index = self.app_of(ticket);
+        let app = &mut self.apps[index.0];
+        app.class = ticket.class;
+        app.weight = ticket.weight;
+        let held_back = !app.may_run();
+        app.max_concurrent = ticket.max_concurrent;
+        (index, held_back && app.may_run())
+    }
+
+    /// The ticket's application as it is known, made when it is new.
+    pub(super) fn app_of(&mut self, ticket: &Ticket) -> AppIndex {
         if let Some(index) = self.app_index.get(&ticket.app) {
-            let app = &mut self.apps[index.0];
-            app.class = ticket.class;
-            app.weight = ticket.weight;
-            let held_back = !app.may_run();
-            app.max_concurrent = ticket.max_concurrent;
-            return (*index, held_back && app.may_run());
+            return *index;
         }
         let index = AppIndex(self.apps.len());
         self.apps.push(App {
@@ -98,7 +104,7 @@ impl Core {
             running: 0,
         });
         self.app_index.insert(ticket.app.clone(), index);
-        (index, false)
+        index
     }
 
     /// Where an application starts that joins `pool` now. Tags outlive idleness, so nobody gains by coming back.

@@ -14,7 +14,7 @@ use crate::domain::{AppName, Class, EndpointId, Moment};
 use super::fair::AppIndex;
 use super::outlook::{Estimate, Outlook, Queued, WaitReason};
 use super::pool::PoolIndex;
-use super::site::Residency;
+use super::site::{Residency, Runner};
 use super::{Core, Seat, Ticket, TicketId, Waiting, Work};
 
 /// Starts that are followed one by one; longer lines are a sum.
@@ -101,12 +101,16 @@ impl Core {
         queue
     }
 
-    /// What would happen to this ticket if it came now.
+    /// What would happen to this ticket if it came now. Nothing that is known is changed by asking: limits that it brings
+    /// count from the first real request on.
     #[must_use]
     pub fn outlook(&mut self, now: Moment, ticket: &Ticket) -> Outlook {
         self.advance(now);
-        let (app, _) = self.app(ticket);
-        let (pool, _) = self.pool(ticket);
+        let app = self.app_of(ticket);
+        let pool = self.pool_of(&ticket.weights);
+        for seat in &ticket.seats {
+            self.runner(pool, seat.endpoint, || Runner::of(seat, now));
+        }
         if let Err(why) = self.judge(app, pool, ticket) {
             return Outlook::Refused(why);
         }

@@ -204,8 +204,7 @@ impl Core {
         let mut more = false;
         for seat in &ticket.seats {
             let now = self.now;
-            let new = || Runner::new(seat.order.clone(), seat.need, seat.guess, now);
-            let runner = self.runner(index, seat.endpoint, new);
+            let runner = self.runner(index, seat.endpoint, || Runner::of(seat, now));
             more |= runner.slots < seat.slots;
             runner.slots = seat.slots.max(1);
             let kept_anew = runner.keep_alive != seat.keep_alive;

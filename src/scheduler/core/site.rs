@@ -12,7 +12,7 @@ use super::TicketId;
 use super::fair::AppIndex;
 use super::heal::Health;
 use super::pool::PoolIndex;
-use super::{Lesson, Room};
+use super::{Lesson, Room, Seat};
 
 /// Share of an endpoint's time that displacing swaps may take under load (h in the bounds of ARCHITECTURE.md).
 pub(super) const SWAP_OVERHEAD: f64 = 0.25;
@@ -99,6 +99,12 @@ impl Runner {
             failures: 0,
             reason: String::new(),
         }
+    }
+
+    /// A runner as a ticket's seat describes it.
+    pub(super) fn of(seat: &Seat, now: Moment) -> Self {
+        let new = Self::new(seat.order.clone(), seat.need, seat.guess, now);
+        Self { slots: seat.slots.max(1), keep_alive: seat.keep_alive, ..new }
     }
 
     /// Whether it takes memory, as far as we know.
