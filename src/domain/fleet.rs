@@ -40,12 +40,22 @@ pub struct EndpointView {
     pub version: Option<String>,
     /// Why it cannot be used now; `None` when it answers.
     pub trouble: Option<String>,
+    /// Why it is left alone for a while although it answers: its calls kept failing.
+    pub ejected: Option<String>,
     /// `/api/tags`, by canonical name.
     pub models: BTreeMap<ModelName, Arc<ModelView>>,
     /// `/api/ps`.
     pub resident: Vec<Resident>,
     /// When that was asked.
     pub asked: Moment,
+}
+
+impl EndpointView {
+    /// Whether requests may be sent there now.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.trouble.is_none() && self.ejected.is_none()
+    }
 }
 
 /// One tag on one endpoint, with what `/api/show` says of it.

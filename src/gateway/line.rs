@@ -10,12 +10,14 @@ use crate::domain::{
 };
 use crate::identity::{CallerFacts, Doorkeeper, Principal};
 use crate::policy::{Desk, Grant};
+use crate::scheduler::core::Refused;
 use crate::scheduler::{Permit, Scheduler};
 use crate::upstream::{Discovery, Order, Upstream};
 use crate::wire::{self, Encoder};
 
 use super::answer::{Answer, AnswerBody};
 use super::call::{Call, Caller};
+use super::elsewhere::Attempts;
 use super::in_flight::InFlight;
 use super::settle::Settler;
 use super::ticket;
@@ -94,15 +96,23 @@ impl Gateway {
         if request.intent == Intent::Unload {
             return Ok(Served { first: unloaded(&self.parts.clock), reply: None, request, principal, grant });
         }
-        let permit = self.admit(&principal, &grant, &request, &resolved, flight).await?;
-        let order = self.order(&permit, &grant, &request, &resolved)?;
-        let mut reply = self.parts.upstream.call(permit, order);
-        let gone = principal.gone();
-        let first = tokio::select! {
-            first = reply.next() => first.unwrap_or_else(|| Err(ended()))?,
-            () = gone.cancelled() => return Err(revoked()),
-        };
-        Ok(Served { first, reply: Some(reply), request, principal, grant })
+        let mut attempts = Attempts::new(resolved, self.parts.clock.now().after(grant.rules.max_wait));
+        loop {
+            let permit = self.admit(&principal, &grant, &request, &attempts, flight).await;
+            let permit = permit.map_err(|refusal| attempts.refused(refusal))?;
+            let endpoint = permit.endpoint();
+            let order = self.order(&permit, &grant, &request, &attempts.resolved)?;
+            let mut reply = self.parts.upstream.call(permit, order);
+            let gone = principal.gone();
+            let first = tokio::select! {
+                first = reply.next() => first.unwrap_or_else(|| Err(ended())),
+                () = gone.cancelled() => return Err(revoked()),
+            };
+            match first {
+                Ok(first) => return Ok(Served { first, reply: Some(reply), request, principal, grant }),
+                Err(fault) => attempts.failed(endpoint, fault, &self.parts, flight)?,
+            }
+        }
     }
 
     /// A guard for a request on `route`.
@@ -139,24 +149,34 @@ impl Gateway {
         }
     }
 
-    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer.
+    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer; what cannot be loaded because it
+    /// was removed meanwhile is told as what nobody has.
     async fn admit(
         &self,
         principal: &Principal,
         grant: &Grant,
         request: &InferenceRequest,
-        resolved: &Resolved,
+        attempts: &Attempts,
         flight: &mut InFlight,
     ) -> Result<Permit, Fault> {
-        let ticket = ticket::make(&self.parts, grant, request, resolved)?;
+        let Attempts { resolved, deadline, .. } = attempts;
+        let ticket = ticket::make(&self.parts, grant, request, resolved, *deadline)?;
         let gone = principal.gone();
         let permit = tokio::select! {
-            permit = self.parts.scheduler.admit(ticket) => permit.map_err(|why| ticket::refusal(&why, grant))?,
+            permit = self.parts.scheduler.admit(ticket) => permit,
             () = gone.cancelled() => return Err(revoked()),
+        };
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(why @ Refused::Unloadable { .. }) => {
+                self.resolve(&resolved.name, request).await?;
+                return Err(ticket::refusal(&why, grant));
+            }
+            Err(why) => return Err(ticket::refusal(&why, grant)),
         };
         let holder = resolved.at(permit.endpoint());
         flight.note(|record| {
-            record.usage.queue = permit.waited();
+            record.usage.queue += permit.waited();
             record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
         });
         Ok(permit)
@@ -181,7 +201,8 @@ impl Gateway {
             output_cap: grant.output_cap,
         };
         let body = wire::encode_upstream(request, &target);
-        Ok(Order { task: request.surface.task(), stream: request.stream && !request.surface.task().embeds(), body })
+        let stream = request.stream && !request.surface.task().embeds();
+        Ok(Order { task: request.surface.task(), stream, body, runner: Arc::clone(&runner.order) })
     }
 }
 

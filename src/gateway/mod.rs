@@ -5,6 +5,7 @@
 
 mod answer;
 mod call;
+mod elsewhere;
 mod in_flight;
 mod line;
 mod listing;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::catalog::Resolved;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment};
 use crate::policy::Grant;
 use crate::scheduler::core::{Refused, Seat, Ticket, TicketId, Work, WorkKind};
 
 use super::line::Parts;
 
-/// What the scheduler needs to know of the request.
+/// What the scheduler needs to know of the request, which must have started at `deadline`.
 ///
 /// # Errors
 /// `BadRequest` when the prompt is larger than the application's `max_context`; `Forbidden` when the model is only on
@@ -19,6 +19,7 @@ pub(super) fn make(
     grant: &Grant,
     request: &InferenceRequest,
     resolved: &Resolved,
+    deadline: Moment,
 ) -> Result<Ticket, Fault> {
     let measure = request.measure;
     let rules = &grant.rules;
@@ -62,7 +63,7 @@ pub(super) fn make(
         weight: rules.weight,
         max_concurrent: rules.max_concurrent,
         max_queued: rules.max_queued,
-        deadline: parts.clock.now().after(rules.max_wait),
+        deadline,
         bytes: measure.body_bytes,
         work: Work { kind, prompt_bytes: measure.prompt_bytes, output_cap: grant.output_cap },
         weights: resolved.weights.clone(),

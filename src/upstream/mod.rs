@@ -1,17 +1,22 @@
 //! The Ollama servers: calls to them and what is known of them.
 //!
-//! Owns the HTTP client, the pollers that publish the `FleetView`, and the pump that reads an answer at full speed
-//! into bounded memory. It does not choose who runs (a `Permit` comes in) and does not speak any caller's dialect.
+//! Owns the HTTP client, the pollers that publish the `FleetView`, the judgement which endpoints to leave alone for a
+//! while, and the pump that reads an answer at full speed into bounded memory. It does not choose who runs (a `Permit` comes in) and does not speak any caller's dialect.
 //! Invariant: an upstream URL is made from the endpoint's base and a constant of this crate, never from a caller's path.
 
 mod call;
 mod client;
 mod discovery;
+mod health;
+mod outlier;
+mod reading;
 mod reply;
 mod residency;
 
 pub use call::{Order, Upstream};
 pub use client::{Client, Endpoint, Timeouts};
 pub use discovery::Discovery;
+pub use health::Health;
+pub use outlier::may_go_elsewhere;
 pub use reply::{Budget, Reply, Taken};
-pub use residency::Stagehand;
+pub use residency::{LoadFailure, Stagehand};

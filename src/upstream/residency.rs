@@ -22,6 +22,21 @@ const LOOK: Duration = Duration::from_millis(50);
 /// For an unload to be seen; a runner that is still there then counts as resident again.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
+/// Why a load did not happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadFailure {
+    /// In Ollama's words where it said any.
+    pub reason: String,
+    /// There is no such model there (any more): trying again is of no use.
+    pub gone: bool,
+}
+
+impl From<String> for LoadFailure {
+    fn from(reason: String) -> Self {
+        Self { reason, gone: false }
+    }
+}
+
 /// Whoever loads and unloads.
 #[derive(Clone)]
 pub struct Stagehand {
@@ -61,17 +76,22 @@ impl Stagehand {
     async fn carry_out(&self, command: ResidencyCommand) {
         match command {
             ResidencyCommand::Load { endpoint, weights, order } => {
+                let _changing = self.discovery.changing(endpoint);
                 let (name, begun) = (self.name(endpoint), self.clock.now());
                 tracing::info!(model = %order.model, endpoint = name, "loading");
                 let result = self.load(endpoint, &order).await;
                 self.metrics.load(name, &order.model, result.is_ok(), self.clock.now().since(begun));
-                if let Err(why) = &result {
+                if let Err(LoadFailure { reason: why, gone }) = &result {
                     tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
+                    if *gone {
+                        // whoever asks for it now is to learn so from the view
+                        self.discovery.refresh(Duration::ZERO).await;
+                    }
                 }
-                self.scheduler.loaded(endpoint, weights, result);
-                self.discovery.hurry();
+                self.scheduler.loaded(endpoint, weights, result.map_err(|failure| failure.reason));
             }
             ResidencyCommand::Unload { endpoint, weights, order } => {
+                let _changing = self.discovery.changing(endpoint);
                 let name = self.name(endpoint);
                 tracing::info!(model = %order.model, endpoint = name, "unloading");
                 let gone = self.unload(endpoint, &weights, &order).await;
@@ -89,13 +109,15 @@ impl Stagehand {
         self.client.endpoint(id).map_or("", |endpoint| &endpoint.name)
     }
 
-    async fn load(&self, endpoint: EndpointId, order: &LoadOrder) -> Result<(), String> {
+    async fn load(&self, endpoint: EndpointId, order: &LoadOrder) -> Result<(), LoadFailure> {
         let endpoint = self.client.endpoint(endpoint).map_err(|fault| fault.message)?;
         let body = wire::encode_load(&order.model, &order.options, order.keep_alive);
         let asked = self.client.ask_within(endpoint, route(order), body, self.client.timeouts.first_event);
         match asked.await? {
             (200, _) => Ok(()),
-            (status, body) => Err(wire::upstream_fault(status, &body).message),
+            (status, body) => {
+                Err(LoadFailure { reason: wire::upstream_fault(status, &body).message, gone: status == 404 })
+            }
         }
     }
 
@@ -116,7 +138,7 @@ impl Stagehand {
     }
 
     async fn is_loaded(&self, id: EndpointId, weights: &str) -> bool {
-        self.discovery.refresh(Duration::ZERO).await;
+        self.discovery.look(id).await;
         let fleet = self.discovery.watch();
         let fleet = fleet.borrow();
         let view = fleet.endpoints.get(usize::from(id.0));

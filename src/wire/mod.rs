@@ -27,7 +27,7 @@ pub use framing::{Lines, TooLong};
 pub use list::{ListedModel, model, model_list, native_list, version};
 pub use ollama::{Malformed, ShowRequest, decode_event, decode_show, upstream_fault};
 pub use reply::Encoder;
-pub use upstream::{UpstreamTarget, encode_load, encode_show, encode_upstream};
+pub use upstream::{UpstreamTarget, encode_load, encode_probe, encode_show, encode_upstream};
 
 use crate::domain::{Fault, InferenceRequest, Surface};
 

@@ -35,11 +35,28 @@ pub fn encode_show(model: &str, verbose: bool) -> Vec<u8> {
 /// The body of a request for nothing but the model in memory; a `time` of zero asks for it out of memory.
 #[must_use]
 pub fn encode_load(model: &str, runner_options: &[JsonField], time: Duration) -> Vec<u8> {
+    bare(model, runner_options, time, "", "")
+}
+
+/// The body of the smallest request that makes the runner work: one token, or the vector of one.
+#[must_use]
+pub fn encode_probe(model: &str, runner_options: &[JsonField], time: Duration, embeds: bool) -> Vec<u8> {
+    if embeds {
+        bare(model, runner_options, time, ",\"input\":\"a\"", "")
+    } else {
+        bare(model, runner_options, time, ",\"prompt\":\"a\"", "\"num_predict\":1")
+    }
+}
+
+/// A request that is not streamed and says nothing but how the runner is asked for, `work`, and one more `option`.
+fn bare(model: &str, runner_options: &[JsonField], time: Duration, work: &str, option: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     push(&mut out, "{\"model\":");
     string(&mut out, model);
+    push(&mut out, work);
     push(&mut out, ",\"stream\":false,\"options\":{");
     let first = out.len();
+    push(&mut out, option);
     for (name, value) in runner_options.iter().filter(|(name, _)| &**name != "shift") {
         if out.len() > first {
             out.push(b',');
