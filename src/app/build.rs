@@ -179,13 +179,7 @@ fn client(settings: &Settings) -> Result<Client, String> {
 }
 
 /// The rooms' own tasks, and the wire from the fleet view to the scheduler.
-fn start(
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-    scheduler: &Scheduler,
-    discovery: &Discovery,
-    health: Health,
-) {
+fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, discovery: &Discovery, health: Health) {
     let prober_stop = stop.clone();
     tasks.spawn(async move { health.run(prober_stop).await });
     let (poller, poller_stop) = (discovery.clone(), stop.clone());

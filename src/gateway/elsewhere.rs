@@ -52,7 +52,10 @@ impl Attempts {
     }
 
     /// No slot for it. After an attempt that failed, that failure is what the caller learns.
-    pub(super) fn refused(&mut self, refusal: Fault) -> Fault {
-        self.failed.pop().unwrap_or(refusal)
+    pub(super) fn refused(&mut self, refusal: Fault, flight: &mut InFlight) -> Fault {
+        let Some(fault) = self.failed.pop() else { return refusal };
+        // nothing was made again after it
+        flight.note(|record| drop(record.retried.pop()));
+        fault
     }
 }

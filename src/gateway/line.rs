@@ -99,7 +99,7 @@ impl Gateway {
         let mut attempts = Attempts::new(resolved, self.parts.clock.now().after(grant.rules.max_wait));
         loop {
             let permit = self.admit(&principal, &grant, &request, &attempts, flight).await;
-            let permit = permit.map_err(|refusal| attempts.refused(refusal))?;
+            let permit = permit.map_err(|refusal| attempts.refused(refusal, flight))?;
             let endpoint = permit.endpoint();
             let order = self.order(&permit, &grant, &request, &attempts.resolved)?;
             let mut reply = self.parts.upstream.call(permit, order);

@@ -93,7 +93,11 @@ impl RequestMetrics {
                 "Calls that failed before their first event and were made elsewhere, by where and why they failed",
                 ["endpoint", "reason"],
             ),
-            ejected: to.gauges("upstream_ejected", "Whether a server gets no requests because calls failed", ["endpoint"]),
+            ejected: to.gauges(
+                "upstream_ejected",
+                "Whether a server gets no requests because calls failed",
+                ["endpoint"],
+            ),
             ejections: to.counters("upstream_ejections", "How often that began", ["endpoint", "reason"]),
             policy_reloads: to.counters("policy_reloads", "Reloads of the policy folder", ["result"]),
             loads: to.counters("upstream_loads", "Loads that the gateway ordered", ["endpoint", "model", "result"]),

@@ -26,6 +26,8 @@ const PACE: Duration = Duration::from_secs(5);
 const BRISK: Duration = Duration::from_millis(500);
 /// `/api/show` calls at once, per endpoint.
 const SHOWS: usize = 4;
+/// How long somebody who asks what there is waits for a tag that just appeared to be shown.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 /// The trouble of an endpoint before its first poll.
 const NOT_ASKED: &str = "not asked yet";
 
@@ -168,7 +170,7 @@ impl Discovery {
         let polls = all.filter(|(_, view)| counts(view)).map(|((endpoint, post), _)| async move {
             self.poll(endpoint, post, Scope::Everything, since, max_age).await;
             if !post.known().strange(false).is_empty() {
-                self.ask_for_shows(endpoint, post, false).await;
+                let _ = tokio::time::timeout(SHOWN_WITHIN, self.ask_for_shows(endpoint, post, false)).await;
                 self.poll(endpoint, post, Scope::Everything, self.0.clock.now(), Duration::ZERO).await;
             }
         });

@@ -161,7 +161,7 @@ impl Outlier {
         if now.since(since) >= HEALTHY {
             self.backoff = FIRST;
         }
-        let probe_at = if trouble == Trouble::Silent { now } else { now.after(self.backoff) };
+        let probe_at = if trouble == Trouble::Silent { now } else { self.next_probe(now) };
         self.state = State::Out { why: trouble, tried: now, probe_at };
         true
     }
@@ -181,8 +181,7 @@ impl Outlier {
         if passed {
             self.come_back(now);
         } else {
-            self.state = State::Out { why, tried: now, probe_at: now.after(self.backoff) };
-            self.backoff = (self.backoff * 2).min(LONGEST);
+            self.state = State::Out { why, tried: now, probe_at: self.next_probe(now) };
         }
         passed
     }
@@ -193,7 +192,12 @@ impl Outlier {
         // on trial, except where it was only suspected
         self.row = if why == Trouble::Silent { 0 } else { ENOUGH - 1 };
         self.counted = now;
+    }
+
+    fn next_probe(&mut self, now: Moment) -> Moment {
+        let at = now.after(self.backoff);
         self.backoff = (self.backoff * 2).min(LONGEST);
+        at
     }
 }
 
@@ -251,7 +255,7 @@ mod tests {
             now = due;
             assert!(!outlier.probed(at(now), false));
         }
-        assert_eq!(pauses, [5, 5, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
         assert!(outlier.probed(at(now), true) && outlier.probe_due(false).is_none());
         assert!(outlier.failed(at(now + 9), at(now + 8), Trouble::Broken, false), "on trial");
         assert_eq!(outlier.probe_due(false), Some(at(now + 309)));

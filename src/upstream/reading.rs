@@ -376,7 +376,11 @@ mod tests {
         let spilled = read(json!({"name": "m", "digest": "d", "size": 900, "size_vram": 600}));
         assert_eq!(spilled.spilled(), 300);
         let odd = read(json!({"name": "m", "size": -1, "size_vram": "all", "context_length": -4096}));
-        assert_eq!((odd.size, odd.context_length, odd.weights.as_str()), (0, None, "digest:"), "no tag has that digest");
+        assert_eq!(
+            (odd.size, odd.context_length, odd.weights.as_str()),
+            (0, None, "digest:"),
+            "no tag has that digest"
+        );
         let large = read(json!({"name": "m", "digest": "d", "size": u64::MAX, "context_length": u64::MAX}));
         assert_eq!((large.size, large.context_length), (MOST_BYTES, None));
         let stranger = read(json!({"name": "other", "digest": "e", "size": 5}));

@@ -4,6 +4,8 @@
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod fleet;
+mod fleet_faults;
 mod hostile_http;
 mod identity;
 mod kept_connection;
