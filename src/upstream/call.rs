@@ -99,7 +99,7 @@ impl Pump {
         let ended = self.drive(permit.endpoint(), &mut observed).await;
         let Self { discovery, sink, watched, .. } = self;
         // judged first: whoever learns of the fault may ask again at once
-        watched.ended(ended.as_ref().map(|()| ()));
+        watched.ended(&ended);
         if let Err(fault) = ended {
             if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
                 discovery.hurry(permit.endpoint());

@@ -179,9 +179,17 @@ impl Discovery {
 
     /// Sees what is loaded at one endpoint now.
     pub(super) async fn look(&self, id: EndpointId) {
-        let Some(post) = self.post(id) else { return };
-        let Ok(endpoint) = self.0.client.endpoint(id) else { return };
-        self.poll(endpoint, post, Scope::Loaded, self.0.clock.now(), Duration::ZERO).await;
+        self.poll_now(id, Scope::Loaded).await;
+    }
+
+    /// Sees which models one endpoint has now.
+    pub(super) async fn list(&self, id: EndpointId) {
+        self.poll_now(id, Scope::Everything).await;
+    }
+
+    async fn poll_now(&self, id: EndpointId, scope: Scope) {
+        let (Some(post), Ok(endpoint)) = (self.post(id), self.0.client.endpoint(id)) else { return };
+        self.poll(endpoint, post, scope, self.0.clock.now(), Duration::ZERO).await;
     }
 
     /// Says that residents of an endpoint change for as long as the guard lives: it is looked at more often.

@@ -78,7 +78,7 @@ impl Watched {
     }
 
     /// The call is over.
-    pub(super) fn ended(mut self, result: Result<(), &Fault>) {
+    pub(super) fn ended(mut self, result: &Result<(), Fault>) {
         self.over = true;
         match result {
             Ok(()) => self.health.judge(self.id, Outlier::succeeded),
@@ -175,27 +175,36 @@ impl Health {
 
     async fn keep_probing(&self, endpoint: &Endpoint, ward: &Ward) {
         let mut fleet = self.0.discovery.watch();
+        let mut answered = true;
         loop {
-            let due = ward.state().outlier.probe_due(self.is_alone(endpoint.id, None));
-            let Some(due) = due else {
-                ward.ejected.notified().await;
-                continue;
-            };
             let now = self.0.clock.now();
-            if due > now {
-                tokio::select! {
+            let answers = fleet.borrow_and_update().endpoints.get(usize::from(endpoint.id.0)).cloned();
+            let answers = answers.is_some_and(|view| view.trouble.is_none());
+            if answers && !answered {
+                ward.state().outlier.restarted(now);
+            }
+            answered = answers;
+            let due = ward.state().outlier.probe_due(self.is_alone(endpoint.id, None));
+            match due {
+                Some(due) if answers && due <= now => {
+                    let last = ward.state().last.clone();
+                    let probed = self.probe(endpoint, last.as_deref()).await;
+                    if let Err(why) = &probed {
+                        tracing::info!(endpoint = %endpoint.name, %why, "the probe of an ejected Ollama server failed");
+                    }
+                    self.judge(endpoint.id, |outlier, now| outlier.probed(now, probed.is_ok()));
+                    continue;
+                }
+                Some(due) if answers => tokio::select! {
                     () = tokio::time::sleep(due.since(now)) => {}
                     // whether it has a substitute may have changed
                     changed = fleet.changed() => if changed.is_err() { return },
-                }
-                continue;
+                },
+                _ => tokio::select! {
+                    () = ward.ejected.notified() => {}
+                    changed = fleet.changed() => if changed.is_err() { return },
+                },
             }
-            let last = ward.state().last.clone();
-            let probed = self.probe(endpoint, last.as_deref()).await;
-            if let Err(why) = &probed {
-                tracing::info!(endpoint = %endpoint.name, %why, "the probe of an ejected Ollama server failed");
-            }
-            self.judge(endpoint.id, |outlier, now| outlier.probed(now, probed.is_ok()));
         }
     }
 
@@ -234,5 +243,78 @@ impl Health {
         let Some(view) = fleet.endpoints.get(usize::from(endpoint.id.0)) else { return Ok(false) };
         let Some(model) = view.models.get(name) else { return Ok(false) };
         Ok(loaded.iter().any(|entry| reading::resident(entry, &view.models).weights == model.weights))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::telemetry::Registry;
+    use crate::upstream::Timeouts;
+
+    const ID: EndpointId = EndpointId(0);
+
+    fn health() -> (Health, Clock, Discovery) {
+        let long = Duration::from_secs(600);
+        let timeouts = Timeouts { connect: long, first_event: long, idle: long, whole: long, control: long };
+        let endpoint = Endpoint { id: ID, name: "gpu0".into(), base: "http://127.0.0.1:9".into(), num_parallel: 1 };
+        let client = Client::new(vec![endpoint], timeouts).unwrap();
+        let clock = Clock::manual();
+        let discovery = Discovery::new(client.clone(), clock.clone());
+        let metrics = RequestMetrics::register(&Registry::new());
+        (Health::new(client, discovery.clone(), metrics, clock.clone()), clock, discovery)
+    }
+
+    fn order() -> Arc<LoadOrder> {
+        Arc::new(LoadOrder { model: "m".into(), options: Vec::new(), keep_alive: Duration::MAX, embeds: false })
+    }
+
+    fn ejected(discovery: &Discovery) -> Option<String> {
+        discovery.watch().borrow().endpoints[0].ejected.clone()
+    }
+
+    /// A call whose caller leaves after `seconds`.
+    fn left(health: &Health, clock: &Clock, seconds: u64, streams: bool, spoke: bool) {
+        let mut call = health.watch(ID, order(), streams);
+        if spoke {
+            call.spoke();
+        }
+        clock.advance(Duration::from_secs(seconds));
+        drop(call);
+    }
+
+    #[test]
+    fn callers_that_leave_after_a_long_silence_are_a_sign_of_it() {
+        let (health, clock, discovery) = health();
+        for (seconds, streams, spoke) in [(29, true, false), (300, false, false), (300, true, true)] {
+            for _ in 0..5 {
+                left(&health, &clock, seconds, streams, spoke);
+            }
+            assert_eq!(ejected(&discovery), None, "{seconds} s, stream {streams}, spoke {spoke}");
+        }
+        left(&health, &clock, 31, true, false);
+        assert_eq!(ejected(&discovery), None);
+        let other = health.watch(ID, order(), true);
+        left(&health, &clock, 31, true, false);
+        assert!(ejected(&discovery).unwrap().contains("silent"));
+        // another call was not as silent as that
+        let mut other = other;
+        other.spoke();
+        assert_eq!(ejected(&discovery), None);
+    }
+
+    #[test]
+    fn a_call_that_ends_well_ends_a_row_of_failures() {
+        let (health, clock, discovery) = health();
+        let slow = Fault::new(crate::domain::FaultClass::UpstreamTimeout, "");
+        for turn in 0..6 {
+            clock.advance(Duration::from_secs(1));
+            let call = health.watch(ID, order(), false);
+            clock.advance(Duration::from_secs(1));
+            call.ended(&if turn % 2 == 0 { Err(slow.clone()) } else { Ok(()) });
+        }
+        assert_eq!(ejected(&discovery), None);
     }
 }

@@ -5,7 +5,8 @@
 //! - **Several endpoints.** One whose calls fail three times in a row (no success between; calls that were under way
 //!   together count once, so that one crash is one failure) draws requests like a drain, because failing is fast. It is
 //!   *ejected* for 5 s, then 10, … up to 5 minutes; after a healthy minute it starts at 5 s again. It comes back when a
-//!   probe passes, on trial: the next failure ejects it at once, the first success ends the trial.
+//!   probe passes, on trial: the next failure ejects it at once, the first success ends the trial. A server that stopped
+//!   answering the poller is not probed; once it answers again it is another one, and probed at once.
 //! - **Silence** (no event within the time limit, or callers that left after a long wait without one) is suspicious from
 //!   the second time on, since each costs its caller so much, but it may be a long prompt. So the probe comes at once,
 //!   and any sign of life from another call clears the endpoint.
@@ -175,6 +176,14 @@ impl Outlier {
         }
     }
 
+    /// The server had stopped answering and answers again: it is another one now, and probed at once.
+    pub(super) fn restarted(&mut self, now: Moment) {
+        if let State::Out { probe_at, .. } = &mut self.state {
+            *probe_at = now;
+            self.backoff = FIRST;
+        }
+    }
+
     /// A probe is over; true when the endpoint comes back.
     pub(super) fn probed(&mut self, now: Moment, passed: bool) -> bool {
         let State::Out { why, .. } = self.state else { return false };
@@ -284,6 +293,22 @@ mod tests {
         }
         // whoever was ejected beside a substitute that has gone since is not left out for minutes either
         assert!(outlier.probe_due(false) > Some(at(now)));
+    }
+
+    #[test]
+    fn a_server_that_was_restarted_does_not_wait_for_its_predecessors_time() {
+        let mut outlier = Outlier::default();
+        outlier.restarted(at(1));
+        assert!(outlier.probe_due(false).is_none(), "nothing to probe");
+        assert!(three(&mut outlier, 100, Trouble::Unreachable, false));
+        for now in [200, 300, 400, 500] {
+            outlier.probed(at(now), false);
+        }
+        assert_eq!(outlier.probe_due(false), Some(at(580)));
+        outlier.restarted(at(510));
+        assert_eq!(outlier.probe_due(false), Some(at(510)));
+        outlier.probed(at(510), false);
+        assert_eq!(outlier.probe_due(false), Some(at(515)));
     }
 
     #[test]

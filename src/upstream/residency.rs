@@ -85,7 +85,7 @@ impl Stagehand {
                     tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
                     if *gone {
                         // whoever asks for it now is to learn so from the view
-                        self.discovery.refresh(Duration::ZERO).await;
+                        self.discovery.list(endpoint).await;
                     }
                 }
                 self.scheduler.loaded(endpoint, weights, result.map_err(|failure| failure.reason));
