@@ -170,7 +170,9 @@ async fn one_name_with_two_sets_of_weights_means_the_first_servers() {
     other.models[0].digest = "f".repeat(64);
     let second = Sim::start(other).await.unwrap();
     let house = Plan::new().app("shop").upstreams(&[&first.url(), &second.url()]).build().await;
-    until_listed(&house, "gemma:a").await;
+    for sim in [&first, &second] {
+        house.until_known(sim.addr(), "gemma:a").await;
+    }
     let body = chat("gemma:a");
     let asks = (0..8).map(|_| house.post("shop", "/api/chat", &body));
     assert!(futures_util::future::join_all(asks).await.iter().all(|reply| reply.status == 200));

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use gaucho::sim::{self, Fault, Sim};
+
 use crate::support::dialect::{self, TEXT};
 use crate::support::eventually;
 use crate::support::fake::{self, Fake, STREAM, chunk, piece};
@@ -239,4 +241,49 @@ async fn the_only_server_is_tried_again_and_again_but_for_silence_and_then_only_
     fake.deaf(false);
     assert!(answered("/api/chat", true, &ask(&house, "/api/chat", true).await));
     house.close().await;
+}
+
+/// Two stand-ins with the recorded models, of which the first has `model` in memory.
+async fn two_stand_ins(model: &str, policy: &str, speed: f64) -> (Sim, Sim, House) {
+    let settings = || sim::Settings { models: sim::recorded_models(), speed, ..sim::Settings::default() };
+    let (first, second) = (Sim::start(settings()).await.unwrap(), Sim::start(settings()).await.unwrap());
+    let plan = Plan::new().app("shop").upstreams(&[&first.url(), &second.url()]).policy("shop.toml", policy);
+    let house = plan.build().await;
+    for sim in [&first, &second] {
+        house.until_known(sim.addr(), model).await;
+    }
+    let path = if model.starts_with("tinybert") { "/api/embed" } else { "/api/chat" };
+    assert_eq!(house.post("shop", path, &dialect::request(path, model, false)).await.status, 200);
+    assert_eq!((first.runner(model).loads, second.runner(model).loads), (1, 0));
+    (first, second, house)
+}
+
+#[tokio::test]
+async fn vectors_are_made_elsewhere_too_even_where_the_model_must_be_loaded_first() {
+    let (first, second, house) = two_stand_ins("tinybert:latest", "", 50.0).await;
+    for path in ["/api/embed", "/api/embeddings", "/v1/embeddings"] {
+        first.inject(Fault::Close { after: 0 });
+        let reply = house.post("shop", path, &dialect::request(path, "tinybert", false)).await;
+        assert!(reply.status == 200 && reply.body().contains("embedding"), "{path}: {reply:?}");
+        let line = house.until_log(|line| line["route"] == path && line["retries"] == 1).await;
+        assert_eq!((&line["endpoint"], &line["outcome"]), (&second.addr().to_string().into(), &"answered".into()));
+        assert_eq!(house.post("shop", path, &dialect::request(path, "tinybert", false)).await.status, 200);
+    }
+    assert_eq!((first.runner("tinybert:latest").loads, second.runner("tinybert:latest").loads), (1, 1));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_call_is_made_elsewhere_only_within_the_requests_own_time_and_else_its_failure_is_told() {
+    let (first, second, house) = two_stand_ins("gemma:a", "max_wait = \"2s\"\n", 1.0).await;
+    // the other one needs longer than that to load it
+    second.inject(Fault::DelayHeaders(Duration::from_secs(60)));
+    first.inject(Fault::Close { after: 0 });
+    let reply =
+        house.post("shop", "/v1/chat/completions", &dialect::request("/v1/chat/completions", "gemma:a", true)).await;
+    assert!(dialect::refusal("/v1/chat/completions", 502, &reply).contains("broke off"), "{reply:?}");
+    let line = house.until_log(|line| line["status"] == 502).await;
+    assert_eq!((&line["retries"], &line["endpoint"]), (&0.into(), &first.addr().to_string().into()));
+    assert_eq!(second.tally().answered, 0);
+    drop(house);
 }
