@@ -17,7 +17,7 @@ pub enum Phase {
     Draining,
 }
 
-/// The readiness rule: serving, and at least one upstream answers. Policies need no check of their own: those in force
+/// The readiness rule: serving, and at least one upstream is usable. Policies need no check of their own: those in force
 /// are always valid, a bad edit is not taken.
 #[derive(Debug, Clone)]
 pub struct Readiness {
@@ -60,7 +60,10 @@ impl Readiness {
         let troubles: Vec<String> = fleet
             .endpoints
             .iter()
-            .filter_map(|endpoint| Some(format!("{}: {}", endpoint.url, endpoint.trouble.as_ref()?)))
+            .filter_map(|endpoint| {
+                let why = endpoint.trouble.as_ref().or(endpoint.ejected.as_ref())?;
+                Some(format!("{}: {why}", endpoint.url))
+            })
             .collect();
         if troubles.len() < fleet.endpoints.len() {
             Ok(())

@@ -19,7 +19,7 @@ use crate::scheduler::Scheduler;
 use crate::scheduler::core::{Bounds, Room, Sighting};
 use crate::store::Store;
 use crate::telemetry::{GpuMetrics, LogLines, Registry, RequestMetrics, SchedulerMetrics};
-use crate::upstream::{Budget, Client, Discovery, Endpoint, Stagehand, Timeouts, Upstream};
+use crate::upstream::{Budget, Client, Discovery, Endpoint, Health, Stagehand, Timeouts, Upstream};
 
 use super::gpus::Sight;
 use super::lessons;
@@ -106,12 +106,14 @@ pub(super) async fn build(
     let stagehand =
         Stagehand::new(client.clone(), discovery.clone(), scheduler.clone(), metrics.clone(), clock.clone());
     tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));
-    let upstream = Upstream::new(client, discovery.clone(), Budget::new(ANSWERS.0, ANSWERS.1), tasks.clone());
+    let health = Health::new(client.clone(), discovery.clone(), metrics.clone(), clock.clone());
+    let budget = Budget::new(ANSWERS.0, ANSWERS.1);
+    let upstream = Upstream::new(client, discovery.clone(), health.clone(), budget, tasks.clone());
     let log = telemetry.log_requests.then(|| telemetry.lines.clone());
     let ledger = Ledger::new(metrics.clone(), log);
     let (settler, settling) = settler(ledger.clone());
     tasks.spawn(settling);
-    start(tasks, stop, &scheduler, &discovery);
+    start(tasks, stop, &scheduler, &discovery, health);
     let keep_alive = settings.keep_alive.unwrap_or(KEEP_ALIVE);
     let gateway = Gateway::new(
         Parts {
@@ -199,7 +201,9 @@ pub(super) fn client(settings: &Settings) -> Result<Client, String> {
 }
 
 /// The rooms' own tasks, and the wire from the fleet view to the scheduler.
-fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, discovery: &Discovery) {
+fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, discovery: &Discovery, health: Health) {
+    let prober_stop = stop.clone();
+    tasks.spawn(async move { health.run(prober_stop).await });
     let (poller, poller_stop) = (discovery.clone(), stop.clone());
     tasks.spawn(async move { poller.run(poller_stop).await });
     let (timer, timer_stop) = (scheduler.clone(), stop.clone());
@@ -212,7 +216,7 @@ fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, d
                 if endpoint.trouble.is_none() {
                     scheduler.seen(endpoint.id, endpoint.asked, endpoint.resident.iter().map(sighting).collect());
                 }
-                scheduler.endpoint(endpoint.id, endpoint.trouble.is_none());
+                scheduler.endpoint(endpoint.id, endpoint.is_usable());
             }
             tokio::select! {
                 changed = fleet.changed() => if changed.is_err() { return },

@@ -64,7 +64,8 @@ impl Catalog {
     /// endpoint's count: one name must not mean two models.
     ///
     /// # Errors
-    /// `NotFound` in Ollama's words when an endpoint answers and none has it; `Unreachable` when no endpoint answers.
+    /// `NotFound` in Ollama's words when an endpoint answers and none has it; `Unreachable` when no endpoint answers, or
+    /// only one that does not was seen to have it.
     pub fn resolve(&self, name: &ModelName, asked_as: &str, embeds: bool) -> Result<Resolved, Fault> {
         let fleet = self.fleet();
         let mut holders: Vec<Holder> = fleet
@@ -72,7 +73,7 @@ impl Catalog {
             .map(|(endpoint, model)| Holder { endpoint: Arc::clone(endpoint), model: Arc::clone(model) })
             .collect();
         let Some(first) = holders.first() else {
-            return Err(absent(&fleet, asked_as, embeds));
+            return Err(absent(&fleet, name, asked_as, embeds));
         };
         if first.model.remote {
             let text = format!("model '{asked_as}' runs on another host: prompts would leave this site");
@@ -102,7 +103,7 @@ impl Catalog {
 }
 
 /// Ollama's own words differ by route: embed routes add advice (`ollama-facts` 1.5).
-fn absent(fleet: &FleetView, asked_as: &str, embeds: bool) -> Fault {
+fn absent(fleet: &FleetView, name: &ModelName, asked_as: &str, embeds: bool) -> Fault {
     let troubles: Vec<String> = fleet
         .endpoints
         .iter()
@@ -110,6 +111,12 @@ fn absent(fleet: &FleetView, asked_as: &str, embeds: bool) -> Fault {
         .collect();
     if troubles.len() == fleet.endpoints.len() {
         let text = "no Ollama server can be reached now: try again, and tell the operator if it stays so";
+        let retry = std::time::Duration::from_secs(5);
+        return Fault::new(FaultClass::Unreachable, text).retry(retry).detail(troubles.join("; "));
+    }
+    let had = |endpoint: &Arc<EndpointView>| endpoint.trouble.is_some() && endpoint.models.contains_key(name);
+    if fleet.endpoints.iter().any(had) {
+        let text = format!("model '{asked_as}' is only on a server that cannot be reached now: try again shortly");
         let retry = std::time::Duration::from_secs(5);
         return Fault::new(FaultClass::Unreachable, text).retry(retry).detail(troubles.join("; "));
     }

@@ -40,6 +40,8 @@ pub enum FaultClass {
     Unreachable,
     /// Upstream took too long.
     UpstreamTimeout,
+    /// The runner hung and the request was taken back from it before its first event.
+    Recalled,
     /// Upstream refused or failed with a status of its own.
     UpstreamError,
     /// Upstream said something that is not its protocol, or stopped before the end.
@@ -73,6 +75,7 @@ impl FaultClass {
             Self::NotSupported => "not_supported",
             Self::Unreachable => "unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::Recalled => "recalled",
             Self::UpstreamError => "upstream_error",
             Self::UpstreamBroken => "upstream_broken",
             Self::SlowReader => "slow_reader",
@@ -87,6 +90,7 @@ impl FaultClass {
         match self {
             Self::Unreachable
             | Self::UpstreamTimeout
+            | Self::Recalled
             | Self::UpstreamError
             | Self::UpstreamBroken
             | Self::Unloadable => Origin::Upstream,

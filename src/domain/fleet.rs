@@ -40,6 +40,8 @@ pub struct EndpointView {
     pub version: Option<String>,
     /// Why it cannot be used now; `None` when it answers.
     pub trouble: Option<String>,
+    /// Why it is left alone for a while although it answers: its calls kept failing.
+    pub ejected: Option<String>,
     /// `/api/tags`, by canonical name.
     pub models: BTreeMap<ModelName, Arc<ModelView>>,
     /// `/api/ps`.
@@ -52,6 +54,12 @@ impl EndpointView {
     /// The tags of these weights, which people know and the scheduler does not.
     pub fn tags_of<'a>(&'a self, weights: &'a str) -> impl Iterator<Item = &'a ModelName> {
         self.models.values().filter(move |model| model.weights == weights).map(|model| &model.name)
+    }
+
+    /// Whether requests may be sent there now.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.trouble.is_none() && self.ejected.is_none()
     }
 }
 

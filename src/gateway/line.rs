@@ -10,12 +10,14 @@ use crate::domain::{
 };
 use crate::identity::{CallerFacts, Doorkeeper, Principal};
 use crate::policy::{Desk, Grant};
+use crate::scheduler::core::Refused;
 use crate::scheduler::{Permit, Scheduler};
 use crate::upstream::{Discovery, Order, Reply, Upstream};
 use crate::wire::{self, Encoder};
 
 use super::answer::{Answer, AnswerBody};
 use super::call::{Call, Caller};
+use super::elsewhere::Attempts;
 use super::in_flight::InFlight;
 use super::settle::Settler;
 use super::ticket;
@@ -119,15 +121,23 @@ impl Gateway {
         if ready.request.intent == Intent::Unload {
             return Ok(Started { first: unloaded(&self.parts.clock), reply: None });
         }
-        let permit = self.admit(ready, flight).await?;
-        let order = self.order(&permit, ready)?;
-        let mut reply = self.parts.upstream.call(permit, order);
-        let gone = ready.principal.gone();
-        let first = tokio::select! {
-            first = reply.next() => first.unwrap_or_else(|| Err(ended()))?,
-            () = gone.cancelled() => return Err(revoked()),
-        };
-        Ok(Started { first, reply: Some(reply) })
+        let mut attempts = Attempts::new(ready.resolved.clone(), ready.patience.until);
+        loop {
+            let permit = self.admit(ready, &attempts, flight).await;
+            let permit = permit.map_err(|refusal| attempts.refused(refusal, flight))?;
+            let endpoint = permit.endpoint();
+            let order = self.order(&permit, ready)?;
+            let mut reply = self.parts.upstream.call(permit, order);
+            let gone = ready.principal.gone();
+            let first = tokio::select! {
+                first = reply.next() => first.unwrap_or_else(|| Err(ended())),
+                () = gone.cancelled() => return Err(revoked()),
+            };
+            match first {
+                Ok(first) => return Ok(Started { first, reply: Some(reply) }),
+                Err(fault) => attempts.failed(endpoint, fault, &self.parts, flight)?,
+            }
+        }
     }
 
     /// A guard for a request on `route`.
@@ -164,20 +174,28 @@ impl Gateway {
         }
     }
 
-    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer.
-    async fn admit(&self, ready: &Ready, flight: &mut InFlight) -> Result<Permit, Fault> {
-        let Ready { request, principal, grant, resolved, patience, .. } = ready;
-        let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), patience.until)?;
+    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer; what cannot be loaded because it
+    /// was removed meanwhile is told as what nobody has.
+    async fn admit(&self, ready: &Ready, attempts: &Attempts, flight: &mut InFlight) -> Result<Permit, Fault> {
+        let Ready { request, principal, grant, patience, .. } = ready;
+        let resolved = &attempts.resolved;
+        let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
         let gone = principal.gone();
         let permit = tokio::select! {
-            permit = self.parts.scheduler.admit(ticket) => {
-                permit.map_err(|why| ticket::refusal(&why, grant, patience))?
-            }
+            permit = self.parts.scheduler.admit(ticket) => permit,
             () = gone.cancelled() => return Err(revoked()),
+        };
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(why @ Refused::Unloadable { .. }) => {
+                self.resolve(&resolved.name, request).await?;
+                return Err(ticket::refusal(&why, grant, patience));
+            }
+            Err(why) => return Err(ticket::refusal(&why, grant, patience)),
         };
         let holder = resolved.at(permit.endpoint());
         flight.note(|record| {
-            record.usage.queue = permit.waited();
+            record.usage.queue += permit.waited();
             record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
         });
         Ok(permit)
@@ -197,7 +215,8 @@ impl Gateway {
             output_cap: grant.output_cap,
         };
         let body = wire::encode_upstream(request, &target);
-        Ok(Order { task: request.surface.task(), stream: request.stream && !request.surface.task().embeds(), body })
+        let stream = request.stream && !request.surface.task().embeds();
+        Ok(Order { task: request.surface.task(), stream, body, runner: Arc::clone(&runner.order) })
     }
 }
 

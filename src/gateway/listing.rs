@@ -150,10 +150,12 @@ impl Gateway {
         self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose)).await
     }
 
-    /// The first endpoint that has the model itself; a stub of one elsewhere is no more shown than listed.
+    /// The first endpoint that has the model itself, a usable one if there is one; a stub of one elsewhere is no more shown
+    /// than listed.
     fn holder(&self, name: &ModelName) -> Option<EndpointId> {
         let fleet = self.parts.catalog.fleet();
-        fleet.holders(name).find(|(_, model)| !model.remote).map(|(endpoint, _)| endpoint.id)
+        let holders = fleet.holders(name).filter(|(_, model)| !model.remote).map(|(endpoint, _)| endpoint);
+        holders.min_by_key(|endpoint| !endpoint.is_usable()).map(|endpoint| endpoint.id)
     }
 
     /// A route that exists at Ollama and is not for applications, or not served yet.

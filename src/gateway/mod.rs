@@ -5,6 +5,7 @@
 
 mod answer;
 mod call;
+mod elsewhere;
 mod explain;
 mod in_flight;
 mod line;

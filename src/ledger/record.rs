@@ -32,6 +32,8 @@ pub struct Record {
     pub model: Option<ModelName>,
     /// Where it ran, once it was admitted: the endpoint and its name.
     pub endpoint: Option<(EndpointId, String)>,
+    /// Calls before it that failed before their first event: the endpoint's name, and why.
+    pub retried: Vec<(String, FaultClass)>,
     /// Whether a stream was asked for.
     pub stream: bool,
     /// Status code sent.
@@ -65,6 +67,7 @@ impl Record {
             class: None,
             model: None,
             endpoint: None,
+            retried: Vec::new(),
             stream: false,
             status: 499,
             outcome: Outcome::Left,
@@ -117,6 +120,10 @@ impl Ledger {
             if let Some(name) = endpoint.filter(|_| upstream) {
                 self.metrics.upstream_error(name, class);
             }
+        }
+        for (name, class) in &record.retried {
+            self.metrics.retry(name, *class);
+            self.metrics.upstream_error(name, *class);
         }
         if let (Some(class), Some(_)) = (record.class, endpoint) {
             self.metrics.admitted(class.as_str(), record.usage.queue);

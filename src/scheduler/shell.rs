@@ -16,8 +16,8 @@ use crate::domain::{AppName, Clock, EndpointId, Moment, RequestId, ResidencyComm
 use crate::telemetry::SchedulerMetrics;
 
 use super::core::{
-    Bounds, Core, CoreView, Decision, Estimate, Input, Lesson, Notice, Observed, Outlook, Queued, Refused, Room,
-    Sighting, Ticket, TicketId,
+    Bounds, Core, CoreView, Decision, Estimate, Input, Lesson, LoadError, Notice, Observed, Outlook, Queued, Refused,
+    Room, Sighting, Ticket, TicketId,
 };
 
 /// The gateway's admission desk; clones are handles to the same one.
@@ -190,7 +190,7 @@ impl Scheduler {
     }
 
     /// A load that was ordered is over.
-    pub fn loaded(&self, endpoint: EndpointId, weights: Box<str>, result: Result<(), String>) {
+    pub fn loaded(&self, endpoint: EndpointId, weights: Box<str>, result: Result<(), LoadError>) {
         self.0.step(Input::Loaded { endpoint, weights, result });
     }
 
@@ -396,7 +396,7 @@ impl Inner {
         let Err(unsent) = self.commands.try_send(command) else { return };
         match unsent.into_inner() {
             ResidencyCommand::Load { endpoint, weights, .. } => {
-                let result = Err("the gateway is stopping".to_owned());
+                let result = Err(LoadError { reason: "the gateway is stopping".to_owned(), gone: false });
                 self.step(Input::Loaded { endpoint, weights, result });
             }
             ResidencyCommand::Unload { endpoint, weights, .. } => {

@@ -49,6 +49,9 @@ pub struct RequestMetrics {
     slots: Gauges<2>,
     slots_used: Gauges<2>,
     upstream_errors: Counters<2>,
+    retries: Counters<2>,
+    ejected: Gauges<1>,
+    ejections: Counters<2>,
     policy_reloads: Counters<1>,
     loads: Counters<3>,
     load_seconds: Histograms<1>,
@@ -85,6 +88,17 @@ impl RequestMetrics {
             slots: to.gauges("scheduler_slots", "Requests a runner may serve at once", runner),
             slots_used: to.gauges("scheduler_slots_used", "Requests a runner serves now", runner),
             upstream_errors: to.counters("upstream_errors", "Failures of upstream calls", ["endpoint", "reason"]),
+            retries: to.counters(
+                "gateway_retries",
+                "Calls that failed before their first event and were made elsewhere, by where and why they failed",
+                ["endpoint", "reason"],
+            ),
+            ejected: to.gauges(
+                "upstream_ejected",
+                "Whether a server gets no requests because calls failed",
+                ["endpoint"],
+            ),
+            ejections: to.counters("upstream_ejections", "How often that began", ["endpoint", "reason"]),
             policy_reloads: to.counters("policy_reloads", "Reloads of the policy folder", ["result"]),
             loads: to.counters("upstream_loads", "Loads that the gateway ordered", ["endpoint", "model", "result"]),
             load_seconds: to.histograms("upstream_load_seconds", "How long a load took", ["model"], WAITS),
@@ -155,6 +169,21 @@ impl RequestMetrics {
     /// Counts a failed upstream call.
     pub fn upstream_error(&self, endpoint: &str, reason: FaultClass) {
         self.upstream_errors.add([label(endpoint), reason.as_str().into()], 1);
+    }
+
+    /// Counts a call that failed at `endpoint` and was made elsewhere.
+    pub fn retry(&self, endpoint: &str, reason: FaultClass) {
+        self.retries.add([label(endpoint), reason.as_str().into()], 1);
+    }
+
+    /// Says whether an endpoint is ejected.
+    pub fn ejected(&self, endpoint: &str, ejected: bool) {
+        self.ejected.set([label(endpoint)], u64::from(ejected));
+    }
+
+    /// Counts an ejection; the reasons are a handful of words.
+    pub fn ejection(&self, endpoint: &str, reason: &'static str) {
+        self.ejections.add([label(endpoint), reason.into()], 1);
     }
 
     /// Counts a load that took this long.

@@ -104,6 +104,9 @@ fn every_other_family_has_its_name_and_labels() {
     metrics.queue_depth(5);
     metrics.slots("gpu1", "gemma:latest", 2, 4);
     metrics.upstream_error("gpu1", FaultClass::UpstreamBroken);
+    metrics.retry("gpu1", FaultClass::Unreachable);
+    metrics.ejected("gpu1", true);
+    metrics.ejection("gpu1", "silent");
     metrics.policy_reload(true);
     metrics.policy_reload(false);
     let text = registry.encode();
@@ -115,6 +118,9 @@ fn every_other_family_has_its_name_and_labels() {
         r#"gaucho_scheduler_slots{endpoint="gpu1",model="gemma:latest"} 4"#,
         r#"gaucho_scheduler_slots_used{endpoint="gpu1",model="gemma:latest"} 2"#,
         r#"gaucho_upstream_errors_total{endpoint="gpu1",reason="upstream_broken"} 1"#,
+        r#"gaucho_gateway_retries_total{endpoint="gpu1",reason="unreachable"} 1"#,
+        r#"gaucho_upstream_ejected{endpoint="gpu1"} 1"#,
+        r#"gaucho_upstream_ejections_total{endpoint="gpu1",reason="silent"} 1"#,
         r#"gaucho_policy_reloads_total{result="taken"} 1"#,
         r#"gaucho_policy_reloads_total{result="rejected"} 1"#,
         "# EOF",

@@ -1,17 +1,19 @@
 //! One call to an endpoint: send, read at full speed, give the slot back the moment upstream is done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{EndpointId, Event, Fault, FaultClass, Metrics, Task};
+use crate::domain::{EndpointId, Event, Fault, FaultClass, LoadOrder, Metrics, Task};
 use crate::scheduler::Permit;
 use crate::scheduler::core::Observed;
 use crate::wire;
 
 use super::client::{Client, reason};
 use super::discovery::Discovery;
+use super::health::{Health, Watched};
 use super::reply::{Budget, Reply, Sink, pipe};
 
 /// Longest line, and longest whole answer, that is accepted from upstream.
@@ -26,6 +28,8 @@ pub struct Order {
     pub stream: bool,
     /// The body.
     pub body: Vec<u8>,
+    /// How the runner is asked for, as the body says too.
+    pub runner: Arc<LoadOrder>,
 }
 
 /// The way to the endpoints; clones are handles.
@@ -33,6 +37,7 @@ pub struct Order {
 pub struct Upstream {
     client: Client,
     discovery: Discovery,
+    health: Health,
     budget: Budget,
     tasks: TaskTracker,
 }
@@ -40,8 +45,8 @@ pub struct Upstream {
 impl Upstream {
     /// Calls by `client`, within `budget`, each in a task of `tasks`.
     #[must_use]
-    pub fn new(client: Client, discovery: Discovery, budget: Budget, tasks: TaskTracker) -> Self {
-        Self { client, discovery, budget, tasks }
+    pub fn new(client: Client, discovery: Discovery, health: Health, budget: Budget, tasks: TaskTracker) -> Self {
+        Self { client, discovery, health, budget, tasks }
     }
 
     /// Calls the permit's endpoint. The call goes on by itself until it ends or the reply is dropped; the permit is
@@ -49,7 +54,8 @@ impl Upstream {
     #[must_use]
     pub fn call(&self, permit: Permit, order: Order) -> Reply {
         let (sink, reply) = pipe(&self.budget);
-        let pump = Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink };
+        let watched = self.health.watch(permit.endpoint(), Arc::clone(&order.runner), order.stream);
+        let pump = Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink, watched };
         let task = self.tasks.spawn(pump.run(permit));
         reply.driven_by(task.abort_handle())
     }
@@ -57,10 +63,13 @@ impl Upstream {
     /// `/api/show` of the endpoint: status and body as it answered.
     ///
     /// # Errors
-    /// `Unreachable` when it does not answer.
+    /// `Unreachable` when it does not answer, `UpstreamError` when it does not know the gateway.
     pub async fn show(&self, endpoint: EndpointId, body: Vec<u8>) -> Result<(u16, Bytes), Fault> {
         let endpoint = self.client.endpoint(endpoint)?;
-        self.client.ask(endpoint, "/api/show", body).await.map_err(unreachable)
+        match self.client.ask(endpoint, "/api/show", body).await.map_err(unreachable)? {
+            (status @ (401 | 403 | 407), body) => Err(wire::upstream_fault(status, &body)),
+            answered => Ok(answered),
+        }
     }
 
     /// Bytes of answers that callers have not taken yet.
@@ -81,25 +90,33 @@ struct Pump {
     discovery: Discovery,
     order: Order,
     sink: Sink,
+    watched: Watched,
 }
 
 impl Pump {
     async fn run(mut self, permit: Permit) {
         let mut observed = Observed::default();
-        let ended = self.drive(permit.endpoint(), &mut observed).await;
+        let recalled = permit.recalled();
+        let ended = tokio::select! {
+            ended = self.drive(&permit, &mut observed) => ended,
+            () = recalled => Err(taken_back()),
+        };
+        let Self { discovery, sink, watched, .. } = self;
+        // judged first: whoever learns of the fault may ask again at once
+        watched.ended(&ended);
         if let Err(fault) = ended {
             if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
-                self.discovery.hurry();
+                discovery.hurry(permit.endpoint());
             }
-            self.sink.fault(fault);
+            sink.fault(fault);
         }
         permit.settle(observed);
     }
 
-    async fn drive(&mut self, endpoint: EndpointId, observed: &mut Observed) -> Result<(), Fault> {
+    async fn drive(&mut self, permit: &Permit, observed: &mut Observed) -> Result<(), Fault> {
         let timeouts = self.client.timeouts;
         let patience = if self.order.stream { timeouts.first_event } else { timeouts.whole };
-        let response = tokio::time::timeout(patience, self.send(endpoint))
+        let response = tokio::time::timeout(patience, self.send(permit.endpoint()))
             .await
             .map_err(|_| too_slow("did not begin to answer", patience))??;
         let status = response.status().as_u16();
@@ -107,7 +124,11 @@ impl Pump {
             let body = whole(response, timeouts.idle).await?;
             return Err(wire::upstream_fault(status, &body));
         }
-        if self.order.stream { self.stream(response, observed).await } else { self.once(response, observed).await }
+        if self.order.stream {
+            self.stream(response, permit, observed).await
+        } else {
+            self.once(response, observed).await
+        }
     }
 
     async fn send(&mut self, endpoint: EndpointId) -> Result<reqwest::Response, Fault> {
@@ -129,8 +150,14 @@ impl Pump {
         self.sink.event(event, body.len())
     }
 
-    async fn stream(&self, mut response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
+    async fn stream(
+        &mut self,
+        mut response: reqwest::Response,
+        permit: &Permit,
+        observed: &mut Observed,
+    ) -> Result<(), Fault> {
         let mut lines = wire::Lines::new(MOST_BYTES);
+        let mut silent = true;
         let mut patience = self.client.timeouts.first_event;
         loop {
             let chunk = tokio::time::timeout(patience, response.chunk())
@@ -148,6 +175,9 @@ impl Pump {
             };
             lines.push(&chunk);
             while let Some(line) = lines.next_line().map_err(|bad| broken(&bad.to_string()))? {
+                if std::mem::take(&mut silent) {
+                    permit.began();
+                }
                 if self.line(line, observed)? {
                     // its end of file means that Ollama has let go of the slot, and that the connection can be reused
                     let _ = tokio::time::timeout(Duration::from_millis(250), response.chunk()).await;
@@ -158,11 +188,12 @@ impl Pump {
     }
 
     /// Hands one line over; true for the last one.
-    fn line(&self, line: &[u8], observed: &mut Observed) -> Result<bool, Fault> {
+    fn line(&mut self, line: &[u8], observed: &mut Observed) -> Result<bool, Fault> {
         let event = wire::decode_event(self.order.task, line).map_err(|bad| broken(&bad.to_string()))?;
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
+        self.watched.spoke();
         let last = learn(&event, observed);
         self.sink.event(event, line.len())?;
         Ok(last)
@@ -210,6 +241,11 @@ fn seen(metrics: Metrics, complete: bool) -> Observed {
         slot_wait: metrics.total.saturating_sub(known).as_secs_f64(),
         complete,
     }
+}
+
+fn taken_back() -> Fault {
+    let text = "the model hung and was loaded anew, and hung again: try again later, and tell the operator";
+    Fault::new(FaultClass::Recalled, text).retry(Duration::from_secs(5))
 }
 
 fn too_slow(what: &str, patience: Duration) -> Fault {

@@ -8,6 +8,9 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 
 use crate::domain::{EndpointId, Fault, FaultClass, Task};
 
+/// The largest answer to anything but a call for inference.
+const MOST_CONTROL_BYTES: usize = 64 << 20;
+
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -101,7 +104,7 @@ impl Client {
         if !response.status().is_success() {
             return Err(format!("{path} answered {}", response.status()));
         }
-        response.bytes().await.map_err(|error| reason(&error))
+        small(response).await
     }
 
     /// `POST path`, whole, within the control time limit: status and body.
@@ -125,8 +128,20 @@ impl Client {
         let request = self.http.post(format!("{}{path}", endpoint.base)).timeout(patience).body(body);
         let response = local_host(request, endpoint).send().await.map_err(|error| reason(&error))?;
         let status = response.status().as_u16();
-        Ok((status, response.bytes().await.map_err(|error| reason(&error))?))
+        Ok((status, small(response).await?))
     }
+}
+
+/// A whole body, of at most [`MOST_CONTROL_BYTES`].
+async fn small(mut response: reqwest::Response) -> Result<bytes::Bytes, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| reason(&error))? {
+        if body.len() + chunk.len() > MOST_CONTROL_BYTES {
+            return Err(format!("its answer is larger than {} MiB", MOST_CONTROL_BYTES >> 20));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
 }
 
 fn gone() -> Fault {

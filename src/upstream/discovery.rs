@@ -1,24 +1,35 @@
-//! Pollers that keep the `FleetView` true: `/api/tags`, `/api/ps`, `/api/version`, and `/api/show` once per digest.
+//! The pollers that keep the `FleetView` true: one per endpoint, each at its own pace.
+//!
+//! Owns when an endpoint is asked what, and the publication. `/api/tags` and `/api/ps` every few seconds, `/api/ps` alone
+//! twice a second while something loads or unloads there or it is ejected, ever more seldom while it does not answer.
+//! `/api/show` is asked once per digest, beside the polls and not before them, so that a slow one holds nothing up: a
+//! tag appears in the view once it was shown. What answers mean is `reading`'s, whom to trust is `health`'s.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Clock, EndpointId, EndpointView, FleetView, ModelName, ModelView, Moment, Resident};
+use crate::wire;
 
 use super::client::{Client, Endpoint};
+use super::reading::{self, Loaded, Shown, Tag};
 
-/// Between two polls of an endpoint when nobody asks for one.
+/// Between two full polls of an endpoint when nobody asks for one.
 const PACE: Duration = Duration::from_secs(5);
-
-/// Runner options that a tag's own `PARAMETER` lines may set (`ollama-facts` 2.4).
-const RUNNER_OPTIONS: [&str; 7] =
-    ["num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"];
+/// Between two looks at `/api/ps` while residents change; and the first pause when an endpoint does not answer.
+const BRISK: Duration = Duration::from_millis(500);
+/// `/api/show` calls at once, per endpoint.
+const SHOWS: usize = 4;
+/// How long somebody who asks what there is waits for a tag that just appeared to be shown.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// The trouble of an endpoint before its first poll.
+const NOT_ASKED: &str = "not asked yet";
 
 /// The pollers; clones are handles to the same ones.
 #[derive(Debug, Clone)]
@@ -29,9 +40,80 @@ struct Inner {
     client: Client,
     clock: Clock,
     fleet: watch::Sender<Arc<FleetView>>,
-    /// When each endpoint was last asked; the lock makes concurrent refreshes share one poll.
-    asked: Vec<Mutex<Option<Moment>>>,
+    posts: Vec<Post>,
+}
+
+/// One endpoint's poller.
+#[derive(Debug, Default)]
+struct Post {
+    /// When the last polls began; the lock makes concurrent refreshes share one.
+    asked: Mutex<Asked>,
+    /// Held by whoever asks `/api/show`.
+    shows: Mutex<()>,
+    known: Lock<Known>,
     hurry: Notify,
+    /// There are tags to be shown.
+    strange: Notify,
+    /// Loads and unloads under way.
+    changes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    everything: Option<Moment>,
+    loaded: Option<Moment>,
+}
+
+/// What of an endpoint is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Tags, residents, version.
+    Everything,
+    /// Residents only.
+    Loaded,
+}
+
+/// What was told, as it was told.
+#[derive(Debug, Default)]
+struct Known {
+    tags: Vec<Tag>,
+    /// By tag: the digest it was shown for, and what was shown.
+    shown: BTreeMap<ModelName, (String, Shown)>,
+}
+
+impl Known {
+    /// The listed tags that were shown.
+    fn models(&self) -> BTreeMap<ModelName, Arc<ModelView>> {
+        let shown = |tag: &Tag| self.shown.get(&tag.name).filter(|(digest, _)| *digest == tag.digest);
+        let model = |tag: &Tag| Some((tag.name.clone(), Arc::new(reading::model(tag, &shown(tag)?.1))));
+        self.tags.iter().filter_map(model).collect()
+    }
+
+    /// Tags that were never shown with their present digest; with `again` also those that were not shown well.
+    fn strange(&self, again: bool) -> Vec<(ModelName, String)> {
+        let is_strange = |tag: &&Tag| match self.shown.get(&tag.name) {
+            Some((digest, shown)) if *digest == tag.digest => again && tag.has_blob() && shown.weights.is_none(),
+            _ => true,
+        };
+        self.tags.iter().filter(is_strange).map(|tag| (tag.name.clone(), tag.digest.clone())).collect()
+    }
+}
+
+impl Post {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Residents of an endpoint are being changed while this lives.
+#[derive(Debug)]
+pub(super) struct Changing<'a>(&'a Post);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changes.fetch_sub(1, Ordering::Relaxed);
+        self.0.hurry.notify_one();
+    }
 }
 
 impl Discovery {
@@ -44,15 +126,16 @@ impl Discovery {
                 name: endpoint.name.clone(),
                 url: endpoint.base.clone(),
                 version: None,
-                trouble: Some("not asked yet".to_owned()),
+                trouble: Some(NOT_ASKED.to_owned()),
+                ejected: None,
                 models: BTreeMap::new(),
                 resident: Vec::new(),
                 asked: Moment::ZERO,
             })
         };
         let fleet = FleetView { endpoints: client.endpoints.iter().map(blank).collect() };
-        let asked = client.endpoints.iter().map(|_| Mutex::new(None)).collect();
-        Self(Arc::new(Inner { client, clock, fleet: watch::Sender::new(Arc::new(fleet)), asked, hurry: Notify::new() }))
+        let posts = client.endpoints.iter().map(|_| Post::default()).collect();
+        Self(Arc::new(Inner { client, clock, fleet: watch::Sender::new(Arc::new(fleet)), posts }))
     }
 
     /// The view, now and as it changes.
@@ -63,52 +146,206 @@ impl Discovery {
 
     /// Polls every endpoint at its pace until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        loop {
-            self.refresh(Duration::ZERO).await;
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PACE) => {}
-                () = self.0.hurry.notified() => {}
-            }
+        let pollers = self.0.client.endpoints.iter().zip(&self.0.posts).map(|(endpoint, post)| async move {
+            tokio::join!(self.keep_polling(endpoint, post), self.keep_asking_for_shows(endpoint, post))
+        });
+        stop.run_until_cancelled(futures_util::future::join_all(pollers)).await;
+    }
+
+    /// Something went wrong or changed at an endpoint: poll it soon.
+    pub fn hurry(&self, id: EndpointId) {
+        if let Some(post) = self.post(id) {
+            post.hurry.notify_one();
         }
     }
 
-    /// Something went wrong or changed: poll soon.
-    pub fn hurry(&self) {
-        self.0.hurry.notify_one();
-    }
-
-    /// Makes the view at most `max_age` old. Concurrent calls share one poll.
+    /// Makes the view at most `max_age` old. Concurrent calls share one poll. Nobody waits for an endpoint that does not
+    /// answer while another one does.
     pub async fn refresh(&self, max_age: Duration) {
-        let asked_at = self.0.clock.now();
-        let polls = self.0.client.endpoints.iter().map(|endpoint| self.refresh_one(endpoint, asked_at, max_age));
+        let since = self.0.clock.now();
+        let fleet = Arc::clone(&self.0.fleet.borrow());
+        let anybody = fleet.endpoints.iter().any(|view| view.trouble.is_none());
+        let counts = |view: &EndpointView| !anybody || view.trouble.as_deref().is_none_or(|why| why == NOT_ASKED);
+        let all = self.0.client.endpoints.iter().zip(&self.0.posts).zip(&fleet.endpoints);
+        let polls = all.filter(|(_, view)| counts(view)).map(|((endpoint, post), _)| async move {
+            self.poll(endpoint, post, Scope::Everything, since, max_age).await;
+            if !post.known().strange(false).is_empty() {
+                let _ = tokio::time::timeout(SHOWN_WITHIN, self.ask_for_shows(endpoint, post, false)).await;
+                self.poll(endpoint, post, Scope::Everything, self.0.clock.now(), Duration::ZERO).await;
+            }
+        });
         futures_util::future::join_all(polls).await;
     }
 
-    async fn refresh_one(&self, endpoint: &Endpoint, asked_at: Moment, max_age: Duration) {
-        let Some(gate) = self.0.asked.get(usize::from(endpoint.id.0)) else { return };
-        let mut last = gate.lock().await;
-        if last.is_some_and(|at| at >= asked_at || asked_at.since(at) < max_age) {
-            return;
-        }
-        let known = self.0.fleet.borrow().endpoints.get(usize::from(endpoint.id.0)).cloned();
-        if let Some(known) = known {
-            let asked = self.0.clock.now();
-            self.publish(endpoint.id, poll(&self.0.client, endpoint, &known, asked).await);
-        }
-        *last = Some(self.0.clock.now());
+    /// Sees what is loaded at one endpoint now.
+    pub(super) async fn look(&self, id: EndpointId) {
+        self.poll_now(id, Scope::Loaded).await;
     }
 
-    fn publish(&self, id: EndpointId, view: EndpointView) {
-        self.0.fleet.send_modify(|fleet| {
-            let slot = usize::from(id.0);
-            if let Some(old) = fleet.endpoints.get(slot) {
-                tell(old, &view);
+    /// Sees which models one endpoint has now.
+    pub(super) async fn list(&self, id: EndpointId) {
+        self.poll_now(id, Scope::Everything).await;
+    }
+
+    async fn poll_now(&self, id: EndpointId, scope: Scope) {
+        let (Some(post), Ok(endpoint)) = (self.post(id), self.0.client.endpoint(id)) else { return };
+        self.poll(endpoint, post, scope, self.0.clock.now(), Duration::ZERO).await;
+    }
+
+    /// Says that residents of an endpoint change for as long as the guard lives: it is looked at more often.
+    pub(super) fn changing(&self, id: EndpointId) -> Option<Changing<'_>> {
+        let post = self.post(id)?;
+        post.changes.fetch_add(1, Ordering::Relaxed);
+        post.hurry.notify_one();
+        Some(Changing(post))
+    }
+
+    /// Takes an endpoint out of use for this reason, or puts it back.
+    pub(super) fn eject(&self, id: EndpointId, why: Option<String>) {
+        self.publish(id, |view| view.ejected = why);
+        self.hurry(id);
+    }
+
+    fn post(&self, id: EndpointId) -> Option<&Post> {
+        self.0.posts.get(usize::from(id.0))
+    }
+
+    async fn keep_polling(&self, endpoint: &Endpoint, post: &Post) {
+        let mut silent = 0;
+        let mut full = None;
+        loop {
+            let now = self.0.clock.now();
+            let recent = full.is_some_and(|at| now.since(at) < PACE);
+            let scope = if recent && silent == 0 { Scope::Loaded } else { Scope::Everything };
+            self.poll(endpoint, post, scope, now, Duration::ZERO).await;
+            if scope == Scope::Everything {
+                full = Some(now);
             }
-            if let Some(place) = Arc::make_mut(fleet).endpoints.get_mut(slot) {
-                *place = Arc::new(view);
+            let view = self.0.fleet.borrow().endpoints.get(usize::from(endpoint.id.0)).cloned();
+            let Some(view) = view else { return };
+            silent = if view.trouble.is_some() { silent + 1 } else { 0 };
+            let changes = post.changes.load(Ordering::Relaxed) > 0;
+            tokio::select! {
+                () = tokio::time::sleep(pause(silent, changes || view.ejected.is_some())) => {}
+                // whatever made somebody hurry may have changed everything
+                () = post.hurry.notified() => full = full.filter(|_| changes),
             }
+        }
+    }
+
+    async fn keep_asking_for_shows(&self, endpoint: &Endpoint, post: &Post) {
+        loop {
+            post.strange.notified().await;
+            if self.ask_for_shows(endpoint, post, true).await {
+                // tags and what is loaded of them appear together
+                self.poll(endpoint, post, Scope::Everything, self.0.clock.now(), Duration::ZERO).await;
+            }
+        }
+    }
+
+    /// Asks one endpoint, unless somebody did since `since` or within `max_age` before it, and publishes what it says.
+    async fn poll(&self, endpoint: &Endpoint, post: &Post, scope: Scope, since: Moment, max_age: Duration) {
+        let mut asked = post.asked.lock().await;
+        let last = if scope == Scope::Everything { asked.everything } else { asked.loaded };
+        if last.is_some_and(|at| at >= since || since.since(at) < max_age) {
+            return;
+        }
+        let now = self.0.clock.now();
+        match scope {
+            Scope::Everything => self.ask_everything(endpoint, post, now).await,
+            Scope::Loaded => {
+                let loaded = self.loaded(endpoint).await;
+                self.publish(endpoint.id, |view| take_loaded(view, &loaded, now));
+            }
+        }
+        asked.loaded = Some(now);
+        if scope == Scope::Everything {
+            asked.everything = Some(now);
+        }
+    }
+
+    /// What it does not answer keeps its last known value; only silence on `/api/tags` makes an endpoint unusable
+    /// (`/api/ps` may stall while a runner is being unloaded, `ollama-facts` 3).
+    async fn ask_everything(&self, endpoint: &Endpoint, post: &Post, now: Moment) {
+        let client = &self.0.client;
+        let (tags, loaded, version) = tokio::join!(
+            client.get(endpoint, "/api/tags"),
+            self.loaded(endpoint),
+            client.get(endpoint, "/api/version")
+        );
+        match tags.and_then(|body| reading::tags(&body)) {
+            Err(why) => return self.publish(endpoint.id, |view| view.trouble = Some(why)),
+            Ok(tags) => post.known().tags = tags,
+        }
+        let fleet = Arc::clone(&self.0.fleet.borrow());
+        let returns = fleet.endpoints.get(usize::from(endpoint.id.0)).is_some_and(|view| view.trouble.is_some());
+        if returns {
+            // it is used once its models are known, and not much later: those not shown by then follow
+            let _ = tokio::time::timeout(client.timeouts.control, self.ask_for_shows(endpoint, post, false)).await;
+        }
+        let models = post.known().models();
+        if !post.known().strange(true).is_empty() {
+            post.strange.notify_one();
+        }
+        self.publish(endpoint.id, |view| {
+            view.models = models;
+            view.trouble = None;
+            view.version = version.ok().and_then(|body| reading::version(&body)).or(view.version.take());
+            take_loaded(view, &loaded, now);
         });
+    }
+
+    async fn loaded(&self, endpoint: &Endpoint) -> Result<Vec<Loaded>, String> {
+        self.0.client.get(endpoint, "/api/ps").await.and_then(|body| reading::loaded(&body))
+    }
+
+    /// Asks `/api/show` for every strange tag, a few at a time; whether anything was learned.
+    async fn ask_for_shows(&self, endpoint: &Endpoint, post: &Post, again: bool) -> bool {
+        let _alone = post.shows.lock().await;
+        let strange = post.known().strange(again);
+        let mut learned = false;
+        let shows = strange.into_iter().map(|(name, digest)| async move {
+            let shown = show(&self.0.client, endpoint, &name).await;
+            (name, digest, shown)
+        });
+        let mut shows = futures_util::stream::iter(shows).buffer_unordered(SHOWS);
+        while let Some((name, digest, shown)) = shows.next().await {
+            let mut known = post.known();
+            let old = known.shown.get(&name).filter(|(old, _)| *old == digest);
+            learned |= old.is_none_or(|(_, old)| old.weights != shown.weights);
+            known.shown.insert(name, (digest, shown));
+        }
+        let mut known = post.known();
+        let Known { tags, shown } = &mut *known;
+        shown.retain(|name, _| tags.iter().any(|tag| tag.name == *name));
+        learned
+    }
+
+    fn publish(&self, id: EndpointId, change: impl FnOnce(&mut EndpointView)) {
+        self.0.fleet.send_modify(|fleet| {
+            let Some(place) = Arc::make_mut(fleet).endpoints.get_mut(usize::from(id.0)) else { return };
+            let mut view = EndpointView::clone(place);
+            change(&mut view);
+            tell(place, &view);
+            *place = Arc::new(view);
+        });
+    }
+}
+
+/// The time to the next poll of an endpoint that was `silent` that many times in a row.
+fn pause(silent: u32, restless: bool) -> Duration {
+    match silent {
+        0 if restless => BRISK,
+        0 => PACE,
+        _ => (BRISK * 2_u32.saturating_pow(silent - 1).min(100)).min(PACE),
+    }
+}
+
+/// Residents as they were at `now`, where `/api/ps` was answered.
+fn take_loaded(view: &mut EndpointView, loaded: &Result<Vec<Loaded>, String>, now: Moment) {
+    if let Ok(loaded) = loaded {
+        view.resident = loaded.iter().map(|entry| reading::resident(entry, &view.models)).collect();
+        view.asked = now;
     }
 }
 
@@ -132,210 +369,22 @@ fn tell(old: &EndpointView, new: &EndpointView) {
     }
 }
 
-/// Asks one endpoint for everything. What it does not answer keeps its last known value; only silence on `/api/tags`
-/// makes it unusable (`/api/ps` may stall while a runner is being unloaded, `ollama-facts` 3).
-async fn poll(client: &Client, endpoint: &Endpoint, known: &EndpointView, asked: Moment) -> EndpointView {
-    let mut view = known.clone();
-    let (tags, ps) = tokio::join!(client.get(endpoint, "/api/tags"), client.get(endpoint, "/api/ps"));
-    let tags = match tags.and_then(|body| entries(&body)) {
-        Ok(tags) => tags,
-        Err(why) => {
-            view.trouble = Some(why);
-            return view;
-        }
-    };
-    view.models = models(client, endpoint, known, tags).await;
-    if let Ok(loaded) = ps.and_then(|body| entries(&body)) {
-        view.resident = loaded.into_iter().filter_map(|entry| resident(entry, &view.models)).collect();
-        view.asked = asked;
-    }
-    if known.trouble.is_some() || known.version.is_none() {
-        let version = client.get(endpoint, "/api/version").await.ok();
-        view.version = version.and_then(|body| serde_json::from_slice::<Version>(&body).ok()).map(|v| v.version);
-    }
-    view.trouble = None;
-    view
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct Listing {
-    models: Option<Vec<Box<RawValue>>>,
-}
-
-fn entries(body: &[u8]) -> Result<Vec<Box<RawValue>>, String> {
-    let listing: Listing =
-        serde_json::from_slice(body).map_err(|error| format!("its model list is not readable: {error}"))?;
-    Ok(listing.models.unwrap_or_default())
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Tag {
-    name: String,
-    digest: String,
-    size: u64,
-    modified_at: String,
-    details: Details,
-    capabilities: Option<Vec<String>>,
-    remote_host: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Details {
-    format: String,
-    family: String,
-    context_length: Option<u64>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Loaded {
-    name: String,
-    digest: String,
-    size: u64,
-    size_vram: u64,
-    context_length: Option<u64>,
-}
-
-fn resident(entry: Box<RawValue>, models: &BTreeMap<ModelName, Arc<ModelView>>) -> Option<Resident> {
-    let loaded: Loaded = serde_json::from_str(entry.get()).ok()?;
-    let name = ModelName::parse(&loaded.name).ok()?;
-    // a tag that moved since no longer says which weights it loaded
-    let tag = models.get(&name).filter(|tag| tag.digest == loaded.digest);
-    Some(Resident {
-        weights: tag.map_or_else(|| format!("digest:{}", loaded.digest), |tag| tag.weights.clone()),
-        name,
-        digest: loaded.digest,
-        size: loaded.size,
-        size_vram: loaded.size_vram,
-        context_length: loaded.context_length,
-        entry,
-    })
-}
-
-/// The tags as models, in the server's order of listing; `/api/show` is asked only for a digest not seen before.
-async fn models(
-    client: &Client,
-    endpoint: &Endpoint,
-    known: &EndpointView,
-    tags: Vec<Box<RawValue>>,
-) -> BTreeMap<ModelName, Arc<ModelView>> {
-    let mut models = BTreeMap::new();
-    for (rank, entry) in tags.into_iter().enumerate() {
-        let Ok(tag) = serde_json::from_str::<Tag>(entry.get()) else { continue };
-        let Ok(name) = ModelName::parse(&tag.name) else { continue };
-        let gguf = tag.details.format == "gguf";
-        // a GGUF tag has a blob: where `/api/show` did not tell, it is asked again
-        let still = |old: &&Arc<ModelView>| old.digest == tag.digest && (!gguf || old.weights.starts_with("sha256-"));
-        let shown = match known.models.get(&name).filter(still) {
-            Some(old) => Shown {
-                weights: Some(old.weights.clone()),
-                parameters: old.parameters.clone(),
-                kv_bytes_per_token: old.kv_bytes_per_token,
-            },
-            None => show(client, endpoint, &tag.name).await,
-        };
-        let model = ModelView {
-            name: name.clone(),
-            rank,
-            weights: shown.weights.unwrap_or_else(|| format!("digest:{}", tag.digest)),
-            digest: tag.digest,
-            size: tag.size,
-            modified_at: tag.modified_at,
-            family: tag.details.family,
-            format: tag.details.format,
-            capabilities: tag.capabilities.unwrap_or_default(),
-            kv_bytes_per_token: shown.kv_bytes_per_token,
-            context_length: tag.details.context_length,
-            parameters: shown.parameters,
-            remote: tag.remote_host.is_some_and(|host| !host.is_empty()),
-            entry,
-        };
-        models.insert(name, Arc::new(model));
-    }
-    models
-}
-
-#[derive(Default)]
-struct Shown {
-    weights: Option<String>,
-    parameters: BTreeMap<String, serde_json::Value>,
-    kv_bytes_per_token: u64,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ShowReply {
-    modelfile: String,
-    parameters: String,
-    model_info: serde_json::Map<String, serde_json::Value>,
-}
-
-async fn show(client: &Client, endpoint: &Endpoint, name: &str) -> Shown {
-    let body = serde_json::json!({ "model": name }).to_string().into_bytes();
-    match client.ask(endpoint, "/api/show", body).await {
-        Ok((200, body)) => {
-            let reply: ShowReply = serde_json::from_slice(&body).unwrap_or_default();
-            Shown {
-                weights: weights_blob(&reply.modelfile),
-                parameters: runner_parameters(&reply.parameters),
-                kv_bytes_per_token: kv_bytes_per_token(&reply.model_info),
-            }
-        }
+/// Without `verbose`: the lists of every token that it adds are megabytes.
+async fn show(client: &Client, endpoint: &Endpoint, name: &ModelName) -> Shown {
+    match client.ask(endpoint, "/api/show", wire::encode_show(&name.to_string(), false)).await {
+        Ok((200, body)) => reading::shown(&body),
         Ok((status, _)) => assumed(name, &format!("status {status}")),
         Err(why) => assumed(name, &why),
     }
 }
 
-fn assumed(model: &str, why: &str) -> Shown {
+fn assumed(model: &ModelName, why: &str) -> Shown {
     tracing::warn!(
-        model,
+        %model,
         why,
         "/api/show failed: until it answers, the model is taken to share its weights with no other tag"
     );
     Shown::default()
-}
-
-/// The blob in the modelfile's `FROM /…/blobs/sha256-…` line: what Ollama keys its runners by (`ollama-facts` 0).
-fn weights_blob(modelfile: &str) -> Option<String> {
-    let from = modelfile.lines().find_map(|line| line.strip_prefix("FROM "))?;
-    let blob = from.trim().trim_matches('"').rsplit(['/', '\\']).next()?;
-    blob.starts_with("sha256-").then(|| blob.to_owned())
-}
-
-/// Layers × KV heads × (key + value length) × 2 bytes, from the model's metadata (`ollama-facts` 3). Layers with a sliding
-/// window or a recurrent state need less: what `/api/ps` reports corrects it.
-fn kv_bytes_per_token(info: &serde_json::Map<String, serde_json::Value>) -> u64 {
-    let family = info.get("general.architecture").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let number = |key: &str| info.get(&format!("{family}.{key}")).and_then(serde_json::Value::as_u64);
-    let heads = number("attention.head_count").unwrap_or(1).max(1);
-    let head = number("embedding_length").unwrap_or(0) / heads;
-    let key = number("attention.key_length").unwrap_or(head);
-    let value = number("attention.value_length").unwrap_or(head);
-    let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
-    let layers = number("block_count").unwrap_or(0);
-    // absurd metadata must not make a model unloadable: no real one needs more than 16 MiB per token
-    layers.saturating_mul(kv_heads).saturating_mul(key.saturating_add(value)).saturating_mul(2).min(16 << 20)
-}
-
-/// The runner options among the lines `name   value` of `parameters`.
-fn runner_parameters(text: &str) -> BTreeMap<String, serde_json::Value> {
-    let mut found = BTreeMap::new();
-    for line in text.lines() {
-        let Some((name, value)) = line.trim().split_once(char::is_whitespace) else { continue };
-        if RUNNER_OPTIONS.contains(&name)
-            && let Ok(value) = serde_json::from_str(value.trim())
-        {
-            found.insert(name.to_owned(), value);
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -343,21 +392,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_weights_are_the_blob_of_the_from_line() {
-        let modelfile = "# Modelfile generated by \"ollama show\"\n# FROM gemma:a\n\n\
-                         FROM /usr/share/ollama/.ollama/models/blobs/sha256-eea8\nTEMPLATE x\n";
-        assert_eq!(weights_blob(modelfile).as_deref(), Some("sha256-eea8"));
-        assert_eq!(weights_blob("FROM C:\\models\\blobs\\sha256-01\n").as_deref(), Some("sha256-01"));
-        assert_eq!(weights_blob("FROM llama3\n"), None);
-        assert_eq!(weights_blob(""), None);
-    }
-
-    #[test]
-    fn only_runner_options_are_taken_from_parameters() {
-        let text = "num_ctx                        2048\nstop                           \"\\n\\n\"\nuse_mmap true\nodd";
-        let found = runner_parameters(text);
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert_eq!(found["num_ctx"], 2048);
-        assert_eq!(found["use_mmap"], true);
+    fn an_endpoint_is_asked_at_a_pace_that_fits_what_goes_on() {
+        assert_eq!(pause(0, false), PACE);
+        assert_eq!(pause(0, true), BRISK);
+        let pauses: Vec<_> = (1..=6).map(|silent| pause(silent, true).as_millis()).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(pause(u32::MAX, false), PACE);
     }
 }

@@ -104,7 +104,7 @@ impl Sink {
     }
 }
 
-/// The caller's end. Dropping it stops the pump, which cancels the upstream call and frees the slot.
+/// The caller's end. Dropping it before the last event stops the pump, which cancels the upstream call and frees the slot.
 #[derive(Debug)]
 pub struct Reply {
     account: Arc<Account>,
@@ -135,9 +135,21 @@ impl Reply {
         self.rx.poll_recv(cx).map(|next| {
             next.map(|(taken, bytes)| {
                 self.account.sub(bytes);
+                if taken.as_ref().is_ok_and(is_last) {
+                    // the pump is about to end by itself, and has yet to tell what it learned
+                    self.pump = None;
+                }
                 taken.map_err(|fault| *fault)
             })
         })
+    }
+}
+
+fn is_last(event: &Event) -> bool {
+    match event {
+        Event::Piece(piece) => piece.finish.is_some(),
+        Event::Vectors(_) => true,
+        Event::Error(_) => false,
     }
 }
 

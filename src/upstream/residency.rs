@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::{Clock, EndpointId, LoadOrder, ResidencyCommand};
 use crate::scheduler::Scheduler;
+use crate::scheduler::core::LoadError;
 use crate::telemetry::RequestMetrics;
 use crate::wire;
 
@@ -61,21 +62,26 @@ impl Stagehand {
     async fn carry_out(&self, command: ResidencyCommand) {
         match command {
             ResidencyCommand::Load { endpoint, weights, order, within } => {
+                let _changing = self.discovery.changing(endpoint);
                 let (name, begun) = (self.name(endpoint), self.clock.now());
                 tracing::info!(model = %order.model, endpoint = name, "loading");
                 let result = self.load(endpoint, &order, within).await;
                 self.metrics.load(name, &order.model, result.is_ok(), self.clock.now().since(begun));
-                if let Err(why) = &result {
+                if let Err(LoadError { reason: why, gone }) = &result {
                     tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
+                    if *gone {
+                        // whoever asks for it now is to learn so from the view
+                        self.discovery.list(endpoint).await;
+                    }
                 }
                 self.scheduler.loaded(endpoint, weights, result);
-                self.discovery.hurry();
             }
             ResidencyCommand::Probe { endpoint, weights, order, within } => {
                 let alive = self.probe(endpoint, &order, within).await;
                 self.scheduler.probed(endpoint, weights, alive);
             }
             ResidencyCommand::Unload { endpoint, weights, order } => {
+                let _changing = self.discovery.changing(endpoint);
                 let name = self.name(endpoint);
                 tracing::info!(model = %order.model, endpoint = name, "unloading");
                 let gone = self.unload(endpoint, &weights, &order).await;
@@ -93,7 +99,7 @@ impl Stagehand {
         self.client.endpoint(id).map_or("", |endpoint| &endpoint.name)
     }
 
-    async fn load(&self, endpoint: EndpointId, order: &LoadOrder, within: Option<Duration>) -> Result<(), String> {
+    async fn load(&self, endpoint: EndpointId, order: &LoadOrder, within: Option<Duration>) -> Result<(), LoadError> {
         let endpoint = self.client.endpoint(endpoint).map_err(|fault| fault.message)?;
         let body = wire::encode_load(&order.model, &order.options, order.keep_alive);
         let most = self.client.timeouts.first_event;
@@ -101,7 +107,9 @@ impl Stagehand {
         let asked = self.client.ask_within(endpoint, route(order), body, within);
         match asked.await? {
             (200, _) => Ok(()),
-            (status, body) => Err(wire::upstream_fault(status, &body).message),
+            (status, body) => {
+                Err(LoadError { reason: wire::upstream_fault(status, &body).message, gone: status == 404 })
+            }
         }
     }
 
@@ -129,7 +137,7 @@ impl Stagehand {
     }
 
     async fn is_loaded(&self, id: EndpointId, weights: &str) -> bool {
-        self.discovery.refresh(Duration::ZERO).await;
+        self.discovery.look(id).await;
         let fleet = self.discovery.watch();
         let fleet = fleet.borrow();
         let view = fleet.endpoints.get(usize::from(id.0));

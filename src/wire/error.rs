@@ -102,7 +102,7 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         | FaultClass::TooLate
         | FaultClass::Unloadable
         | FaultClass::Draining => 503,
-        FaultClass::UpstreamTimeout => 504,
+        FaultClass::UpstreamTimeout | FaultClass::Recalled => 504,
         FaultClass::UpstreamError => fault.upstream_status.filter(|status| (400..=599).contains(status)).unwrap_or(502),
     }
 }

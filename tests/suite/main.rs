@@ -7,6 +7,8 @@ mod clients;
 mod defects;
 mod doctor;
 mod explain;
+mod fleet;
+mod fleet_faults;
 mod gpus;
 mod hostile_http;
 mod identity;

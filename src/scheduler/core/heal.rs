@@ -67,9 +67,11 @@ impl Core {
 
     /// Its first event is here.
     pub(super) fn began(&mut self, id: TicketId) {
+        let now = self.now;
         if let Some(run) = self.running.get_mut(&id)
             && let Some(at) = run.silent_until.take()
         {
+            run.began = Some(now);
             self.silent.remove(&(at, id));
         }
     }
@@ -134,8 +136,9 @@ impl Core {
             return;
         };
         runner.health.answers += 1;
-        // the waits of others are as long as an answer; anything shorter has other causes
-        if seen.slot_wait < (0.5 * service).max(1.0) {
+        // a wait for a slot comes before the first word, and is as long as somebody's answer: all else has other causes
+        let silent = run.began.map_or(0.0, |began| began.since(run.since).as_secs_f64());
+        if seen.slot_wait < (0.5 * service).max(1.0) || silent < 0.8 * seen.slot_wait {
             runner.health.suspicions = 0;
             return;
         }

@@ -118,6 +118,21 @@ pub struct Observed {
     pub complete: bool,
 }
 
+/// Why a load failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError {
+    /// In Ollama's words.
+    pub reason: String,
+    /// The server has no such model any more: trying again is of no use.
+    pub gone: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(reason: String) -> Self {
+        Self { reason, gone: false }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {
@@ -159,7 +174,7 @@ pub enum Input {
         /// Which.
         weights: Box<str>,
         /// Done, or why not.
-        result: Result<(), String>,
+        result: Result<(), LoadError>,
     },
     /// An unload that was ordered is over.
     Unloaded {

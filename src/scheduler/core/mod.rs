@@ -32,7 +32,9 @@ use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
 pub use bounds::{Contender, longest_head_wait, swap_overhead};
 use fair::{App, AppIndex};
-pub use input::{Decision, Input, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind};
+pub use input::{
+    Decision, Input, LoadError, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
+};
 pub use learn::Lesson;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
@@ -84,6 +86,9 @@ struct Running {
     silent_until: Option<Moment>,
     /// Whether it has been silent for too long once already.
     suspect: bool,
+    /// When it was admitted, and when its first event came.
+    since: Moment,
+    began: Option<Moment>,
     /// The endpoint's service clock at admission, seconds.
     entered: f64,
 }
@@ -369,6 +374,8 @@ impl Core {
                 silent_until,
                 suspect,
                 entered,
+                since: self.now,
+                began: None,
             };
             let until = self.now.after(self.silence(pool, &run));
             run.silent_until = Some(until);

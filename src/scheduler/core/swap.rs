@@ -12,7 +12,7 @@ use crate::domain::{Class, EndpointId, Moment, ResidencyCommand};
 use super::fair::AppIndex;
 use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, SWAP_OVERHEAD, Swap};
-use super::{Core, Decision, Refused, Waiting};
+use super::{Core, Decision, LoadError, Refused, Waiting};
 
 /// Failures in a row after which callers are told instead of kept waiting.
 const PATIENCE: u32 = 3;
@@ -23,6 +23,8 @@ const AGEING: f64 = 0.25;
 const FINITE: f64 = 0.75;
 /// How long a swap that is paid for may wait for its victims to finish, in turns of the candidate (its cost ÷ h).
 pub(super) const FINISHING: f64 = 2.0;
+/// Before a model that was removed is asked for again; the fleet view tells callers sooner.
+const GONE: Duration = Duration::from_secs(5);
 /// Between two tries of a model that keeps failing.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
@@ -419,7 +421,7 @@ impl Core {
         &mut self,
         site: EndpointId,
         weights: &str,
-        result: Result<(), String>,
+        result: Result<(), LoadError>,
         out: &mut Vec<Decision>,
     ) {
         let Some(pool) = self.pool_index.get(weights).copied() else { return };
@@ -443,10 +445,12 @@ impl Core {
                     state.credit -= cost;
                 }
             }
-            Err(reason) => {
-                runner.failures += 1;
+            Err(LoadError { reason, gone }) => {
+                runner.failures = if gone { PATIENCE } else { runner.failures + 1 };
                 runner.reason = reason;
-                let pause = if runner.failures < PATIENCE {
+                let pause = if gone {
+                    GONE
+                } else if runner.failures < PATIENCE {
                     Duration::from_secs(1 << runner.failures.min(5))
                 } else {
                     QUARANTINE

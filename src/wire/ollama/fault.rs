@@ -14,6 +14,9 @@ const EXCERPT: usize = 512;
 /// The fault behind a refusal of Ollama: class by status, its own words, its own status.
 #[must_use]
 pub fn upstream_fault(status: u16, body: &[u8]) -> Fault {
+    if matches!(status, 401 | 403 | 407) {
+        return closed(status, body);
+    }
     let class = match status {
         400 => FaultClass::BadRequest,
         404 => FaultClass::NotFound,
@@ -30,6 +33,17 @@ pub fn upstream_fault(status: u16, body: &[u8]) -> Fault {
     };
     let fault = fault.upstream(status);
     if class == FaultClass::Busy { fault.retry(BUSY_WAIT) } else { fault }
+}
+
+/// Ollama asks nobody who they are: a proxy before it, or its own check of names, does not know the gateway. The caller's
+/// key has nothing to do with it, so the reply is a 502 and does not repeat the status.
+fn closed(status: u16, body: &[u8]) -> Fault {
+    let text = format!(
+        "the Ollama server, or a proxy before it, refused the gateway itself ({status}): your key is not the reason, \
+         tell the operator"
+    );
+    let excerpt = body.get(..EXCERPT).unwrap_or(body);
+    Fault::new(FaultClass::UpstreamError, text).detail(String::from_utf8_lossy(excerpt))
 }
 
 fn message(body: &[u8]) -> Option<String> {

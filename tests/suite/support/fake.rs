@@ -1,11 +1,12 @@
 //! An upstream that says exactly the bytes it was told to, for what a well-made server never does.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// What an inference request is answered with.
@@ -22,6 +23,17 @@ struct Notebook {
     acts: VecDeque<Act>,
     said: usize,
     left: usize,
+    /// Answers of other routes, until further notice.
+    control: HashMap<String, Act>,
+    /// Requests by path.
+    asked: HashMap<String, usize>,
+    /// `/api/show` requests that are open, and the most that ever were.
+    shows: (usize, usize),
+    /// Requests for one token, and whether they are left without an answer.
+    probes: usize,
+    deaf: bool,
+    /// Ends what is held on routes that are not for inference.
+    release: Arc<Notify>,
 }
 
 /// A running fake; its only model is `fake:latest`, beside two names that stand for models elsewhere.
@@ -39,7 +51,11 @@ impl Drop for Fake {
 
 impl Fake {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn start_at(addr: &str) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let book = Arc::new(Mutex::new(Notebook::default()));
         let shared = Arc::clone(&book);
@@ -63,6 +79,39 @@ impl Fake {
     /// Answers the next inference request, after those already told, with `bytes`, and then closes or holds.
     pub(crate) fn next(&self, bytes: impl Into<Vec<u8>>, hold: bool) {
         self.book.lock().unwrap().acts.push_back(Act { bytes: bytes.into(), hold });
+    }
+
+    /// Answers a route that is not for inference with this body from now on; then closes, or holds.
+    pub(crate) fn always(&self, path: &str, body: &str, hold: bool) {
+        let act = Act { bytes: if hold { Vec::new() } else { reply("200 OK", body).into() }, hold };
+        self.book.lock().unwrap().control.insert(path.to_owned(), act);
+    }
+
+    /// Answers the route as it did at first, those requests too that it holds.
+    pub(crate) fn as_before(&self, path: &str) {
+        let mut book = self.book.lock().unwrap();
+        book.control.remove(path);
+        book.release.notify_waiters();
+    }
+
+    /// Whether requests for one token hang.
+    pub(crate) fn deaf(&self, deaf: bool) {
+        self.book.lock().unwrap().deaf = deaf;
+    }
+
+    /// Requests for one token so far.
+    pub(crate) fn probes(&self) -> usize {
+        self.book.lock().unwrap().probes
+    }
+
+    /// Requests for a path so far.
+    pub(crate) fn asked(&self, path: &str) -> usize {
+        self.book.lock().unwrap().asked.get(path).copied().unwrap_or(0)
+    }
+
+    /// The most `/api/show` requests that were open at once.
+    pub(crate) fn most_shows(&self) -> usize {
+        self.book.lock().unwrap().shows.1
     }
 
     /// Acts said to their last byte.
@@ -117,17 +166,35 @@ fn good(stream: bool) -> String {
 async fn serve(socket: TcpStream, book: Arc<Mutex<Notebook>>) {
     let mut socket = BufReader::new(socket);
     while let Some((path, body)) = request(&mut socket).await {
-        // a request without prompt or messages only loads
+        *book.lock().unwrap().asked.entry(path.clone()).or_default() += 1;
+        // a request without prompt or messages only loads; one for one token is a probe
         let loads = !body.contains("\"prompt\"") && !body.contains("\"messages\"");
-        let act = if matches!(path.as_str(), "/api/chat" | "/api/generate") && !loads {
+        let probes = body.contains("\"prompt\":\"a\"") && body.contains("\"num_predict\":1,");
+        let infers = matches!(path.as_str(), "/api/chat" | "/api/generate") && !loads;
+        let act = if infers && !probes {
             let told = book.lock().unwrap().acts.pop_front();
             Some(told.unwrap_or_else(|| Act { bytes: good(body.contains("\"stream\":true")).into(), hold: false }))
         } else {
             None
         };
-        let answer = act.as_ref().map_or_else(|| control(&path).into_bytes(), |act| act.bytes.clone());
+        let other = if probes { probe(&book) } else { book.lock().unwrap().control.get(&path).cloned() };
+        let _open = (path == "/api/show").then(|| Show::open(&book));
+        let answer = match (&act, &other) {
+            (Some(act), _) | (None, Some(act)) => act.bytes.clone(),
+            (None, None) => control(&path).into_bytes(),
+        };
         if socket.write_all(&answer).await.is_err() {
             return;
+        }
+        if other.is_some_and(|other| other.hold) {
+            let release = Arc::clone(&book.lock().unwrap().release);
+            tokio::select! {
+                _ = socket.fill_buf() => return,
+                () = release.notified() => {}
+            }
+            if socket.write_all(control(&path).as_bytes()).await.is_err() {
+                return;
+            }
         }
         let Some(act) = act else { continue };
         book.lock().unwrap().said += 1;
@@ -137,6 +204,32 @@ async fn serve(socket: TcpStream, book: Arc<Mutex<Notebook>>) {
             book.lock().unwrap().left += 1;
         }
         return;
+    }
+}
+
+/// The answer to a request for one token.
+fn probe(book: &Mutex<Notebook>) -> Option<Act> {
+    let mut book = book.lock().unwrap();
+    book.probes += 1;
+    let bytes = if book.deaf { Vec::new() } else { good(false).into() };
+    Some(Act { bytes, hold: book.deaf })
+}
+
+/// A `/api/show` request while it is open.
+struct Show(Arc<Mutex<Notebook>>);
+
+impl Show {
+    fn open(book: &Arc<Mutex<Notebook>>) -> Self {
+        let mut open = book.lock().unwrap();
+        open.shows.0 += 1;
+        open.shows.1 = open.shows.1.max(open.shows.0);
+        Self(Arc::clone(book))
+    }
+}
+
+impl Drop for Show {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().shows.0 -= 1;
     }
 }
 

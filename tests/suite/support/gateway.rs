@@ -232,6 +232,13 @@ impl House {
         assert!(done.is_ok(), "{series} never was {value}:\n{}", self.metrics().await);
     }
 
+    /// Waits until a model of an endpoint is known.
+    pub(crate) async fn until_known(&self, endpoint: SocketAddr, model: &str) {
+        let known = format!("gaucho_upstream_resident_bytes{{endpoint=\"{endpoint}\",model=\"{model}\"}}");
+        let wait = async { while !self.metrics().await.contains(&known) {} };
+        assert!(tokio::time::timeout(Duration::from_secs(10), wait).await.is_ok(), "{model} is never known");
+    }
+
     /// Waits until at least this many requests wait.
     pub(crate) async fn until_queued(&self, least: usize) {
         let wait = async {

@@ -526,7 +526,7 @@ fn a_load_that_keeps_failing_is_tried_again_and_then_its_callers_learn_why() {
         }
         let (due, endpoint, _) = world.orders.remove(0);
         world.now = due;
-        let result = Err("out of memory".to_owned());
+        let result = Err("out of memory".to_owned().into());
         world.step(Input::Loaded { endpoint, weights: "blob".into(), result }, &work);
     }
     assert!(

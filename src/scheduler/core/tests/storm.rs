@@ -261,10 +261,10 @@ impl Storm {
                 assert!(!std::mem::replace(&mut server.loading, true), "two loads at once on {endpoint:?}");
                 let fails = self.faults.loads_fail && !self.calm && self.dice.chance(30);
                 let slow = if self.faults.hangs && self.dice.chance(10) { 100.0 } else { 1.0 };
-                let result = if fails { Err("out of memory".to_owned()) } else { Ok(()) };
+                let result = if fails { Err("out of memory".to_owned().into()) } else { Ok(()) };
                 let takes = self.models[model].load * slow;
                 let most = within.map_or(f64::INFINITY, |within| within.as_secs_f64());
-                let result = if takes > most { Err("timed out".to_owned()) } else { result };
+                let result = if takes > most { Err("timed out".to_owned().into()) } else { result };
                 self.reports.push((self.now + takes.min(most), Input::Loaded { endpoint, weights, result }));
             }
             ResidencyCommand::Unload { endpoint, weights, .. } => {
@@ -497,7 +497,7 @@ impl Storm {
                 && *there == endpoint
             {
                 *due = self.now;
-                *result = Err("the server went away".to_owned());
+                *result = Err("the server went away".to_owned().into());
             }
         }
     }
