@@ -7,11 +7,9 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use gaucho::lab::ideal::score;
-use gaucho::lab::measure::measure;
-use gaucho::lab::table::{Result, table};
-use gaucho::lab::targets::{Target, targets};
-use gaucho::lab::{Mode, Run, Workload, mixes, play, scenes, traces};
+use gaucho::lab::table::table;
+use gaucho::lab::targets::Target;
+use gaucho::lab::{Workload, calibration, compare, mixes, report, scenes, traces};
 
 /// Minutes of the traces of 2023 that are played, and how busy they keep the GPU.
 const AZURE: (f64, f64) = (5.0, 0.7);
@@ -37,23 +35,30 @@ fn traffic() -> Vec<Workload> {
     all
 }
 
-fn results(workload: &Workload) -> (Vec<Result>, Vec<Run>) {
-    let runs = Mode::ALL.map(|mode| play(workload, mode).unwrap());
-    let one = |run: &Run| Result { mode: run.mode, measure: measure(workload, run), score: score(workload, run) };
-    (runs.iter().map(one).collect(), runs.into())
-}
-
 fn main() {
     println!("`same` (ten identical requests at once) is the cache's and not here.\n");
+    println!("{}", calibration::text(&calibration::calibrate().unwrap()));
     let scenes = scenes::NAMES.iter().filter_map(|name| scenes::scene(name, 1));
     let mut promised: Vec<Target> = Vec::new();
+    let mut drawn = Vec::new();
     for workload in scenes.chain(mixes::mixes(1)).chain(traffic()) {
-        let (results, runs) = results(&workload);
-        println!("{}", table(&workload, &results));
-        promised.extend(targets(&workload, &results, runs.last().unwrap()));
+        let comparison = compare(workload).unwrap();
+        println!("{}", table(&comparison.workload, &comparison.results));
+        promised.extend(comparison.targets.iter().cloned());
+        drawn.push(comparison);
     }
     println!("targets");
     for Target { what, text, kept } in &promised {
         println!("  {:6} {what}: {text}", if *kept { "ok" } else { "MISSED" });
     }
+    if let Some(file) = report_file() {
+        std::fs::write(&file, report::html(&drawn)).unwrap();
+        println!("\nreport: {}", file.display());
+    }
+}
+
+/// `--report FILE`.
+fn report_file() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip_while(|argument| argument != "--report");
+    arguments.nth(1).map(PathBuf::from)
 }

@@ -79,7 +79,10 @@ fn flood(seed: u64, same: bool) -> Workload {
     let (name, note) = if same {
         ("flood-same", "300 requests of a batch at once and a person's request every 15 s, one model")
     } else {
-        ("flood-other", "300 requests of a batch at once and a person's request every 15 s, on another model; room for one")
+        (
+            "flood-other",
+            "300 requests of a batch at once and a person's request every 15 s, on another model; room for one",
+        )
     };
     let mut workload = gpu(name, note, 1, seed);
     let batch = workload.app("batch", Class::Batch, 1.0);
@@ -141,7 +144,9 @@ fn weights(seed: u64) -> Vec<Workload> {
         pair("weights-100-to-1", (100, small), (1, small), &[2.0], seed),
         pair("weights-models", (4, small), (4, small), &[2.0, 2.0], seed),
         pair("weights-models-sizes", (4, large), (4, small), &[2.0, 2.0], seed),
-        pair("weights-models-clients", (2, small), (100, small), &[2.0, 2.0], seed),
+        pair("weights-models-4-to-100", (4, small), (100, small), &[2.0, 2.0], seed),
+        pair("weights-models-2-to-100", (2, small), (100, small), &[2.0, 2.0], seed),
+        pair("weights-models-100-to-1", (100, small), (1, small), &[2.0, 2.0], seed),
         pair("weights-models-loads", (4, small), (4, small), &[2.0, 16.0], seed),
     ]
 }

@@ -34,8 +34,7 @@ impl Target {
 pub fn targets(workload: &Workload, results: &[Result], run: &Run) -> Vec<Target> {
     let of = |mode| results.iter().find(|result| result.mode == mode);
     let (Some(own), Some(raw)) = (of(Mode::Gaucho), of(Mode::Raw)) else { return Vec::new() };
-    let mut found: Vec<Target> =
-        workload.goals.iter().map(|goal| check(workload, *goal, (own, raw), run)).collect();
+    let mut found: Vec<Target> = workload.goals.iter().map(|goal| check(workload, *goal, (own, raw), run)).collect();
     if let Some((error, count)) = own.measure.foretelling {
         let text = format!("{:.0} % over {count}, <= {:.0} %", 100.0 * error, 100.0 * FORETELLING);
         found.push(Target::new(format!("{}: error of foretold waits", workload.name), text, error <= FORETELLING));

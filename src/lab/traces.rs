@@ -60,8 +60,7 @@ pub fn azure(code: &str, chat: &str, minutes: f64, load: f64) -> Result<Workload
 fn house(name: &str, note: &str) -> Workload {
     let host = Host { slots: 2, memory: Some(24_000_000_000), max_loaded: 3, pace: vec![1.0] };
     let mut workload = Workload::new(name, note, host, 1);
-    let kinds =
-        [("small", 2, 5.0, 2500.0, 90.0), ("mid", 9, 12.0, 900.0, 45.0), ("large", 20, 25.0, 400.0, 22.0)];
+    let kinds = [("small", 2, 5.0, 2500.0, 90.0), ("mid", 9, 12.0, 900.0, 45.0), ("large", 20, 25.0, 400.0, 22.0)];
     workload.models = kinds
         .map(|(name, gigabytes, load, prompt_rate, output_rate)| ModelSpec {
             name: name.to_owned(),
