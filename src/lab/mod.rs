@@ -18,6 +18,8 @@ pub mod scenes;
 mod server;
 pub mod table;
 pub mod targets;
+#[cfg(test)]
+mod tests;
 pub mod traces;
 mod workload;
 

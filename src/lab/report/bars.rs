@@ -8,7 +8,7 @@ use crate::lab::measure::Waits;
 use super::{colour, escape};
 
 const LEFT: f64 = 250.0;
-const RIGHT: f64 = 900.0;
+const RIGHT: f64 = 860.0;
 const ROW: f64 = 13.0;
 /// The scale's least seconds; what is shorter has no bar.
 const LEAST: f64 = 0.1;
