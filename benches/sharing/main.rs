@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use gaucho::lab::table::table;
 use gaucho::lab::targets::Target;
-use gaucho::lab::{Workload, calibration, compare, mixes, report, scenes, traces};
+use gaucho::lab::{Comparison, Workload, calibration, compare, mixes, report, scenes, traces};
 
 /// Minutes of the traces of 2023 that are played, and how busy they keep the GPU.
 const AZURE: (f64, f64) = (5.0, 0.7);
@@ -38,22 +38,66 @@ fn traffic() -> Vec<Workload> {
 fn main() {
     println!("`same` (ten identical requests at once) is the cache's and not here.\n");
     println!("{}", calibration::text(&calibration::calibrate().unwrap()));
-    let scenes = scenes::NAMES.iter().filter_map(|name| scenes::scene(name, 1));
-    let mut promised: Vec<Target> = Vec::new();
     let mut drawn = Vec::new();
-    for workload in scenes.chain(mixes::mixes(1)).chain(traffic()) {
+    let mut tally = Tally::default();
+    for workload in measured(1).chain(mixes::mixes(1)).chain(traffic()) {
         let comparison = compare(workload).unwrap();
         println!("{}", table(&comparison.workload, &comparison.results));
-        promised.extend(comparison.targets.iter().cloned());
+        tally.add(&comparison);
         drawn.push(comparison);
     }
-    println!("targets");
-    for Target { what, text, kept } in &promised {
-        println!("  {:6} {what}: {text}", if *kept { "ok" } else { "MISSED" });
+    for seed in 2..=20 {
+        let more = if seed <= 10 { mixes::mixes(seed) } else { Vec::new() };
+        measured(seed).chain(more).for_each(|workload| tally.add(&compare(workload).unwrap()));
     }
+    tally.print();
     if let Some(file) = report_file() {
         std::fs::write(&file, report::html(&drawn)).unwrap();
         println!("\nreport: {}", file.display());
+    }
+}
+
+/// The measured scenes.
+fn measured(seed: u64) -> impl Iterator<Item = Workload> {
+    scenes::NAMES.iter().filter_map(move |name| scenes::scene(name, seed))
+}
+
+/// What became of each target over the seeds.
+#[derive(Default)]
+struct Tally(Vec<Line>);
+
+struct Line {
+    what: String,
+    kept: usize,
+    seeds: usize,
+    first: String,
+    missed: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, comparison: &Comparison) {
+        for Target { what, text, kept } in &comparison.targets {
+            let at = self.0.iter().position(|line| line.what == *what).unwrap_or_else(|| {
+                let (what, first) = (what.clone(), text.clone());
+                self.0.push(Line { what, kept: 0, seeds: 0, first, missed: None });
+                self.0.len() - 1
+            });
+            let line = &mut self.0[at];
+            line.seeds += 1;
+            line.kept += usize::from(*kept);
+            if !kept && line.missed.is_none() {
+                line.missed = Some(format!("; seed {}: {text}", comparison.workload.seed));
+            }
+        }
+    }
+
+    fn print(&self) {
+        println!("targets (seed 1; kept by how many seeds; the first one that missed it)");
+        for Line { what, kept, seeds, first, missed } in &self.0 {
+            let verdict = if kept == seeds { "ok" } else { "MISSED" };
+            let missed = missed.as_deref().unwrap_or("");
+            println!("  {verdict:6} {what}: {first}; {kept} of {seeds}{missed}");
+        }
     }
 }
 
