@@ -7,11 +7,9 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use gaucho::lab::ideal::score;
-use gaucho::lab::measure::measure;
-use gaucho::lab::table::{Result, table};
-use gaucho::lab::targets::{Target, targets};
-use gaucho::lab::{Mode, Run, Workload, mixes, play, scenes, traces};
+use gaucho::lab::table::table;
+use gaucho::lab::targets::Target;
+use gaucho::lab::{Comparison, Workload, calibration, compare, mixes, report, scenes, traces};
 
 /// Minutes of the traces of 2023 that are played, and how busy they keep the GPU.
 const AZURE: (f64, f64) = (5.0, 0.7);
@@ -37,23 +35,74 @@ fn traffic() -> Vec<Workload> {
     all
 }
 
-fn results(workload: &Workload) -> (Vec<Result>, Vec<Run>) {
-    let runs = Mode::ALL.map(|mode| play(workload, mode).unwrap());
-    let one = |run: &Run| Result { mode: run.mode, measure: measure(workload, run), score: score(workload, run) };
-    (runs.iter().map(one).collect(), runs.into())
-}
-
 fn main() {
     println!("`same` (ten identical requests at once) is the cache's and not here.\n");
-    let scenes = scenes::NAMES.iter().filter_map(|name| scenes::scene(name, 1));
-    let mut promised: Vec<Target> = Vec::new();
-    for workload in scenes.chain(mixes::mixes(1)).chain(traffic()) {
-        let (results, runs) = results(&workload);
-        println!("{}", table(&workload, &results));
-        promised.extend(targets(&workload, &results, runs.last().unwrap()));
+    println!("{}", calibration::text(&calibration::calibrate().unwrap()));
+    let mut drawn = Vec::new();
+    let mut tally = Tally::default();
+    for workload in measured(1).chain(mixes::mixes(1)).chain(traffic()) {
+        let comparison = compare(workload).unwrap();
+        println!("{}", table(&comparison.workload, &comparison.results));
+        tally.add(&comparison);
+        drawn.push(comparison);
     }
-    println!("targets");
-    for Target { what, text, kept } in &promised {
-        println!("  {:6} {what}: {text}", if *kept { "ok" } else { "MISSED" });
+    for seed in 2..=20 {
+        let more = if seed <= 10 { mixes::mixes(seed) } else { Vec::new() };
+        measured(seed).chain(more).for_each(|workload| tally.add(&compare(workload).unwrap()));
     }
+    tally.print();
+    if let Some(file) = report_file() {
+        std::fs::write(&file, report::html(&drawn)).unwrap();
+        println!("\nreport: {}", file.display());
+    }
+}
+
+/// The measured scenes.
+fn measured(seed: u64) -> impl Iterator<Item = Workload> {
+    scenes::NAMES.iter().filter_map(move |name| scenes::scene(name, seed))
+}
+
+/// What became of each target over the seeds.
+#[derive(Default)]
+struct Tally(Vec<Line>);
+
+struct Line {
+    what: String,
+    kept: usize,
+    seeds: usize,
+    first: String,
+    missed: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, comparison: &Comparison) {
+        for Target { what, text, kept } in &comparison.targets {
+            let at = self.0.iter().position(|line| line.what == *what).unwrap_or_else(|| {
+                let (what, first) = (what.clone(), text.clone());
+                self.0.push(Line { what, kept: 0, seeds: 0, first, missed: None });
+                self.0.len() - 1
+            });
+            let line = &mut self.0[at];
+            line.seeds += 1;
+            line.kept += usize::from(*kept);
+            if !kept && line.missed.is_none() {
+                line.missed = Some(format!("; seed {}: {text}", comparison.workload.seed));
+            }
+        }
+    }
+
+    fn print(&self) {
+        println!("targets (seed 1; kept by how many seeds; the first one that missed it)");
+        for Line { what, kept, seeds, first, missed } in &self.0 {
+            let verdict = if kept == seeds { "ok" } else { "MISSED" };
+            let missed = missed.as_deref().unwrap_or("");
+            println!("  {verdict:6} {what}: {first}; {kept} of {seeds}{missed}");
+        }
+    }
+}
+
+/// `--report FILE`.
+fn report_file() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip_while(|argument| argument != "--report");
+    arguments.nth(1).map(PathBuf::from)
 }

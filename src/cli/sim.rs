@@ -36,6 +36,9 @@ pub(crate) struct SimArgs {
     /// How many times faster than the models' own speeds it runs
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     speed: f64,
+    /// Serve nothing: compare raw Ollama, plain queues and the gateway in virtual time, draw it into an HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Ollama reads 0 as "choose": three per GPU, of which a stand-in has one.
@@ -77,6 +80,10 @@ impl SimArgs {
 pub(crate) async fn run(args: SimArgs) -> Result<(), String> {
     use std::io::Write as _;
 
+    if let Some(file) = &args.report {
+        let page = crate::lab::report::built_in()?;
+        return std::fs::write(file, page).map_err(|error| format!("--report {}: {error}", file.display()));
+    }
     let settings = args.settings()?;
     let names: Vec<String> = settings.models.iter().map(|model| model.name.clone()).collect();
     let sim = Sim::start(settings).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;

@@ -69,8 +69,8 @@ impl Film {
 
     /// What the server shows now; whether other models are resident than before.
     pub(crate) fn note(&mut self, now: Moment, residents: &[usize], loads: &[u64]) -> bool {
-        for model in 0..self.open.len() {
-            let began = loads[model] > self.loads[model];
+        for (model, begun) in loads.iter().enumerate() {
+            let began = *begun > self.loads[model];
             let phase = self.open[model].map(|(phase, _)| phase);
             if residents.contains(&model) {
                 if phase != Some(Phase::Resident) {

@@ -47,6 +47,8 @@ pub struct Measure {
     pub waits: Waits,
     /// By application and model.
     pub lines: Vec<Line>,
+    /// Waits by model.
+    pub models: Vec<Waits>,
     /// GPU seconds by application within the window, loads included.
     pub gpu: Vec<f64>,
     /// The same without loads.
@@ -93,6 +95,7 @@ pub fn measure(workload: &Workload, run: &Run) -> Measure {
         endings: [Ending::Answered, Ending::Left, Ending::Refused, Ending::Hangs].map(count),
         waits: waits(run.records.iter().filter_map(Record::wait).collect()),
         lines: lines(run),
+        models: (0..workload.models.len()).map(|model| of_model(run, model)).collect(),
         jain: jain(shares.collect()),
         gpu,
         service,
@@ -172,6 +175,10 @@ fn episodes<'a>(spans: impl Iterator<Item = &'a Span>, window: f64) -> Vec<(f64,
         }
     }
     found
+}
+
+fn of_model(run: &Run, model: usize) -> Waits {
+    waits(run.records.iter().filter(|record| record.model == model).filter_map(Record::wait).collect())
 }
 
 fn lines(run: &Run) -> Vec<Line> {

@@ -144,7 +144,9 @@ fn weights(seed: u64) -> Vec<Workload> {
         pair("weights-100-to-1", (100, small), (1, small), &[2.0], seed),
         pair("weights-models", (4, small), (4, small), &[2.0, 2.0], seed),
         pair("weights-models-sizes", (4, large), (4, small), &[2.0, 2.0], seed),
-        pair("weights-models-clients", (2, small), (100, small), &[2.0, 2.0], seed),
+        pair("weights-models-4-to-100", (4, small), (100, small), &[2.0, 2.0], seed),
+        pair("weights-models-2-to-100", (2, small), (100, small), &[2.0, 2.0], seed),
+        pair("weights-models-100-to-1", (100, small), (1, small), &[2.0, 2.0], seed),
         pair("weights-models-loads", (4, small), (4, small), &[2.0, 16.0], seed),
     ]
 }

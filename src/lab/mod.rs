@@ -4,6 +4,8 @@
 //! a plain queue, a quantum, this program's scheduler), measures, ideals, tables and the report. It reads no clock, no
 //! file and no network; the same seed gives the same table. `benches/sharing` prints it, `gaucho sim --report` draws it.
 
+pub mod calibration;
+mod compare;
 mod dice;
 mod film;
 pub mod ideal;
@@ -11,13 +13,17 @@ pub mod measure;
 pub mod mixes;
 mod modes;
 mod play;
+pub mod report;
 pub mod scenes;
 mod server;
 pub mod table;
 pub mod targets;
+#[cfg(test)]
+mod tests;
 pub mod traces;
 mod workload;
 
+pub use compare::{Comparison, compare};
 pub use dice::Dice;
 pub use film::{Phase, Span};
 pub use modes::Mode;

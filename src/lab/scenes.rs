@@ -19,8 +19,11 @@ const OUTPUT: u32 = 24;
 pub fn scene(name: &str, seed: u64) -> Option<Workload> {
     Some(match name {
         "swapflow" => swapflow(seed),
-        "swap" => swap(seed),
-        "starve" => starve(seed),
+        "swap" => swap(seed, 60),
+        // measured too, for the calibration only
+        "swap-30" => swap(seed, 30),
+        "starve" => starve(seed, 4),
+        "starve-2" => starve(seed, 2),
         "ctx" => ctx(seed),
         "fair" => fair(seed),
         "orphan" => orphan(seed),
@@ -43,8 +46,9 @@ fn house(name: &str, note: &str, models: &[&str], seed: u64) -> Workload {
             bytes: 300_000_000,
             load: 1.9 * today,
             unload: 0.1,
-            prompt_rate: 400.0,
-            output_rate: 80.0,
+            // 20 tokens in 0.09 s, 24 in 0.26 s
+            prompt_rate: 222.0,
+            output_rate: 92.3,
         });
         workload.app(&format!("app-{model}"), Class::Standard, 1.0);
     }
@@ -66,11 +70,12 @@ fn swapflow(seed: u64) -> Workload {
     workload
 }
 
-fn swap(seed: u64) -> Workload {
-    let mut workload = house("swap", "60 requests at once, models in rotation", &["a", "b", "c"], seed);
+fn swap(seed: u64, requests: usize) -> Workload {
+    let note = format!("{requests} requests at once, models in rotation");
+    let mut workload = house("swap", &note, &["a", "b", "c"], seed);
     let mut dice = Dice::new(seed, 2);
-    // sixty connections opened one after another arrive nearly, not exactly, in order
-    for at in 0..60 {
+    // connections opened one after another arrive nearly, not exactly, in order
+    for at in 0..requests {
         let mut demand = chat(at % 3, at % 3);
         demand.effort = dice.around(0.05);
         workload.planned.push((0.001 * at as f64 + 0.003 * dice.unit(), demand));
@@ -80,10 +85,10 @@ fn swap(seed: u64) -> Workload {
     workload
 }
 
-fn starve(seed: u64) -> Workload {
-    let note = "4 clients keep A busy for 40 s, one request for B at 2 s";
-    let mut workload = house("starve", note, &["a", "b"], seed);
-    workload.loops(4, chat(0, 0), 40.0);
+fn starve(seed: u64, clients: u32) -> Workload {
+    let note = format!("{clients} clients keep A busy for 40 s, one request for B at 2 s");
+    let mut workload = house("starve", &note, &["a", "b"], seed);
+    workload.loops(clients, chat(0, 0), 40.0);
     workload.planned.push((2.0, chat(1, 1)));
     workload.goals.extend([Goal::Late { app: 1, others: 0 }, Goal::Keeps { app: 0, share: 0.75 }]);
     workload.warm = vec![0];
@@ -157,8 +162,8 @@ fn leak(seed: u64) -> Workload {
     let other = workload.app("app-other", Class::Standard, 1.0);
     let mut dice = Dice::new(seed, 2);
     for _ in 0..2 {
-        // 3,500 tokens take 44 s alone; half of them, with their log-probabilities, fill the buffers
-        let patience = Patience::StopsReading { share: 0.5 * dice.around(0.1), drops: 130.0 };
+        // 3,500 tokens take 38 s alone; about two in five, with their log-probabilities, fill the buffers
+        let patience = Patience::StopsReading { share: 0.43 * dice.around(0.3), drops: 130.0 };
         workload.planned.push((0.01, Demand { output: 3500, patience, ..chat(0, 0) }));
     }
     workload.planned.push((130.1, chat(other, 0)));

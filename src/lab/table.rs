@@ -58,22 +58,35 @@ fn waits(waits: &Waits) -> String {
 }
 
 fn lines(text: &mut String, workload: &Workload, results: &[Result]) {
-    let pairs: Vec<(usize, usize)> =
+    let mut pairs: Vec<(usize, usize)> =
         results.iter().flat_map(|result| result.measure.lines.iter().map(|line| (line.app, line.model))).collect();
-    let mut pairs = pairs;
     pairs.sort_unstable();
     pairs.dedup();
-    if pairs.len() < 2 || pairs.len() > LINES {
-        return;
+    if pairs.len() > LINES {
+        return models(text, workload, results);
     }
-    for (app, model) in pairs {
-        let name = format!("{} on {}", workload.apps[app].name, workload.models[model].name);
-        let _ = write!(text, "    {name}: ");
+    for (app, model) in pairs.into_iter().skip_while(|_| workload.apps.len() < 2) {
         let own = results.iter().filter_map(|result| {
             let line = result.measure.lines.iter().find(|line| (line.app, line.model) == (app, model))?;
-            let Waits { p50, p99, max, .. } = line.waits;
-            Some(format!("{} {} answers {p50:.1}/{p99:.1}/{max:.1}", result.mode.as_str(), line.answered))
+            Some(format!("{} {} answers, {}", result.mode.as_str(), line.answered, short(&line.waits)))
         });
-        let _ = writeln!(text, "{}", own.collect::<Vec<_>>().join(" · "));
+        let own: Vec<_> = own.collect();
+        let (app, model) = (&workload.apps[app].name, &workload.models[model].name);
+        let _ = writeln!(text, "    {app} on {model}: {}", own.join(" · "));
     }
+}
+
+/// Where there are many applications: by model.
+fn models(text: &mut String, workload: &Workload, results: &[Result]) {
+    for (at, model) in workload.models.iter().enumerate() {
+        let own = results.iter().map(|result| {
+            let waits = &result.measure.models[at];
+            format!("{} {}, {}", result.mode.as_str(), waits.count, short(waits))
+        });
+        let _ = writeln!(text, "    {}: {}", model.name, own.collect::<Vec<_>>().join(" · "));
+    }
+}
+
+fn short(waits: &Waits) -> String {
+    format!("{:.1}/{:.1}/{:.1}", waits.p50, waits.p99, waits.max)
 }
