@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::domain::Moment;
+use crate::scheduler::core::Lesson;
 
 use super::dice::Dice;
 use super::film::Span;
@@ -106,18 +107,26 @@ struct Player<'a> {
     now: Moment,
 }
 
-/// Plays `workload` in `mode`.
+/// Plays `workload` in `mode`; where the mode learns, as after a restart of a process that has seen it before.
 ///
 /// # Errors
 /// When a name in it is no name of an application or a model.
 pub fn play(workload: &Workload, mode: Mode) -> Result<Run, String> {
+    if mode != Mode::Gaucho {
+        return played(workload, mode, Vec::new()).map(|(run, _)| run);
+    }
+    let (_, lessons) = played(workload, mode, Vec::new())?;
+    played(workload, mode, lessons).map(|(run, _)| run)
+}
+
+fn played(workload: &Workload, mode: Mode, lessons: Vec<Lesson>) -> Result<(Run, Vec<Lesson>), String> {
     let server = Server::new(workload, Moment::from_start(DAWN / 2))?;
     let before = server.loads();
     let dice = |at: usize| (Dice::new(workload.seed, 1000 + at as u64), 0);
     let mut player = Player {
         workload,
         server,
-        desk: mode.desk(workload)?,
+        desk: mode.desk(workload, lessons)?,
         agenda: BinaryHeap::new(),
         entered: 0,
         records: Vec::new(),
@@ -130,7 +139,8 @@ pub fn play(workload: &Workload, mode: Mode) -> Result<Run, String> {
     let loads = player.server.loads() - before;
     let spans = player.server.film.finish(player.now, DAWN.as_secs_f64());
     let makespan = player.records.iter().map(|record| record.ended).fold(0.0, f64::max);
-    Ok(Run { mode, records: player.records, spans, loads, makespan })
+    let lessons = player.desk.lessons();
+    Ok((Run { mode, records: player.records, spans, loads, makespan }, lessons))
 }
 
 impl Player<'_> {

@@ -9,7 +9,7 @@ use crate::domain::{AppName, EndpointId, LoadOrder, Moment, RequestId, Residency
 use crate::lab::server::{Event, Server};
 use crate::lab::workload::{AppSpec, ModelSpec, Workload};
 use crate::scheduler::core::{
-    Bounds, Core, Decision, Input, Observed, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
+    Bounds, Core, Decision, Input, Lesson, Observed, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
 };
 
 use super::{Answer, Asked, Desk, gateway_call};
@@ -34,12 +34,14 @@ pub(super) struct Gaucho {
 }
 
 impl Gaucho {
-    pub(super) fn new(workload: &Workload) -> Result<Self, String> {
+    pub(super) fn new(workload: &Workload, lessons: Vec<Lesson>) -> Result<Self, String> {
         let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
         let room = Room { bytes: workload.host.memory, models: workload.host.max_loaded };
         let apps = workload.apps.iter().map(|app| Ok((AppName::parse(&app.name)?, app.clone())));
+        let mut core = Core::new(bounds, &[room]);
+        core.teach(lessons);
         Ok(Self {
-            core: Core::new(bounds, &[room]),
+            core,
             apps: apps.collect::<Result<_, String>>()?,
             seats: workload.models.iter().map(|model| seat(model, workload.host.slots)).collect(),
             weights: workload.models.iter().map(|model| model.name.clone().into()).collect(),
@@ -214,6 +216,10 @@ impl Desk for Gaucho {
             self.ticked = now;
             self.step(now, Input::Tick, server);
         }
+    }
+
+    fn lessons(&self) -> Vec<Lesson> {
+        self.core.lessons()
     }
 
     fn next_due(&self) -> Option<Moment> {

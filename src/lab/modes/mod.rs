@@ -10,6 +10,8 @@ mod raw;
 
 use crate::domain::Moment;
 
+use crate::scheduler::core::Lesson;
+
 use super::server::{Call, Event, Server};
 use super::workload::{Demand, Patience, Workload};
 
@@ -41,12 +43,13 @@ impl Mode {
         }
     }
 
-    pub(crate) fn desk(self, workload: &Workload) -> Result<Box<dyn Desk>, String> {
+    /// The mode at work, with what an earlier process learned, where it can use that.
+    pub(crate) fn desk(self, workload: &Workload, lessons: Vec<Lesson>) -> Result<Box<dyn Desk>, String> {
         Ok(match self {
             Self::Raw => Box::new(raw::Raw),
             Self::Fifo => Box::new(fifo::Fifo::new(workload)),
             Self::Quantum => Box::new(quantum::Quantum::new(workload)),
-            Self::Gaucho => Box::new(gaucho::Gaucho::new(workload)?),
+            Self::Gaucho => Box::new(gaucho::Gaucho::new(workload, lessons)?),
         })
     }
 }
@@ -83,6 +86,10 @@ pub(crate) trait Desk {
     fn event(&mut self, _now: Moment, _event: Event, _server: &mut Server) {}
     /// It is [`Desk::next_due`].
     fn tick(&mut self, _now: Moment, _server: &mut Server) {}
+    /// What it learned, for a process after it.
+    fn lessons(&self) -> Vec<Lesson> {
+        Vec::new()
+    }
     /// When [`Desk::tick`] is due, if nothing happens before.
     fn next_due(&self) -> Option<Moment> {
         None

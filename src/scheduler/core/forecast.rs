@@ -127,7 +127,7 @@ impl Core {
     }
 
     fn corrected(&self, asker: Asker<'_>, plain: f64) -> Duration {
-        let ratio = self.pools[asker.pool.0].wait_bias[asker.class as usize].exp();
+        let ratio = self.pools[asker.pool.0].bias(asker.app, asker.class).exp();
         Duration::try_from_secs_f64(plain * ratio).unwrap_or(LONGEST).min(LONGEST)
     }
 
@@ -227,11 +227,10 @@ impl Core {
     }
 
     /// A wait is over that was predicted to be `plain` seconds.
-    pub(super) fn learn_wait(&mut self, pool: PoolIndex, class: Class, plain: f64, waited: f64) {
-        let bias = &mut self.pools[pool.0].wait_bias[class as usize];
+    pub(super) fn learn_wait(&mut self, pool: PoolIndex, (app, class): (AppIndex, Class), plain: f64, waited: f64) {
         // a tenth of a second either way means nothing
         let ratio = ((waited + 0.1) / (plain + 0.1)).ln();
-        *bias = (*bias + 0.1 * (ratio - *bias)).clamp(-1.4, 1.4);
+        self.pools[pool.0].learn_bias(app, class, ratio);
     }
 
     /// Why a ticket that waits does not run now.

@@ -357,7 +357,7 @@ impl Core {
             let waited = self.now.since(waiting.since);
             let Waiting { app, class, work, streams, forecast, .. } = waiting;
             if let Some((_, plain)) = forecast {
-                self.learn_wait(pool, class, plain, waited.as_secs_f64());
+                self.learn_wait(pool, (app, class), plain, waited.as_secs_f64());
             }
             let expected = forecast.map(|(estimate, _)| estimate);
             let filled = !self.pools[pool.0].has_free(endpoint);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::domain::{EndpointId, Moment};
+use crate::domain::{Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
 use super::predict::Speed;
@@ -12,6 +12,8 @@ use super::{Core, Running, Ticket, TicketId};
 
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.3;
+/// The same for how waits differ from their predictions.
+const BIAS: f64 = 0.1;
 
 /// Index into [`Core::pools`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +25,8 @@ struct Line {
     ids: VecDeque<TicketId>,
     alive: usize,
     running: u32,
+    /// Learned logarithm of real ÷ predicted waits of this application.
+    wait_bias: Option<f64>,
 }
 
 /// Seconds of service that some tickets were predicted to be.
@@ -64,7 +68,7 @@ pub(super) struct Pool {
     pub(super) waiting: [Load; 3],
     pub(super) running: Load,
     /// Learned logarithm of real ÷ predicted waits, by class.
-    pub(super) wait_bias: [f64; 3],
+    wait_bias: [f64; 3],
     /// Seconds between arrivals, and of service each, learned; when the last one came.
     gap: Option<f64>,
     each: Option<f64>,
@@ -72,6 +76,20 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// Learned logarithm of real ÷ predicted waits: of the application, else of everybody of its class.
+    pub(super) fn bias(&self, app: AppIndex, class: Class) -> f64 {
+        self.lines.get(&app).and_then(|line| line.wait_bias).unwrap_or(self.wait_bias[class as usize])
+    }
+
+    /// A wait of `app` is over whose logarithm of real ÷ predicted is `ratio`.
+    pub(super) fn learn_bias(&mut self, app: AppIndex, class: Class, ratio: f64) {
+        let blend = |bias: f64| (bias + BIAS * (ratio - bias)).clamp(-1.4, 1.4);
+        let class = &mut self.wait_bias[class as usize];
+        let line = self.lines.entry(app).or_default();
+        line.wait_bias = Some(blend(line.wait_bias.unwrap_or(*class)));
+        *class = blend(*class);
+    }
+
     /// A ticket came that is predicted to take `seconds` of service.
     pub(super) fn arrived(&mut self, now: Moment, seconds: f64) {
         let gap = now.since(self.last_arrival).as_secs_f64();

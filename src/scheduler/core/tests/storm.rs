@@ -388,7 +388,7 @@ impl Storm {
         self.running.remove(&id);
         self.ended += 1;
         let leaks = self.faults.slots_leak && !self.calm && self.dice.chance(60);
-        let slot_wait = if leaks { 10.0 } else { 0.0 };
+        let slot_wait = if leaks { 3.0 } else { 0.0 };
         let observed = Observed { complete, slot_wait, ..Observed::default() };
         self.step(Input::Finish { id, observed });
     }
