@@ -41,8 +41,7 @@ pub fn encode_load(model: &str, runner_options: &[JsonField], time: Duration) ->
 /// The body of a request for one token, or for one vector where the model `embeds`: whether it works at all.
 #[must_use]
 pub fn encode_probe(model: &str, runner_options: &[JsonField], time: Duration, embeds: bool) -> Vec<u8> {
-    let (work, bound) =
-        if embeds { (",\"input\":\"1\"", "") } else { (",\"prompt\":\"1\",\"raw\":true", "\"num_predict\":1") };
+    let (work, bound) = if embeds { (",\"input\":\"a\"", "") } else { (",\"prompt\":\"a\"", "\"num_predict\":1") };
     of_our_own(model, work, runner_options, bound, time)
 }
 

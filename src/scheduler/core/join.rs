@@ -57,9 +57,11 @@ impl Core {
             return Err(Refused::QueueFull { queued: self.waiting.len(), bytes: self.queued_bytes, estimate });
         }
         let limit = ticket.deadline.since(self.now);
+        // somebody has to wait for a model, or it would never come
+        let first = estimate.reason.is_for_the_model() && self.pools[pool.0].alive() == 0;
         // before a model has answered anything its speed is a guess: only what is hopeless is refused by it
-        let doubt = if self.pools[pool.0].speed.is_learned() { 1.0 } else { 0.25 };
-        if forecast.is_some() && estimate.wait.mul_f64(doubt) > limit {
+        let doubt = if self.pools[pool.0].speed.is_learned() { 1.0 } else { 0.1 };
+        if !first && forecast.is_some() && estimate.wait.mul_f64(doubt) > limit {
             return Err(Refused::TooLate { estimate, limit });
         }
         Ok(forecast.map(|plain| (estimate, plain)))

@@ -32,6 +32,12 @@ impl WaitReason {
     pub const ALL: [Self; 7] =
         [Self::OwnLimit, Self::Slots, Self::Loading, Self::Swapping, Self::Turn, Self::Retry, Self::Unreachable];
 
+    /// Whether it waits for its model, not only for a slot of it.
+    #[must_use]
+    pub fn is_for_the_model(self) -> bool {
+        !matches!(self, Self::OwnLimit | Self::Slots)
+    }
+
     /// The word that metrics and listings use.
     #[must_use]
     pub fn as_str(self) -> &'static str {

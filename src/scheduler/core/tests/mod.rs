@@ -587,6 +587,40 @@ fn what_ollama_says_corrects_what_we_believe() {
 }
 
 #[test]
+fn who_would_start_too_late_is_refused_at_once_but_never_the_first_that_waits_for_a_model() {
+    let work = |_: &str| 2.0;
+    let mut world = World::roomy();
+    let soon = |t: &mut Ticket| t.deadline = Moment::from_start(Duration::from_secs_f64(1e4));
+    for _ in 0..8 {
+        world.submit(soon, "x", &work);
+    }
+    for _ in 0..8 {
+        world.run_one(&work).unwrap();
+    }
+    // two run, one waits: the next one would start in about eight seconds of a GPU that is shared
+    for _ in 0..4 {
+        world.submit(soon, "x", &work);
+    }
+    let now = world.now;
+    let within = |seconds: f64| Moment::from_start(Duration::from_secs_f64(now + seconds));
+    world.submit(|t| t.deadline = within(1.5), "x", &work);
+    let Some(Refused::TooLate { estimate, limit }) = world.refused.last() else { panic!("{:?}", world.refused) };
+    assert_eq!((estimate.position, limit.as_secs_f64()), (3, 1.5));
+    assert!((2.0..12.0).contains(&estimate.wait.as_secs_f64()), "{estimate:?}");
+    world.submit(|t| t.deadline = within(60.0), "x", &work);
+    assert_eq!(world.refused.len(), 1, "who has time waits");
+    // a model that takes longer to load than its callers may wait is loaded all the same
+    let refused = world.refused.len();
+    world.load_times.insert("slow".into(), 30.0);
+    let slow = |t: &mut Ticket| {
+        (t.weights, t.deadline, t.seats[0].guess) = ("slow".into(), within(5.0), 30.0);
+    };
+    world.submit(slow, "y", &work);
+    assert_eq!(world.refused.len(), refused);
+    assert_eq!(world.loads.last().map(String::as_str), Some("slow"));
+}
+
+#[test]
 fn what_was_learned_outlives_a_restart() {
     let (world, _) = swapping(&[("a", 1.0, 2), ("b", 1.0, 2)], &[("b", 6.0)], 100.0, 0.4);
     let lessons = world.core.lessons();
