@@ -81,8 +81,10 @@ pub(crate) async fn run(args: SimArgs) -> Result<(), String> {
     use std::io::Write as _;
 
     if let Some(file) = &args.report {
-        let page = crate::lab::report::built_in()?;
-        return std::fs::write(file, page).map_err(|error| format!("--report {}: {error}", file.display()));
+        let refused = |error| format!("--report {}: {error}", file.display());
+        // a mistake in the name is told before the work, not after it
+        let mut page = std::fs::File::create(file).map_err(refused)?;
+        return page.write_all(crate::lab::report::built_in()?.as_bytes()).map_err(refused);
     }
     let settings = args.settings()?;
     let names: Vec<String> = settings.models.iter().map(|model| model.name.clone()).collect();
@@ -135,5 +137,12 @@ mod tests {
         assert!(said.contains("--memory") && said.contains("GB"), "{said}");
         let said = settings("--models no/such/file").unwrap_err();
         assert!(said.contains("--models no/such/file"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_report_that_cannot_be_written_is_told_at_once() {
+        let line = Line::try_parse_from(["sim", "--report", "no/such/folder/x.html"]).unwrap();
+        let said = run(line.args).await.unwrap_err();
+        assert!(said.contains("--report no/such/folder/x.html"), "{said}");
     }
 }

@@ -142,6 +142,11 @@ fn weights(seed: u64) -> Vec<Workload> {
         pair("weights-small-large", (4, small), (4, large), &[2.0], seed),
         pair("weights-large-small", (4, large), (4, small), &[2.0], seed),
         pair("weights-100-to-1", (100, small), (1, small), &[2.0], seed),
+        Workload {
+            // one client holds one slot of two and asks again only when both are taken: three times as much cannot be had
+            goals: Vec::new(),
+            ..pair("weights-1-to-100", (1, small), (100, small), &[2.0], seed)
+        },
         pair("weights-models", (4, small), (4, small), &[2.0, 2.0], seed),
         pair("weights-models-sizes", (4, large), (4, small), &[2.0, 2.0], seed),
         pair("weights-models-4-to-100", (4, small), (100, small), &[2.0, 2.0], seed),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::ideal::Score;
-use super::measure::{Measure, Waits};
+use super::measure::{Measure, Waits, quantile};
 use super::modes::Mode;
 use super::workload::Workload;
 
@@ -85,6 +85,15 @@ fn models(text: &mut String, workload: &Workload, results: &[Result]) {
         });
         let _ = writeln!(text, "    {}: {}", model.name, own.collect::<Vec<_>>().join(" · "));
     }
+    // a greedy application's own queue must not pass for everybody's wait
+    let own = results.iter().map(|result| {
+        let mut p99: Vec<f64> = result.measure.lines.iter().map(|line| line.waits.p99).collect();
+        p99.sort_by(f64::total_cmp);
+        let [least, middle, most] = [0.0, 0.5, 1.0].map(|share| quantile(&p99, share));
+        format!("{} {least:.1}/{middle:.1}/{most:.1}", result.mode.as_str())
+    });
+    let own: Vec<_> = own.collect();
+    let _ = writeln!(text, "    p99 of an application, least/middle/most: {}", own.join(" · "));
 }
 
 fn short(waits: &Waits) -> String {
