@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gaucho::domain::{AppName, Class, EndpointId, LoadOrder, Moment, RequestId, ResidencyCommand};
-use gaucho::scheduler::core::{Bounds, Core, Decision, Input, Observed, Room, Seat, Ticket, TicketId, Work, WorkKind};
+use gaucho::scheduler::core::{
+    Bounds, Core, Decision, GpuSet, Input, Observed, Room, Seat, Ticket, TicketId, Work, WorkKind,
+};
 
 const QUEUED: usize = 10_000;
 const APPS: usize = 100;
@@ -49,7 +51,8 @@ impl House {
     fn new(models: u64) -> Self {
         let apps = (0..APPS).map(|n| AppName::parse(&format!("app-{n}")).unwrap()).collect();
         let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
-        let core = Core::new(bounds, &[Room { bytes: None, models: u32::MAX }; ENDPOINTS as usize]);
+        let core =
+            Core::new(bounds, &[Room { bytes: None, models: u32::MAX, gpus: GpuSet::default() }; ENDPOINTS as usize]);
         let order = LoadOrder { model: "m".into(), options: Vec::new(), keep_alive: Duration::MAX, embeds: false };
         let order = Arc::new(order);
         let dice = Dice(7);

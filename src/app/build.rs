@@ -16,12 +16,12 @@ use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
 use crate::policy::{Desk, Folder, KeepAlive, Policies, Problem};
 use crate::scheduler::Scheduler;
-use crate::scheduler::core::{Bounds, Room, Sighting};
+use crate::scheduler::core::{Bounds, GpuSet, Room, Sighting};
 use crate::store::Store;
 use crate::telemetry::{GpuMetrics, LogLines, Registry, RequestMetrics, SchedulerMetrics};
 use crate::upstream::{Budget, Client, Discovery, Endpoint, Health, Stagehand, Timeouts, Upstream};
 
-use super::gpus::Sight;
+use super::gpus::{Sight, follow_gpus};
 use super::lessons;
 use super::reload::Reload;
 
@@ -100,9 +100,8 @@ pub(super) async fn build(
     let discovery = Discovery::new(client.clone(), clock.clone());
     let names = settings.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
     let counts = SchedulerMetrics::register(&telemetry.registry, names);
-    let (scheduler, ordered) = scheduler(settings, clock, counts.clone());
-    lessons::recall(&memory, &scheduler, &settings.endpoints);
-    tasks.spawn(lessons::keep(memory, scheduler.clone(), settings.endpoints.clone(), stop.clone()));
+    let (scheduler, ordered) = scheduler(settings, &gpus, clock, counts.clone());
+    lessons::start(tasks, stop, memory, &scheduler, &settings.endpoints);
     let stagehand =
         Stagehand::new(client.clone(), discovery.clone(), scheduler.clone(), metrics.clone(), clock.clone());
     tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));
@@ -114,34 +113,35 @@ pub(super) async fn build(
     let (settler, settling) = settler(ledger.clone());
     tasks.spawn(settling);
     start(tasks, stop, &scheduler, &discovery, health);
+    feed(tasks, stop, &scheduler, &gpus);
     let keep_alive = settings.keep_alive.unwrap_or(KEEP_ALIVE);
-    let gateway = Gateway::new(
-        Parts {
-            doors,
-            desk,
-            catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings, &gpus), keep_alive)),
-            scheduler: scheduler.clone(),
-            upstream: upstream.clone(),
-            discovery: discovery.clone(),
-            clock: clock.clone(),
-            settler,
-        },
-        seed(),
-    );
+    let parts = Parts {
+        doors,
+        desk,
+        catalog: Arc::new(Catalog::new(discovery.watch(), plans(settings, &gpus), keep_alive)),
+        scheduler: scheduler.clone(),
+        upstream: upstream.clone(),
+        discovery: discovery.clone(),
+        clock: clock.clone(),
+        settler,
+    };
+    let gateway = Arc::new(Gateway::new(parts, seed()));
     let gpu_metrics = GpuMetrics::register(&telemetry.registry);
-    let gateway = Arc::new(gateway);
     Ok(House { gateway, scheduler, discovery, upstream, metrics, counts, ledger, gpus, gpu_metrics })
 }
 
 /// The scheduler, and what it orders.
 fn scheduler(
     settings: &Settings,
+    gpus: &Sight,
     clock: &Clock,
     counts: SchedulerMetrics,
 ) -> (Scheduler, mpsc::Receiver<ResidencyCommand>) {
     let bounds = Bounds { queued: settings.limits.max_queued, queued_bytes: size(settings.limits.max_queued_bytes) };
     let (commands, ordered) = mpsc::channel(COMMANDS);
-    (Scheduler::new(bounds, &rooms(settings), clock.clone(), commands, counts), ordered)
+    let scheduler = Scheduler::new(bounds, &rooms(settings, gpus), clock.clone(), commands, counts);
+    scheduler.suspect_after(settings.upstream.silence);
+    (scheduler, ordered)
 }
 
 fn listed(problems: Vec<Problem>) -> Vec<String> {
@@ -193,6 +193,7 @@ pub(super) fn client(settings: &Settings) -> Result<Client, String> {
     let timeouts = Timeouts {
         connect: upstream.connect,
         first_event: upstream.first_event,
+        silence: upstream.silence,
         idle: upstream.idle,
         whole: upstream.whole,
         control: CONTROL,
@@ -226,6 +227,13 @@ fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, d
     });
 }
 
+/// The wire from the look at GPUs to the scheduler.
+fn feed(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, gpus: &Sight) {
+    let (scheduler, stop, map, seen) = (scheduler.clone(), stop.clone(), gpus.map.clone(), gpus.gpus.watch());
+    let follow = follow_gpus(map, seen, move |gpu| scheduler.gpu(gpu.device, gpu.total, gpu.used));
+    tasks.spawn(async move { stop.run_until_cancelled(follow).await });
+}
+
 /// A runner that `/api/ps` shows, and how it would be unloaded.
 fn sighting(resident: &Resident) -> Sighting {
     let order = LoadOrder {
@@ -237,9 +245,14 @@ fn sighting(resident: &Resident) -> Sighting {
     Sighting { weights: resident.weights.as_str().into(), bytes: resident.size, order: Arc::new(order) }
 }
 
-fn rooms(settings: &Settings) -> Vec<Room> {
-    let room = |endpoint: &config::Endpoint| Room { bytes: endpoint.memory, models: endpoint.max_loaded_models };
-    settings.endpoints.iter().map(room).collect()
+fn rooms(settings: &Settings, gpus: &Sight) -> Vec<Room> {
+    let places = |at: usize| gpus.map.endpoints().get(at).into_iter().flatten().copied();
+    let room = |(at, endpoint): (usize, &config::Endpoint)| Room {
+        bytes: endpoint.memory,
+        models: endpoint.max_loaded_models,
+        gpus: GpuSet::of(places(at)),
+    };
+    settings.endpoints.iter().enumerate().map(room).collect()
 }
 
 /// The memory of an endpoint is that of its GPUs, as far as the operator does not allow less.

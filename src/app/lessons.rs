@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Endpoint;
 use crate::domain::EndpointId;
@@ -49,8 +50,20 @@ pub fn kept(store: &Store) -> Result<Vec<Kept>, StoreError> {
     Ok(document.and_then(|document| serde_json::from_str(&document.body).ok()).unwrap_or_default())
 }
 
+/// Teaches a new scheduler what is kept, and keeps what it learns from now on.
+pub(super) fn start(
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    store: Store,
+    scheduler: &Scheduler,
+    endpoints: &[Endpoint],
+) {
+    recall(&store, scheduler, endpoints);
+    tasks.spawn(keep(store, scheduler.clone(), endpoints.to_vec(), stop.clone()));
+}
+
 /// Teaches a new scheduler what is kept, as far as its endpoints are still there.
-pub(super) fn recall(store: &Store, scheduler: &Scheduler, endpoints: &[Endpoint]) {
+fn recall(store: &Store, scheduler: &Scheduler, endpoints: &[Endpoint]) {
     let kept = kept(store).unwrap_or_else(|error| {
         tracing::warn!(%error, "what was learned earlier cannot be read: it is learned again");
         Vec::new()
@@ -63,7 +76,7 @@ pub(super) fn recall(store: &Store, scheduler: &Scheduler, endpoints: &[Endpoint
 }
 
 /// Writes what is learned every few minutes, and at `stop`.
-pub(super) async fn keep(store: Store, scheduler: Scheduler, endpoints: Vec<Endpoint>, stop: CancellationToken) {
+async fn keep(store: Store, scheduler: Scheduler, endpoints: Vec<Endpoint>, stop: CancellationToken) {
     let mut last = Vec::new();
     loop {
         let stopped = stop.run_until_cancelled(tokio::time::sleep(PACE)).await.is_none();

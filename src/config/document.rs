@@ -71,6 +71,9 @@ document! {
         connect_timeout: Timeout,
         /// From a request to its first event, loading the model included.
         first_event_timeout: Timeout,
+        /// Without a first event for this long, and for far longer than usual, the model is asked for one token, and loaded
+        /// anew when that does not come either.
+        silence_timeout: Timeout,
         /// Between two events.
         idle_timeout: Timeout,
         /// For an answer that is not streamed, from a request to its end.

@@ -80,6 +80,8 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// From a request to its first event, loading the model included.
     pub first_event: Duration,
+    /// The least silence after which a model may be asked for a token.
+    pub silence: Duration,
     /// Between two events.
     pub idle: Duration,
     /// For an answer that is not streamed, from a request to its end.
@@ -376,6 +378,7 @@ fn upstream(written: Option<&UpstreamDocument>) -> UpstreamTimeouts {
     UpstreamTimeouts {
         connect: time(written.and_then(|w| w.connect_timeout.as_ref()), 5),
         first_event: time(written.and_then(|w| w.first_event_timeout.as_ref()), 600),
+        silence: time(written.and_then(|w| w.silence_timeout.as_ref()), 20),
         idle: time(written.and_then(|w| w.idle_timeout.as_ref()), 120),
         whole: time(written.and_then(|w| w.answer_timeout.as_ref()), 1800),
     }

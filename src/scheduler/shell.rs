@@ -199,6 +199,11 @@ impl Scheduler {
         self.0.step(Input::Unloaded { endpoint, weights, gone });
     }
 
+    /// What the GPU at a place of the fleet's list has, and how much of it is in use, in bytes.
+    pub fn gpu(&self, place: usize, total: u64, used: u64) {
+        self.0.step(Input::Gpu { place, total, used });
+    }
+
     /// A probe that was ordered is over.
     pub fn probed(&self, endpoint: EndpointId, weights: Box<str>, alive: bool) {
         self.0.step(Input::Probed { endpoint, weights, alive });
@@ -224,6 +229,11 @@ impl Scheduler {
     #[must_use]
     pub fn view(&self) -> CoreView {
         self.0.lock().core.view()
+    }
+
+    /// Sets the least silence after which a runner may be asked for a token. Before the first request.
+    pub fn suspect_after(&self, silence: Duration) {
+        self.0.lock().core.suspect_after(silence);
     }
 
     /// Everything learned of runners so far.
@@ -432,7 +442,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{AppName, Class, LoadOrder, RequestId};
-    use crate::scheduler::core::{Seat, Work, WorkKind};
+    use crate::scheduler::core::{GpuSet, Seat, Work, WorkKind};
 
     fn ticket(clock: &Clock, wait: Duration) -> Ticket {
         Ticket {
@@ -468,7 +478,13 @@ mod tests {
         let (commands, _) = mpsc::channel(1);
         let metrics = SchedulerMetrics::register(&crate::telemetry::Registry::new(), vec!["gpu".to_owned()]);
         let bounds = Bounds { queued: 10, queued_bytes: 1000 };
-        let desk = Scheduler::new(bounds, &[Room { bytes: None, models: 3 }], clock.clone(), commands, metrics);
+        let desk = Scheduler::new(
+            bounds,
+            &[Room { bytes: None, models: 3, gpus: GpuSet::default() }],
+            clock.clone(),
+            commands,
+            metrics,
+        );
         clock.advance(Duration::from_secs(1));
         let loaded = Sighting { weights: "blob".into(), bytes: 1, order: order() };
         desk.seen(EndpointId(0), clock.now(), vec![loaded]);

@@ -18,6 +18,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From sending a request to its first event; covers a load and a long prompt.
     pub first_event: Duration,
+    /// The least silence that is suspicious; an unload is given up after three of them.
+    pub silence: Duration,
     /// Between two events of a stream.
     pub idle: Duration,
     /// For an answer that is not streamed, whole.

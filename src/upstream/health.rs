@@ -258,7 +258,8 @@ mod tests {
 
     fn health() -> (Health, Clock, Discovery) {
         let long = Duration::from_secs(600);
-        let timeouts = Timeouts { connect: long, first_event: long, idle: long, whole: long, control: long };
+        let timeouts =
+            Timeouts { connect: long, first_event: long, silence: long, idle: long, whole: long, control: long };
         let endpoint = Endpoint { id: ID, name: "gpu0".into(), base: "http://127.0.0.1:9".into(), num_parallel: 1 };
         let client = Client::new(vec![endpoint], timeouts).unwrap();
         let clock = Clock::manual();

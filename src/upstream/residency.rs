@@ -20,8 +20,8 @@ use super::discovery::Discovery;
 
 /// Between two looks at `/api/ps` while something is being unloaded.
 const LOOK: Duration = Duration::from_millis(50);
-/// For an unload to be seen; a runner that is still there then counts as resident again.
-const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// Silences in which an unload must be seen; a runner that is still there then counts as resident again.
+const GONE_WITHIN: u32 = 3;
 
 /// Whoever loads and unloads.
 #[derive(Clone)]
@@ -124,7 +124,8 @@ impl Stagehand {
         let Ok(endpoint) = self.client.endpoint(id) else { return false };
         // the same options as always: an embedder is unloaded by a request that would reload it if they differed
         let body = wire::encode_load(&order.model, &order.options, Duration::ZERO);
-        let asked = self.client.ask_within(endpoint, route(order), body, GONE_WITHIN).await;
+        let within = self.client.timeouts.silence * GONE_WITHIN;
+        let asked = self.client.ask_within(endpoint, route(order), body, within).await;
         if !matches!(asked, Ok((200, _))) {
             return false;
         }
@@ -133,7 +134,7 @@ impl Stagehand {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::time::timeout(GONE_WITHIN, gone).await.is_ok()
+        tokio::time::timeout(within, gone).await.is_ok()
     }
 
     async fn is_loaded(&self, id: EndpointId, weights: &str) -> bool {

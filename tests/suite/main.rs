@@ -10,6 +10,7 @@ mod explain;
 mod fleet;
 mod fleet_faults;
 mod gpus;
+mod healing;
 mod hostile_http;
 mod identity;
 mod keepalive;

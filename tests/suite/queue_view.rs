@@ -231,7 +231,7 @@ async fn the_fleet_says_what_is_loaded_where_and_what_is_wrong() {
     tokio::time::timeout(std::time::Duration::from_secs(10), loaded).await.unwrap();
     let runner = &seen[0];
     assert_eq!((&runner["model"], &runner["slots"]), (&json!("gemma:a"), &json!(1)), "{runner}");
-    assert_eq!((&runner["state"], &runner["spilled_bytes"]), (&json!("loaded"), &json!(0)), "{runner}");
+    assert_eq!((&runner["state"], &runner["spilled_bytes"]), (&json!("resident"), &json!(0)), "{runner}");
     assert!(runner["bytes"].as_u64() > Some(0), "{runner}");
     house.close().await;
 }

@@ -9,7 +9,7 @@ use crate::domain::{AppName, EndpointId, LoadOrder, Moment, RequestId, Residency
 use crate::lab::server::{Event, Server};
 use crate::lab::workload::{AppSpec, ModelSpec, Workload};
 use crate::scheduler::core::{
-    Bounds, Core, Decision, Input, Lesson, Observed, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
+    Bounds, Core, Decision, GpuSet, Input, Lesson, Observed, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
 };
 
 use super::{Answer, Asked, Desk, gateway_call};
@@ -36,7 +36,7 @@ pub(super) struct Gaucho {
 impl Gaucho {
     pub(super) fn new(workload: &Workload, lessons: Vec<Lesson>) -> Result<Self, String> {
         let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
-        let room = Room { bytes: workload.host.memory, models: workload.host.max_loaded };
+        let room = Room { bytes: workload.host.memory, models: workload.host.max_loaded, gpus: GpuSet::default() };
         let apps = workload.apps.iter().map(|app| Ok((AppName::parse(&app.name)?, app.clone())));
         let mut core = Core::new(bounds, &[room]);
         core.teach(lessons);

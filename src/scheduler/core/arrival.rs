@@ -6,6 +6,7 @@ use crate::domain::{Class, EndpointId};
 
 use super::Core;
 use super::forecast::Place;
+use super::memory::Held;
 use super::pool::PoolIndex;
 use super::site::{Fit, Residency, SWAP_OVERHEAD};
 
@@ -49,7 +50,7 @@ impl Core {
             let runner = self.pools[at.0].runners.get(&site);
             runner.is_some_and(|runner| matches!(runner.state, Residency::Resident | Residency::Loading))
         };
-        let mut residents: Vec<_> = self.in_memory(site).into_iter().map(|(at, _)| at).filter(stays).collect();
+        let mut residents: Vec<_> = self.in_memory(site).map(|held| held.pool).filter(stays).collect();
         let mut time = self.change_left(site);
         if let Some(coming) = state.swap.as_ref().and_then(|swap| swap.candidate)
             && !residents.contains(&coming)
@@ -130,12 +131,15 @@ impl Core {
 
     /// Who would go for `next`, the cheapest first; `None` where it would not fit even alone.
     fn future_victims(&self, site: EndpointId, residents: &[PoolIndex], next: PoolIndex) -> Option<Vec<PoolIndex>> {
-        let mut staying: Vec<_> = residents.iter().map(|at| (*at, self.need(*at, site))).collect();
-        staying.sort_by(|a, b| self.loss(b.0, site).total_cmp(&self.loss(a.0, site)));
+        let held = |at: &PoolIndex| Held { site, pool: *at, bytes: self.need(*at, site) };
+        let mut staying: Vec<_> = residents.iter().map(held).collect();
+        staying.sort_by(|a, b| self.loss(b).total_cmp(&self.loss(a)));
         let mut victims = Vec::new();
         while self.fit_beside(site, next, &staying) == Fit::No {
-            let at = staying.iter().rposition(|(pool, _)| !self.runner_is_pinned(*pool, site))?;
-            victims.push(staying.remove(at).0);
+            let pinned =
+                |held: &Held| self.pools[held.pool.0].runners.get(&site).is_some_and(super::site::Runner::is_pinned);
+            let at = staying.iter().rposition(|held| !pinned(held))?;
+            victims.push(staying.remove(at).pool);
         }
         Some(victims)
     }

@@ -21,11 +21,10 @@ use super::{Core, Decision, Notice, Observed, Running, TicketId};
 const SUSPICIONS: u32 = 2;
 /// Answers after a heal in which the same evidence means that the configured number is wrong.
 const FRESH: u32 = 20;
-/// A silence is suspicious after this many times what was predicted, and never before the second.
+/// A silence is suspicious after this many times what was predicted, and never before the least silence.
 const SLOW: f64 = 10.0;
-const LEAST_SILENCE: f64 = 20.0;
-/// While nothing is known of the speed.
-const UNKNOWN_SILENCE: f64 = 180.0;
+/// Least silences that are borne while nothing is known of the speed.
+const UNKNOWN: f64 = 9.0;
 /// An endpoint that cannot be healed rests this long, doubling to the second.
 const SICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
@@ -57,11 +56,11 @@ impl Health {
 impl Core {
     /// How long a request may be silent before that is suspicious.
     pub(super) fn silence(&self, pool: PoolIndex, run: &Running) -> Duration {
+        let least = self.least_silence.as_secs_f64();
         let members = &self.pools[pool.0];
         let active = f64::from(self.active(run.endpoint).max(1));
         let usual = if run.streams { members.speed.predict_prompt(run.work) } else { run.predicted };
-        let bound =
-            if members.speed.is_learned() { (SLOW * usual * active).max(LEAST_SILENCE) } else { UNKNOWN_SILENCE };
+        let bound = if members.speed.is_learned() { (SLOW * usual * active).max(least) } else { UNKNOWN * least };
         Duration::try_from_secs_f64(bound).unwrap_or(Duration::MAX)
     }
 

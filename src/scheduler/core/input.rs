@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::{AppName, Class, EndpointId, LoadOrder, Moment, RequestId, ResidencyCommand};
 
+use super::memory::GpuSet;
 use super::outlook::Estimate;
 
 /// A request's number in the scheduler.
@@ -35,6 +36,8 @@ pub struct Room {
     pub bytes: Option<u64>,
     /// Runners (`OLLAMA_MAX_LOADED_MODELS`).
     pub models: u32,
+    /// Its GPUs, where it names any; endpoints may share one.
+    pub gpus: GpuSet,
 }
 
 /// A runner that an endpoint reports as loaded.
@@ -193,6 +196,15 @@ pub enum Input {
         asked: Moment,
         /// Every runner it has.
         residents: Vec<Sighting>,
+    },
+    /// What a GPU has and how much of it is in use, whoever uses it, in bytes.
+    Gpu {
+        /// Its place in the fleet's list.
+        place: usize,
+        /// What it has.
+        total: u64,
+        /// What is in use.
+        used: u64,
     },
     /// Take nothing new; what waits and runs goes on.
     Drain,

@@ -72,7 +72,7 @@ impl Core {
         let mut roomiest = 0;
         for seat in &ticket.seats {
             let runner = self.pools[pool.0].runners.get(&seat.endpoint)?;
-            let room = self.sites.get(&seat.endpoint).and_then(|site| site.room.bytes)?;
+            let room = self.most_room(seat.endpoint)?;
             if runner.is_in_memory() || runner.need <= room {
                 return None;
             }

@@ -15,6 +15,7 @@ mod heal;
 mod input;
 mod join;
 mod learn;
+mod memory;
 mod outlook;
 mod pool;
 mod predict;
@@ -36,11 +37,15 @@ pub use input::{
     Decision, Input, LoadError, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
 };
 pub use learn::Lesson;
+pub use memory::GpuSet;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
 pub use site::SwapBook;
 use site::{Residency, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad, SiteLoad};
+
+/// The least silence that is suspicious, where nobody says otherwise.
+const LEAST_SILENCE: Duration = Duration::from_secs(20);
 
 /// Bounds on what may wait, over all applications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +111,8 @@ struct ServiceClock {
 #[derive(Debug)]
 pub struct Core {
     bounds: Bounds,
+    /// A request that says nothing for this long may hang.
+    least_silence: Duration,
     now: Moment,
     draining: bool,
     apps: Vec<App>,
@@ -120,6 +127,8 @@ pub struct Core {
     queued_bytes: usize,
     clocks: HashMap<EndpointId, ServiceClock>,
     sites: BTreeMap<EndpointId, Site>,
+    /// By their place in the fleet's list.
+    gpus: BTreeMap<usize, memory::Gpu>,
     down: BTreeSet<EndpointId>,
     /// What an earlier process learned, until its runners are used.
     taught: HashMap<(Box<str>, EndpointId), Lesson>,
@@ -135,6 +144,7 @@ impl Core {
     pub fn new(bounds: Bounds, rooms: &[Room]) -> Self {
         Self {
             bounds,
+            least_silence: LEAST_SILENCE,
             now: Moment::ZERO,
             draining: false,
             apps: Vec::new(),
@@ -148,11 +158,17 @@ impl Core {
             queued_bytes: 0,
             clocks: HashMap::new(),
             sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
+            gpus: BTreeMap::new(),
             down: BTreeSet::new(),
             taught: HashMap::new(),
             owed: [0.0; 3],
             backlog: [0; 3],
         }
+    }
+
+    /// Sets the least silence after which a runner may be asked for a token. Before the first request.
+    pub fn suspect_after(&mut self, silence: Duration) {
+        self.least_silence = silence;
     }
 
     /// Takes one input at `now` and appends what is to be done. A `now` before the last one counts as the last one.
@@ -169,6 +185,7 @@ impl Core {
             Input::Loaded { endpoint, weights, result } => self.loaded(endpoint, &weights, result, out),
             Input::Unloaded { endpoint, weights, gone } => self.unloaded(endpoint, &weights, gone, out),
             Input::Seen { endpoint, asked, residents } => self.saw(endpoint, asked, residents, out),
+            Input::Gpu { place, total, used } => self.saw_gpu(place, total, used, out),
             Input::Drain => self.draining = true,
             Input::Cut => self.cut(out),
         }

@@ -11,13 +11,14 @@ use crate::domain::{LoadOrder, Moment};
 use super::TicketId;
 use super::fair::AppIndex;
 use super::heal::Health;
+use super::memory::GpuSet;
 use super::pool::PoolIndex;
 use super::{Lesson, Room, Seat};
 
 /// Share of an endpoint's time that displacing swaps may take under load (h in the bounds of ARCHITECTURE.md).
 pub(super) const SWAP_OVERHEAD: f64 = 0.25;
 /// Ollama loads beside others only what it predicts to fit in this share of the free memory (`ollama-facts` 2.5).
-const BESIDE: f64 = 0.8;
+pub(super) const BESIDE: Share = Share(0.8);
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.3;
 /// Time between an answer and the next request of the same callers, until it is learned, seconds.
@@ -26,6 +27,22 @@ const THINK: f64 = 0.5;
 const LOAD_SLACK: (f64, f64) = (5.0, 30.0);
 /// Time of an unload until it is learned, seconds.
 const UNLOAD: f64 = 0.5;
+
+/// A part of a number of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share(f64);
+
+impl Share {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bytes of memory are far below 2^52"
+    )]
+    pub(super) fn of(self, bytes: u64) -> u64 {
+        (self.0 * bytes as f64) as u64
+    }
+}
 
 /// Where a runner is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +61,20 @@ pub(super) enum Residency {
     Failed(Moment),
 }
 
+impl Residency {
+    /// The word that listings use.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Loading => "loading",
+            Self::Resident => "resident",
+            Self::Leaving => "draining",
+            Self::Unloading => "unloading",
+            Self::Failed(_) => "failing",
+        }
+    }
+}
+
 /// One set of weights on one endpoint.
 #[derive(Debug)]
 pub(super) struct Runner {
@@ -57,6 +88,8 @@ pub(super) struct Runner {
     /// Bytes it needs: seen, else planned.
     pub(super) need: u64,
     pub(super) seen: bool,
+    /// The GPUs it is taken to be on, where its endpoint names any.
+    pub(super) on: GpuSet,
     /// Learned swap cost, seconds; a guess until the first load.
     pub(super) cost: f64,
     guessed: bool,
@@ -86,6 +119,7 @@ impl Runner {
             since: now,
             need,
             seen: false,
+            on: GpuSet::default(),
             cost: guess,
             guessed: true,
             load_time: guess,
@@ -284,12 +318,6 @@ impl Site {
     }
 
     /// Whether `need` bytes fit beside `others` bytes in `count` runners.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "bytes of memory are far below 2^52"
-    )]
     pub(super) fn fit(&self, need: u64, others: u64, count: u32) -> Fit {
         if count >= self.room.models {
             return Fit::No;
@@ -303,7 +331,7 @@ impl Site {
             return Fit::No;
         }
         match self.room.bytes {
-            Some(bytes) if need <= (BESIDE * bytes.saturating_sub(others) as f64) as u64 => Fit::Yes,
+            Some(bytes) if need <= BESIDE.of(bytes.saturating_sub(others)) => Fit::Yes,
             Some(_) => Fit::No,
             None if total <= self.fits => Fit::Yes,
             None => Fit::Perhaps,

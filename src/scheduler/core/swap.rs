@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::domain::{Class, EndpointId, Moment, ResidencyCommand};
 
 use super::fair::AppIndex;
+use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
-use super::site::{Fit, Residency, SWAP_OVERHEAD, Swap};
+use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
 use super::{Core, Decision, LoadError, Refused, Waiting};
 
 /// Failures in a row after which callers are told instead of kept waiting.
@@ -62,6 +63,13 @@ impl Core {
         let Some(state) = self.sites.get(&site) else { return };
         if state.swap.is_some() {
             self.continue_swap(site, out);
+            return;
+        }
+        if self.neighbours(site).any(|other| self.sites.get(&other).is_some_and(|state| state.swap.is_some())) {
+            // whoever comes or goes there changes the room here, and its report is a step
+            if let Some(state) = self.sites.get_mut(&site) {
+                state.wake = None;
+            }
             return;
         }
         let idle_check_due = state.idle_check <= self.now;
@@ -117,7 +125,7 @@ impl Core {
     fn is_elsewhere(&self, pool: PoolIndex, ticket: &Waiting) -> bool {
         let runners = &self.pools[pool.0].runners;
         let usable = ticket.seats.iter().filter(|seat| !self.is_out(seat.endpoint));
-        usable.filter_map(|seat| runners.get(&seat.endpoint)).any(super::site::Runner::is_in_memory)
+        usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
     }
 
     /// Whether a second runner would pay: what waits takes longer than a load, and nobody has to go for it.
@@ -147,90 +155,24 @@ impl Core {
             .min_by(|a, b| before(&a.0, &b.0))
     }
 
-    /// Runners in memory at `site`: pool, bytes.
-    pub(super) fn in_memory(&self, site: EndpointId) -> Vec<(PoolIndex, u64)> {
-        let pools = self.pools.iter().enumerate();
-        pools
-            .filter_map(|(at, pool)| {
-                let runner = pool.runners.get(&site).filter(|runner| runner.is_in_memory())?;
-                Some((PoolIndex(at), runner.need))
-            })
-            .collect()
-    }
-
-    /// Whether `candidate` has room at `site`, and who would have to go for it: the cheapest ones to bring back first,
-    /// idle ones before those with work, and no more than needed.
-    fn make_room(&self, site: EndpointId, candidate: PoolIndex) -> (Fit, Vec<PoolIndex>) {
-        let mut staying = self.in_memory(site);
-        let fit = |staying: &[(PoolIndex, u64)]| self.fit_beside(site, candidate, staying);
-        let at_once = fit(&staying);
-        if at_once != Fit::No {
-            return (at_once, Vec::new());
-        }
-        // dearest to lose first, so that victims are taken from the end
-        staying.sort_by(|a, b| self.loss(b.0, site).total_cmp(&self.loss(a.0, site)));
-        let mut victims = Vec::new();
-        while fit(&staying) == Fit::No {
-            let Some(at) = staying.iter().rposition(|(pool, _)| !self.runner_is_pinned(*pool, site)) else {
-                return (Fit::No, Vec::new());
-            };
-            victims.push(staying.remove(at));
-        }
-        // a cheap victim that a dearer one made needless stays
-        for at in (0..victims.len()).rev() {
-            let spared = victims[at];
-            staying.push(spared);
-            if fit(&staying) == Fit::No {
-                staying.pop();
-            } else {
-                victims.remove(at);
-            }
-        }
-        (fit(&staying), victims.into_iter().map(|(pool, _)| pool).collect())
-    }
-
-    /// Whether `candidate` has room beside these runners.
-    pub(super) fn fit_beside(&self, site: EndpointId, candidate: PoolIndex, staying: &[(PoolIndex, u64)]) -> Fit {
-        let Some(state) = self.sites.get(&site) else { return Fit::No };
-        let others = staying.iter().map(|(_, bytes)| *bytes).sum();
-        state.fit(self.need(candidate, site), others, u32::try_from(staying.len()).unwrap_or(u32::MAX))
-    }
-
-    pub(super) fn need(&self, pool: PoolIndex, site: EndpointId) -> u64 {
-        self.pools[pool.0].runners.get(&site).map_or(0, |runner| runner.need)
-    }
-
-    pub(super) fn runner_is_pinned(&self, pool: PoolIndex, site: EndpointId) -> bool {
-        self.pools[pool.0].runners.get(&site).is_some_and(super::site::Runner::is_pinned)
-    }
-
-    /// What losing a runner would cost: idle ones little, else reload time × demand.
-    pub(super) fn loss(&self, pool: PoolIndex, site: EndpointId) -> f64 {
-        let members = &self.pools[pool.0];
-        let Some(runner) = members.runners.get(&site) else { return 0.0 };
-        let demand = f64::from(runner.used) + f64::from(u32::try_from(members.alive()).unwrap_or(u32::MAX));
-        let idle = self.now.since(runner.last_work).as_secs_f64();
-        runner.cost * (demand + 1.0 / (1.0 + idle))
-    }
-
     /// Whether `candidate` may take the victims' place now, or when to look again.
     fn may_displace(
         &mut self,
         site: EndpointId,
         first: (Turn, Class),
         candidate: PoolIndex,
-        victims: &[PoolIndex],
+        victims: &[Held],
     ) -> Result<(), Moment> {
         let cost = self.pools[candidate.0].runners.get(&site).map_or(0.0, |runner| runner.cost);
-        let dry_at = self.dry_at(site, victims);
+        let dry_at = self.dry_at(victims);
         if dry_at.is_some_and(|at| at <= self.now) {
             return Ok(());
         }
         let (turn, class) = first;
         let earlier = victims
             .iter()
-            .any(|victim| self.first_turn(*victim, None).is_some_and(|(theirs, _)| before(&theirs, &turn).is_lt()));
-        let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(*victim));
+            .any(|victim| self.first_turn(victim.pool, None).is_some_and(|(theirs, _)| before(&theirs, &turn).is_lt()));
+        let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };
         let dearest = self.dearest(site);
         let running = self.active(site) > 0;
@@ -247,17 +189,11 @@ impl Core {
 
     /// When to look again at victims that have so little left to do, and so few new callers, that finishing them first costs
     /// less than bringing them back; `None` where that is not so, or they have had the time for it.
-    fn finish_first(
-        &mut self,
-        site: EndpointId,
-        candidate: PoolIndex,
-        cost: f64,
-        victims: &[PoolIndex],
-    ) -> Option<Moment> {
+    fn finish_first(&mut self, site: EndpointId, candidate: PoolIndex, cost: f64, victims: &[Held]) -> Option<Moment> {
         let most = FINISHING * cost * (1.0 - SWAP_OVERHEAD) / SWAP_OVERHEAD;
-        let left = |victim: &PoolIndex| {
-            let coming = self.pools[victim.0].offered(self.now);
-            let left = self.ahead_at(site, *victim, None);
+        let left = |victim: &Held| {
+            let coming = self.pools[victim.pool.0].offered(self.now);
+            let left = self.ahead_at(victim.site, victim.pool, None);
             if coming < FINITE { left / (1.0 - coming) } else { f64::INFINITY }
         };
         let left = victims.iter().map(left).fold(0.0, f64::max);
@@ -273,11 +209,11 @@ impl Core {
     }
 
     /// When all victims will have been without work for as long as their callers think; `None` while one has work.
-    fn dry_at(&self, site: EndpointId, victims: &[PoolIndex]) -> Option<Moment> {
+    fn dry_at(&self, victims: &[Held]) -> Option<Moment> {
         let mut latest = Moment::ZERO;
         for victim in victims {
-            let members = &self.pools[victim.0];
-            let runner = members.runners.get(&site)?;
+            let members = &self.pools[victim.pool.0];
+            let runner = members.runners.get(&victim.site)?;
             if runner.used > 0 || members.alive() > 0 {
                 return None;
             }
@@ -308,14 +244,18 @@ impl Core {
         &mut self,
         site: EndpointId,
         candidate: PoolIndex,
-        victims: &[PoolIndex],
+        victims: &[Held],
         holds: bool,
         out: &mut Vec<Decision>,
     ) {
-        let dry = self.dry_at(site, victims).is_some_and(|at| at <= self.now);
+        let dry = self.dry_at(victims).is_some_and(|at| at <= self.now);
         for victim in victims {
-            if let Some(runner) = self.pools[victim.0].runners.get_mut(&site) {
+            if let Some(runner) = self.pools[victim.pool.0].runners.get_mut(&victim.site) {
                 runner.enter(Residency::Leaving, self.now);
+            }
+            // one on an endpoint that shares a GPU goes by a change of its own
+            if let Some(state) = self.sites.get_mut(&victim.site).filter(|_| victim.site != site) {
+                state.swap = Some(Swap { candidate: None, displaces: false, holds: false, heals: false, cost: 0.0 });
             }
         }
         if let Some(state) = self.sites.get_mut(&site) {
@@ -323,6 +263,9 @@ impl Core {
             state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, heals: false, cost: 0.0 });
             state.wake = None;
             state.finishing = None;
+        }
+        for victim in victims.iter().filter(|victim| victim.site != site) {
+            self.continue_swap(victim.site, out);
         }
         self.continue_swap(site, out);
     }
@@ -346,7 +289,7 @@ impl Core {
                 _ => {}
             }
         }
-        if going {
+        if going || self.neighbours(site).any(|other| self.is_emptying(other)) {
             return;
         }
         match candidate.filter(|_| wanted) {
@@ -360,7 +303,14 @@ impl Core {
         }
     }
 
+    /// Whether a runner is on its way out there.
+    fn is_emptying(&self, site: EndpointId) -> bool {
+        let leaving = |runner: &Runner| matches!(runner.state, Residency::Leaving | Residency::Unloading);
+        self.pools.iter().any(|pool| pool.runners.get(&site).is_some_and(leaving))
+    }
+
     fn load(&mut self, pool: PoolIndex, site: EndpointId, out: &mut Vec<Decision>) {
+        self.place_on_gpus(pool, site);
         let members = &mut self.pools[pool.0];
         let Some(runner) = members.runners.get_mut(&site) else { return };
         runner.enter(Residency::Loading, self.now);
@@ -434,12 +384,12 @@ impl Core {
             Ok(()) => {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
-                let together = self.in_memory(site);
+                let together: Vec<_> = self.in_memory(site).collect();
                 if let Some(state) = self.sites.get_mut(&site) {
                     state.idle_check = Moment::ZERO;
                 }
                 if let Some(state) = self.sites.get_mut(&site).filter(|_| together.len() > 1) {
-                    state.trial = Some((self.now, together.iter().map(|(_, bytes)| *bytes).sum()));
+                    state.trial = Some((self.now, together.iter().map(|held| held.bytes).sum()));
                 }
                 if let (Some(state), Some(true)) = (self.sites.get_mut(&site), swap.map(|swap| swap.displaces)) {
                     state.credit -= cost;
@@ -497,7 +447,7 @@ impl Core {
     /// Why nothing of this pool can run now, if every runner of it keeps failing.
     pub(super) fn quarantined(&self, pool: PoolIndex) -> Option<Refused> {
         let runners = &self.pools[pool.0].runners;
-        let failing = |runner: &super::site::Runner| match runner.state {
+        let failing = |runner: &Runner| match runner.state {
             Residency::Failed(until) if runner.failures >= PATIENCE && until > self.now => Some(until),
             _ => None,
         };

@@ -24,6 +24,7 @@ impl Core {
             if runner.since < asked && matches!(runner.state, Residency::Absent | Residency::Failed(_)) {
                 runner.enter(Residency::Resident, now);
                 runner.last_work = now;
+                self.place_on_gpus(pool, site);
             }
         }
         let mut vanished = false;

@@ -5,8 +5,8 @@ use crate::domain::{AppName, Class, EndpointId};
 use super::site::{Site, SwapBook};
 use super::{Core, TicketId};
 
-/// One runner's slots.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One runner.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunnerLoad {
     /// The weights.
     pub weights: Box<str>,
@@ -16,6 +16,12 @@ pub struct RunnerLoad {
     pub slots: u32,
     /// Slots in use.
     pub used: u32,
+    /// Where it is in its life: `absent`, `loading`, `resident`, `draining`, `unloading` or `failing`.
+    pub state: &'static str,
+    /// Bytes it needs, by plan or as last seen.
+    pub need: u64,
+    /// Seconds that a swap to it costs, learned or guessed.
+    pub cost: f64,
 }
 
 /// One application's load.
@@ -73,6 +79,9 @@ impl Core {
                 endpoint: *endpoint,
                 slots: runner.open(),
                 used: runner.used,
+                state: runner.state.as_str(),
+                need: runner.need,
+                cost: runner.cost,
             })
         });
         let busy = self.apps.iter().filter(|app| app.queued > 0 || app.running > 0);

@@ -68,7 +68,7 @@ struct World {
 
 impl World {
     fn new(bounds: Bounds) -> Self {
-        Self::with(bounds, vec![Room { bytes: None, models: 100 }; 2], 0.0)
+        Self::with(bounds, vec![Room { bytes: None, models: 100, gpus: GpuSet::default() }; 2], 0.0)
     }
 
     fn with(bounds: Bounds, memory: Vec<Room>, load_time: f64) -> Self {
@@ -411,7 +411,7 @@ fn swapping(
     work: f64,
 ) -> (World, BTreeMap<String, Vec<f64>>) {
     let bounds = Bounds { queued: 10_000, queued_bytes: usize::MAX };
-    let mut world = World::with(bounds, vec![Room { bytes: None, models: 1 }], 2.0);
+    let mut world = World::with(bounds, vec![Room { bytes: None, models: 1, gpus: GpuSet::default() }], 2.0);
     world.load_times = load_times.iter().map(|(model, time)| ((*model).to_owned(), *time)).collect();
     let work = move |_: &str| work;
     let submit = |world: &mut World, app: &str| {
@@ -508,7 +508,7 @@ fn a_busy_model_spreads_to_an_endpoint_with_room_and_a_quiet_one_does_not() {
 #[test]
 fn a_model_that_can_never_fit_is_refused_at_once_with_both_numbers() {
     let bounds = Bounds { queued: 10, queued_bytes: 1000 };
-    let mut world = World::with(bounds, vec![Room { bytes: Some(100), models: 3 }], 1.0);
+    let mut world = World::with(bounds, vec![Room { bytes: Some(100), models: 3, gpus: GpuSet::default() }], 1.0);
     world.submit(|t| t.seats[0].need = 101, "x", &|_| 1.0);
     assert!(matches!(world.refused[..], [Refused::TooLarge { need: 101, room: 100 }]), "{:?}", world.refused);
 }
@@ -621,13 +621,60 @@ fn who_would_start_too_late_is_refused_at_once_but_never_the_first_that_waits_fo
 }
 
 #[test]
+fn endpoints_that_share_a_gpu_make_room_for_each_other() {
+    let work = |_: &str| 1.0;
+    let room = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
+    let mut world = World::with(Bounds { queued: 99, queued_bytes: 9999 }, vec![room; 2], 2.0);
+    // 100 bytes, of which strangers hold 10
+    world.step(Input::Gpu { place: 0, total: 100, used: 10 }, &work);
+    let at = |endpoint: u16, model: &'static str, need: u64| {
+        move |t: &mut Ticket| {
+            (t.weights, t.seats) = (model.into(), vec![seat(EndpointId(endpoint), 2)]);
+            t.seats[0].need = need;
+        }
+    };
+    world.submit(at(0, "a", 60), "x", &work);
+    world.run_one(&work).unwrap();
+    world.submit(at(1, "b", 50), "y", &work);
+    world.run_one(&work).unwrap();
+    assert_eq!(world.loads, ["a", "b"], "a has gone for b, though it was on another server");
+    assert_eq!((world.core.planned(GPU).0, world.core.planned(EndpointId(1)).0), (0, 50));
+    // strangers take more: what does not fit any more is refused with numbers
+    world.step(Input::Gpu { place: 0, total: 100, used: 95 }, &work);
+    world.submit(at(0, "a", 60), "x", &work);
+    assert!(matches!(world.refused[..], [Refused::TooLarge { need: 60, room: 55 }]), "{:?}", world.refused);
+}
+
+#[test]
+fn a_server_with_two_gpus_puts_a_model_on_one_of_them_where_it_fits() {
+    let work = |_: &str| 1.0;
+    let room = Room { bytes: None, models: 3, gpus: GpuSet::of([0, 1]) };
+    let mut world = World::with(Bounds { queued: 99, queued_bytes: 9999 }, vec![room], 1.0);
+    world.step(Input::Gpu { place: 0, total: 100, used: 0 }, &work);
+    world.step(Input::Gpu { place: 1, total: 100, used: 0 }, &work);
+    for (model, need) in [("a", 70), ("b", 70), ("c", 30)] {
+        world.submit(|t| (t.weights, t.seats[0].need) = (model.into(), need), "x", &work);
+        world.run_one(&work).unwrap();
+    }
+    // a and b have one each; c finds 30 on neither (80 % of 30 is less), but 60 on both together
+    assert_eq!((world.loads.len(), world.core.planned(GPU)), (3, (170, 3)));
+    world.submit(|t| (t.weights, t.seats[0].need) = ("d".into(), 40), "x", &work);
+    world.run_one(&work).unwrap();
+    assert!(world.core.planned(GPU).0 <= 200, "{:?}", world.core.planned(GPU));
+}
+
+#[test]
 fn what_was_learned_outlives_a_restart() {
     let (world, _) = swapping(&[("a", 1.0, 2), ("b", 1.0, 2)], &[("b", 6.0)], 100.0, 0.4);
     let lessons = world.core.lessons();
     assert_eq!(lessons.len(), 2, "{lessons:?}");
     let slow = lessons.iter().find(|lesson| &*lesson.weights == "b").unwrap();
     assert!((5.5..7.5).contains(&slow.load), "{slow:?}");
-    let mut next = World::with(Bounds { queued: 9, queued_bytes: 9999 }, vec![Room { bytes: None, models: 1 }], 2.0);
+    let mut next = World::with(
+        Bounds { queued: 9, queued_bytes: 9999 },
+        vec![Room { bytes: None, models: 1, gpus: GpuSet::default() }],
+        2.0,
+    );
     next.core.teach(lessons.clone());
     assert_eq!(next.core.lessons().len(), 2, "kept though nothing was asked for yet");
     next.submit(|t| t.weights = "b".into(), "b", &|_| 1.0);

@@ -123,7 +123,6 @@ struct Server {
 }
 
 struct Run {
-    app: usize,
     endpoint: EndpointId,
     model: usize,
     ends: f64,
@@ -141,18 +140,21 @@ struct Storm {
     core: Core,
     now: f64,
     rooms: Vec<Room>,
+    /// All endpoints run on this one GPU: bytes of it, and those that strangers hold.
+    gpu: Option<(u64, u64)>,
     servers: Vec<Server>,
     models: Vec<Model>,
     apps: Vec<(AppName, Class, f64)>,
     next: u64,
     waiting: BTreeMap<TicketId, Wait>,
-    owners: BTreeMap<TicketId, usize>,
     running: BTreeMap<TicketId, Run>,
     ended: u64,
     /// What is under way: when it is over, and what is reported then.
     reports: Vec<(f64, Input)>,
     longest_wait: f64,
     told: Vec<Notice>,
+    /// Whether somebody looked at the GPU.
+    looked: bool,
     calm: bool,
 }
 
@@ -168,10 +170,12 @@ impl Storm {
                 slots: 1 + u32::try_from(dice.below(3)).unwrap(),
             })
             .collect();
+        let gpu = dice.chance(30).then(|| (90 + dice.below(150), dice.below(40)));
         let rooms: Vec<Room> = (0..1 + dice.below(3))
             .map(|_| Room {
-                bytes: dice.chance(70).then(|| 70 + dice.below(120)),
+                bytes: (gpu.is_none() && dice.chance(70)).then(|| 70 + dice.below(120)),
                 models: 1 + u32::try_from(dice.below(3)).unwrap(),
+                gpus: GpuSet::of(gpu.map(|_| 0)),
             })
             .collect();
         let one_class = dice.chance(50);
@@ -189,17 +193,18 @@ impl Storm {
             core,
             now: 0.0,
             rooms,
+            gpu,
             servers,
             models,
             apps,
             next: 0,
             waiting: BTreeMap::new(),
-            owners: BTreeMap::new(),
             running: BTreeMap::new(),
             ended: 0,
             reports: Vec::new(),
             longest_wait: 0.0,
             told: Vec::new(),
+            looked: false,
             calm: false,
         }
     }
@@ -245,8 +250,7 @@ impl Storm {
         self.longest_wait = self.longest_wait.max(self.now - wait.since);
         let hung = server.hung.contains(&wait.model);
         let run = if hung { 1e9 } else { self.dice.between(0.05, LONGEST_RUN) };
-        let app = self.owners[&id];
-        self.running.insert(id, Run { app, endpoint, model: wait.model, ends: self.now + run });
+        self.running.insert(id, Run { endpoint, model: wait.model, ends: self.now + run });
     }
 
     fn model(&self, weights: &str) -> usize {
@@ -325,6 +329,10 @@ impl Storm {
                 assert!(count <= 1 || room.bytes.is_none_or(|most| bytes <= most), "{bytes} bytes, {room:?}");
             }
         }
+        if let Some((total, strangers)) = self.gpu.filter(|_| self.faults.honest() && self.looked) {
+            let ours = (0..self.rooms.len() as u16).map(|at| self.core.planned(EndpointId(at)).0).sum::<u64>();
+            assert!(ours <= total - strangers, "{ours} of {total} bytes, {strangers} are taken");
+        }
         if self.faults.none() {
             self.sweep_swaps(&view);
         }
@@ -342,6 +350,15 @@ impl Storm {
         }
     }
 
+    /// Somebody looks at the GPU, which shows what really is there.
+    fn look_at_gpu(&mut self) {
+        let Some((total, strangers)) = self.gpu else { return };
+        let loaded = self.servers.iter().flat_map(|server| &server.loaded);
+        let used = strangers + loaded.map(|model| self.models[*model].bytes).sum::<u64>();
+        self.looked = true;
+        self.step(Input::Gpu { place: 0, total, used });
+    }
+
     fn arrive(&mut self) {
         let model = self.dice.below(self.models.len() as u64) as usize;
         let app = self.dice.below(self.apps.len() as u64) as usize;
@@ -351,7 +368,6 @@ impl Storm {
         let seats = (0..self.rooms.len() as u16).map(|at| self.seat(EndpointId(at), model, shrunk)).collect();
         self.next += 1;
         let id = TicketId(self.next);
-        self.owners.insert(id, app);
         self.waiting.insert(id, Wait { model, since: self.now });
         let ticket = Ticket {
             id,
@@ -440,7 +456,8 @@ impl Storm {
                     self.finish(id, false);
                 }
             }
-            56..62 => self.look(),
+            56..60 => self.look(),
+            60..62 => self.look_at_gpu(),
             62..65 if self.faults.restarts => self.restart(),
             65..68 if self.faults.hangs => self.hang(),
             68..72 if self.faults.outages => {
@@ -535,7 +552,6 @@ impl Storm {
         assert_eq!(self.ended, self.next, "every request ends exactly once");
         assert_eq!(self.core.view().queued_bytes, 0);
         assert!(self.running.is_empty() && self.waiting.is_empty());
-        assert!(self.apps.len() >= self.running.values().map(|run| run.app).count());
     }
 
     /// The longest wait that the bounds allow where nothing fails: every model's turn, and all the work there was.
@@ -551,6 +567,7 @@ impl Storm {
 
 fn history(seed: u64) -> Vec<Notice> {
     let mut storm = Storm::new(seed);
+    storm.look_at_gpu();
     for _ in 0..EVENTS {
         storm.event();
     }
