@@ -105,9 +105,12 @@ pub fn measure(workload: &Workload, run: &Run) -> Measure {
     }
 }
 
-/// |foretold − real| ÷ the real wait, or ÷ 1 s where that is longer.
 fn foretelling(records: &[Record]) -> Option<(f64, usize)> {
-    let told = records.iter().filter_map(|record| Some((record.foretold?, record.wait()?)));
+    p90_of_errors(records.iter().filter_map(|record| Some((record.foretold?, record.wait()?))))
+}
+
+/// |foretold − real| ÷ the real wait, or ÷ 1 s where that is longer, of those that had to wait; and how many they are.
+pub(crate) fn p90_of_errors(told: impl Iterator<Item = (f64, f64)>) -> Option<(f64, usize)> {
     let errors = told.filter(|(_, real)| *real > 0.0).map(|(told, real)| (told - real).abs() / real.max(1.0));
     let mut errors: Vec<f64> = errors.collect();
     errors.sort_by(f64::total_cmp);
