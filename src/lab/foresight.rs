@@ -5,7 +5,7 @@
 
 use super::measure::p90_of_errors;
 use super::modes::Mode;
-use super::play::{Run, play};
+use super::play::{Ending, Run, play};
 use super::workload::Workload;
 
 /// Requests that are tried per workload at most.
@@ -20,7 +20,10 @@ pub fn foresight(workload: &Workload, run: &Run) -> Result<Option<(f64, usize)>,
     if !workload.clients.is_empty() {
         return Ok(None);
     }
-    let waited = |at: &usize| run.records[*at].wait().is_some_and(|wait| wait > 0.0);
+    let waited = |at: &usize| {
+        let record = &run.records[*at];
+        record.ending == Ending::Answered && record.wait().is_some_and(|wait| wait > 0.0)
+    };
     let waited: Vec<usize> = (0..run.records.len()).filter(waited).collect();
     let mut pairs = Vec::new();
     for at in waited.iter().step_by(waited.len().div_ceil(SAMPLES).max(1)) {
