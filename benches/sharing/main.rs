@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use gaucho::lab::table::table;
 use gaucho::lab::targets::Target;
-use gaucho::lab::{Comparison, Workload, calibration, compare, mixes, report, scenes, traces};
+use gaucho::lab::{Comparison, Mode, Workload, calibration, compare, foresight, mixes, report, scenes, traces};
 
 /// Minutes of the traces of 2023 that are played, and how busy they keep the GPU.
 const AZURE: (f64, f64) = (5.0, 0.7);
@@ -42,7 +42,8 @@ fn main() {
     let mut tally = Tally::default();
     for workload in measured(1).chain(mixes::mixes(1)).chain(traffic()) {
         let comparison = compare(workload).unwrap();
-        println!("{}", table(&comparison.workload, &comparison.results));
+        print!("{}", table(&comparison.workload, &comparison.results));
+        println!("{}", foretelling(&comparison));
         tally.add(&comparison);
         drawn.push(comparison);
     }
@@ -55,6 +56,24 @@ fn main() {
         std::fs::write(&file, report::html(&drawn)).unwrap();
         println!("\nreport: {}", file.display());
     }
+}
+
+/// How well waits were foretold, and how well they could be.
+fn foretelling(comparison: &Comparison) -> String {
+    let own = |mode| comparison.runs.iter().zip(&comparison.results).find(|(run, _)| run.mode == mode);
+    let (run, result) = own(Mode::Gaucho).unwrap();
+    let known = foresight(&comparison.workload, run).unwrap();
+    let known = known.map(|(error, over)| {
+        format!(
+            "  foretold by who knows all sizes, not the future: p90 of the error {:.0} % over {over}\n",
+            100.0 * error
+        )
+    });
+    let told =
+        result.measure.foretelling.filter(|_| known.is_some()).map(|(error, over)| {
+            format!("  foretold by gaucho: p90 of the error {:.0} % over {over}\n", 100.0 * error)
+        });
+    told.unwrap_or_default() + &known.unwrap_or_default()
 }
 
 /// The measured scenes.

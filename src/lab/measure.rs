@@ -59,7 +59,8 @@ pub struct Measure {
     pub busy: f64,
     /// Seconds in which nothing ran and something was loaded or unloaded.
     pub swapping: f64,
-    /// 90th percentile of the error of foretold waits, of those that were foretold and had to wait; and how many.
+    /// 90th percentile of the error of foretold waits, of those that were foretold, had to wait and were answered; and
+    /// how many.
     pub foretelling: Option<(f64, usize)>,
 }
 
@@ -105,9 +106,14 @@ pub fn measure(workload: &Workload, run: &Run) -> Measure {
     }
 }
 
-/// |foretold − real| ÷ the real wait, or ÷ 1 s where that is longer.
 fn foretelling(records: &[Record]) -> Option<(f64, usize)> {
-    let told = records.iter().filter_map(|record| Some((record.foretold?, record.wait()?)));
+    // who left early made everybody's wait shorter, and its own never ended
+    let answered = records.iter().filter(|record| record.ending == Ending::Answered);
+    p90_of_errors(answered.filter_map(|record| Some((record.foretold?, record.wait()?))))
+}
+
+/// |foretold − real| ÷ the real wait, or ÷ 1 s where that is longer, of those that had to wait; and how many they are.
+pub(crate) fn p90_of_errors(told: impl Iterator<Item = (f64, f64)>) -> Option<(f64, usize)> {
     let errors = told.filter(|(_, real)| *real > 0.0).map(|(told, real)| (told - real).abs() / real.max(1.0));
     let mut errors: Vec<f64> = errors.collect();
     errors.sort_by(f64::total_cmp);
