@@ -96,6 +96,7 @@ impl House {
         Ticket {
             id: TicketId(self.next),
             label: RequestId(self.next),
+            again: None,
             app: self.apps[usize::try_from(app).unwrap()].clone(),
             class: Class::ALL[usize::try_from(app % 3).unwrap()],
             weight: (1 + app % 4) as f64,

@@ -23,11 +23,18 @@ pub(super) struct Attempts {
     failed: Vec<Fault>,
     /// How often a runner hung under it.
     recalled: usize,
+    /// When it first asked for a slot.
+    since: Moment,
 }
 
 impl Attempts {
-    pub(super) fn new(resolved: Resolved, deadline: Moment) -> Self {
-        Self { resolved, deadline, failed: Vec::new(), recalled: 0 }
+    pub(super) fn new(resolved: Resolved, deadline: Moment, now: Moment) -> Self {
+        Self { resolved, deadline, failed: Vec::new(), recalled: 0, since: now }
+    }
+
+    /// When it first asked for a slot, unless this is the first time.
+    pub(super) fn again(&self) -> Option<Moment> {
+        (self.recalled > 0 || !self.failed.is_empty()).then_some(self.since)
     }
 
     /// The call at `endpoint` failed before its first event: on to the next attempt, without that endpoint.

@@ -121,7 +121,7 @@ impl Gateway {
         if ready.request.intent == Intent::Unload {
             return Ok(Started { first: unloaded(&self.parts.clock), reply: None });
         }
-        let mut attempts = Attempts::new(ready.resolved.clone(), ready.patience.until);
+        let mut attempts = Attempts::new(ready.resolved.clone(), ready.patience.until, self.parts.clock.now());
         loop {
             let permit = self.admit(ready, &attempts, flight).await;
             let permit = permit.map_err(|refusal| attempts.refused(refusal, flight))?;
@@ -179,7 +179,8 @@ impl Gateway {
     async fn admit(&self, ready: &Ready, attempts: &Attempts, flight: &mut InFlight) -> Result<Permit, Fault> {
         let Ready { request, principal, grant, patience, .. } = ready;
         let resolved = &attempts.resolved;
-        let ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
+        let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
+        ticket.again = attempts.again();
         let gone = principal.gone();
         let permit = tokio::select! {
             permit = self.parts.scheduler.admit(ticket) => permit,

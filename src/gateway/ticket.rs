@@ -61,6 +61,7 @@ pub(super) fn make(
     Ok(Ticket {
         id: TicketId(0), // given by the scheduler
         label,
+        again: None, // set by whoever tries again
         app: grant.app.clone(),
         class: rules.class,
         weight: rules.weight,

@@ -448,6 +448,7 @@ mod tests {
         Ticket {
             id: TicketId(0),
             label: RequestId(0),
+            again: None,
             app: AppName::parse("x").unwrap(),
             class: Class::Standard,
             weight: 1.0,

@@ -60,6 +60,7 @@ impl Gaucho {
         Ticket {
             id: TicketId(asked.id),
             label: RequestId(asked.id),
+            again: None,
             app: name.clone(),
             class: app.class,
             weight: app.weight,

@@ -171,7 +171,7 @@ impl Core {
         longest * active
     }
 
-    fn inside(&self, site: EndpointId, pool: PoolIndex) -> impl Iterator<Item = &super::Running> {
+    pub(super) fn inside(&self, site: EndpointId, pool: PoolIndex) -> impl Iterator<Item = &super::Running> {
         let tickets = self.pools[pool.0].runners.get(&site).into_iter().flat_map(|runner| &runner.inside);
         tickets.filter_map(|ticket| self.running.get(ticket))
     }

@@ -223,7 +223,9 @@ impl Core {
     /// Seconds of service that a running request is still expected to need.
     pub(super) fn left(&self, run: &super::Running) -> f64 {
         let had = self.clocks.get(&run.endpoint).map_or(0.0, |clock| clock.reading - run.entered);
-        (run.predicted - had).max(run.predicted * LEFT_OVER).max(0.001)
+        // what is overdue is taken to go on for half as long again: it may be a long answer, or hang
+        let overdue = (had - run.predicted) / 2.0;
+        (run.predicted - had).max(run.predicted * LEFT_OVER).max(overdue).max(0.001)
     }
 
     /// A wait is over that was predicted to be `plain` seconds.

@@ -80,6 +80,8 @@ pub struct Ticket {
     pub id: TicketId,
     /// What its caller knows it by.
     pub label: RequestId,
+    /// When it first came, for one that is tried again: it goes before what its application sent since.
+    pub again: Option<Moment>,
     /// Whose it is.
     pub app: AppName,
     /// How urgent.

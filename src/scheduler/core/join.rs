@@ -92,7 +92,7 @@ impl Core {
         self.callers_are_back(pool);
         let expected = self.pools[pool.0].speed.predict(app, ticket.work);
         self.pools[pool.0].arrived(self.now, expected);
-        self.pools[pool.0].push(app, ticket.id);
+        self.pools[pool.0].push(app, ticket.id, ticket.again.is_some());
         self.pools[pool.0].waiting[ticket.class as usize].add(expected);
         self.backlog[ticket.class as usize] += 1;
         self.queued_bytes += ticket.bytes;
@@ -103,7 +103,7 @@ impl Core {
             pool,
             class: ticket.class,
             streams: ticket.streams,
-            since: self.now,
+            since: ticket.again.unwrap_or(self.now),
             deadline: ticket.deadline,
             bytes: ticket.bytes,
             work: ticket.work,

@@ -104,9 +104,13 @@ impl Pool {
         each / gap.max(now.since(self.last_arrival).as_secs_f64()).max(1e-3)
     }
 
-    pub(super) fn push(&mut self, app: AppIndex, id: TicketId) {
+    pub(super) fn push(&mut self, app: AppIndex, id: TicketId, first: bool) {
         let line = self.lines.entry(app).or_default();
-        line.ids.push_back(id);
+        if first {
+            line.ids.push_front(id);
+        } else {
+            line.ids.push_back(id);
+        }
         line.alive += 1;
         self.alive += 1;
     }

@@ -171,7 +171,8 @@ impl Core {
         let (turn, class) = first;
         let earlier = victims
             .iter()
-            .any(|victim| self.first_turn(victim.pool, None).is_some_and(|(theirs, _)| before(&theirs, &turn).is_lt()));
+            .any(|victim| self.first_turn(victim.pool, None).is_some_and(|(theirs, _)| before(&theirs, &turn).is_lt()))
+            || victims.iter().any(|victim| self.works_before(victim, turn));
         let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };
         let dearest = self.dearest(site);
@@ -185,6 +186,15 @@ impl Core {
         let missing = ((wanted - credit).max(0.0) / pace).max(0.01);
         let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(QUARANTINE));
         Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
+    }
+
+    /// Whether an application with less than the candidate's so far is at work there: one with no more clients than slots
+    /// never waits, and is owed its share all the same.
+    fn works_before(&self, victim: &Held, turn: Turn) -> bool {
+        self.inside(victim.site, victim.pool).any(|run| {
+            let rank = self.rank(run.class, run.predicted);
+            rank < turn.0 || (rank == turn.0 && self.apps[run.app.0].tag() < turn.1)
+        })
     }
 
     /// When to look again at victims that have so little left to do, and so few new callers, that finishing them first costs

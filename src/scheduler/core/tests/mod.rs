@@ -19,6 +19,7 @@ fn ticket(id: u64, app: &str, weights: &str) -> Ticket {
     Ticket {
         id: TicketId(id),
         label: RequestId(id),
+        again: None,
         app: AppName::parse(app).unwrap(),
         class: Class::Standard,
         weight: 1.0,

@@ -372,6 +372,7 @@ impl Storm {
         let ticket = Ticket {
             id,
             label: RequestId(self.next),
+            again: None,
             app: name,
             class,
             weight,
