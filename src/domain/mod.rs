@@ -24,5 +24,5 @@ pub use gpu::{GpuName, GpuView, GpusView};
 pub use ids::{AppName, EndpointId, KeyId, RequestId};
 pub use model_name::{InvalidName, ModelName};
 pub use request::{Dialect, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task, field};
-pub use residency::{LoadOrder, ResidencyCommand};
+pub use residency::{LoadOrder, ResidencyCommand, UnloadReason};
 pub use usage::{Outcome, Usage};

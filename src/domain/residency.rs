@@ -28,6 +28,29 @@ impl LoadOrder {
     }
 }
 
+/// Why a runner goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UnloadReason {
+    /// It had no work for as long as its profile keeps it.
+    Idle,
+    /// Another model needs its place.
+    Room,
+    /// It is loaded anew, because something is wrong with it.
+    Reload,
+}
+
+impl UnloadReason {
+    /// The word for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Room => "room",
+            Self::Reload => "reload",
+        }
+    }
+}
+
 /// What `upstream` is to do.
 #[derive(Debug, Clone)]
 pub enum ResidencyCommand {
@@ -61,5 +84,7 @@ pub enum ResidencyCommand {
         weights: Box<str>,
         /// How they are addressed.
         order: Arc<LoadOrder>,
+        /// Why.
+        why: UnloadReason,
     },
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{AppName, FaultClass, ModelName, Outcome, Usage};
+use crate::domain::{AppName, FaultClass, ModelName, Outcome, UnloadReason, Usage};
 
 use super::{Counters, Gauges, Histograms, Label, Registry};
 
@@ -55,7 +55,7 @@ pub struct RequestMetrics {
     policy_reloads: Counters<1>,
     loads: Counters<3>,
     load_seconds: Histograms<1>,
-    unloads: Counters<3>,
+    unloads: Counters<4>,
     resident_bytes: Gauges<2>,
     spilled_bytes: Gauges<2>,
 }
@@ -104,8 +104,8 @@ impl RequestMetrics {
             load_seconds: to.histograms("upstream_load_seconds", "How long a load took", ["model"], WAITS),
             unloads: to.counters(
                 "upstream_unloads",
-                "Unloads that the gateway ordered",
-                ["endpoint", "model", "result"],
+                "Unloads that the gateway ordered, by why",
+                ["endpoint", "model", "reason", "result"],
             ),
             resident_bytes: to.gauges("upstream_resident_bytes", "Memory of a loaded model", runner),
             spilled_bytes: to.gauges("upstream_spilled_bytes", "The part of it that did not fit on the GPU", runner),
@@ -195,8 +195,8 @@ impl RequestMetrics {
     }
 
     /// Counts an unload.
-    pub fn unload(&self, endpoint: &str, model: &str, done: bool) {
-        self.unloads.add([label(endpoint), label(model), result(done)], 1);
+    pub fn unload(&self, endpoint: &str, model: &str, why: UnloadReason, done: bool) {
+        self.unloads.add([label(endpoint), label(model), why.as_str().into(), result(done)], 1);
     }
 
     /// Says how much memory a loaded model takes, and how much of it is not on the GPU; zeros for one that is gone.

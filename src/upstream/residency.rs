@@ -80,12 +80,12 @@ impl Stagehand {
                 let alive = self.probe(endpoint, &order, within).await;
                 self.scheduler.probed(endpoint, weights, alive);
             }
-            ResidencyCommand::Unload { endpoint, weights, order } => {
+            ResidencyCommand::Unload { endpoint, weights, order, why } => {
                 let _changing = self.discovery.changing(endpoint);
                 let name = self.name(endpoint);
-                tracing::info!(model = %order.model, endpoint = name, "unloading");
+                tracing::info!(model = %order.model, endpoint = name, why = why.as_str(), "unloading");
                 let gone = self.unload(endpoint, &weights, &order).await;
-                self.metrics.unload(name, &order.model, gone);
+                self.metrics.unload(name, &order.model, why, gone);
                 if !gone {
                     tracing::warn!(model = %order.model, endpoint = name, "the unload did not happen");
                 }

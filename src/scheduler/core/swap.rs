@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::domain::{Class, EndpointId, Moment, ResidencyCommand};
+use crate::domain::{Class, EndpointId, Moment, ResidencyCommand, UnloadReason};
 
 use super::fair::AppIndex;
 use super::memory::Held;
@@ -293,7 +293,12 @@ impl Core {
                 Residency::Leaving if !wanted && !heals => runner.enter(Residency::Resident, self.now),
                 Residency::Leaving if runner.used == 0 => {
                     going = true;
-                    self.unload(PoolIndex(at), site, out);
+                    self.unload(
+                        PoolIndex(at),
+                        site,
+                        if heals { UnloadReason::Reload } else { UnloadReason::Room },
+                        out,
+                    );
                 }
                 Residency::Leaving | Residency::Unloading | Residency::Loading => going = true,
                 _ => {}
@@ -332,7 +337,7 @@ impl Core {
         }));
     }
 
-    fn unload(&mut self, pool: PoolIndex, site: EndpointId, out: &mut Vec<Decision>) {
+    fn unload(&mut self, pool: PoolIndex, site: EndpointId, why: UnloadReason, out: &mut Vec<Decision>) {
         let members = &mut self.pools[pool.0];
         let Some(runner) = members.runners.get_mut(&site) else { return };
         let shares = runner.leave(Residency::Unloading, self.now);
@@ -340,6 +345,7 @@ impl Core {
             endpoint: site,
             weights: members.weights.clone(),
             order: runner.order.clone(),
+            why,
         }));
         // whoever a residency served pays for bringing it in
         for (app, seconds) in shares {
@@ -372,7 +378,7 @@ impl Core {
             return false;
         };
         state.swap = Some(Swap { candidate: None, displaces: false, holds: false, heals: false, cost: 0.0 });
-        self.unload(pool, site, out);
+        self.unload(pool, site, UnloadReason::Idle, out);
         true
     }
 
