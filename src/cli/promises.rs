@@ -29,7 +29,9 @@ pub(super) fn write(settings: &Settings, policies: &Policies, out: &mut dyn Writ
     let longest = longest.map(|cap| cap.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
     writeln!(out, "swaps under load take at most {:.0} % of the time", swap_overhead() * 100.0)?;
     for (endpoint, models) in endpoints {
-        let contenders: Vec<Contender> = models.iter().map(|model| contender(model, longest)).collect();
+        let known = settings.endpoints.iter().find(|known| known.name == endpoint);
+        let slots = known.map_or(1, |known| known.num_parallel);
+        let contenders: Vec<Contender> = models.iter().map(|model| contender(model, longest, slots)).collect();
         let wait = longest_head_wait(&contenders);
         for (model, contender) in models.iter().zip(&contenders) {
             let run = time(contender.longest_run);
@@ -53,9 +55,10 @@ fn default_cap(policies: &Policies) -> Option<u64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "token counts")]
-fn contender(model: &Kept, longest: u64) -> Contender {
+fn contender(model: &Kept, longest: u64, slots: u32) -> Contender {
     let speed = model.output_tokens_per_second.max(1e-3);
-    let run = if longest == u64::MAX { f64::INFINITY } else { longest as f64 / speed };
+    // every slot may be busy that long, and all share the GPU
+    let run = if longest == u64::MAX { f64::INFINITY } else { longest as f64 * f64::from(slots) / speed };
     Contender { cost: model.swap_seconds, longest_run: run }
 }
 

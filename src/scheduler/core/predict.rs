@@ -93,12 +93,15 @@ impl Speed {
             let bias = &mut self.bias[work.kind as usize];
             blend(bias, (*bias * service / predicted).clamp(0.01, 100.0));
         }
+        // the server's figures are wall time, which what ran beside made longer: speeds are kept per second of service
+        let wall = seen.prompt_seconds + seen.output_seconds;
+        let share = if wall > 0.0 && service > 0.0 { (service / wall).clamp(0.02, 1.0) } else { 1.0 };
         if prompt > 0.0 {
             blend(&mut self.bytes_per_token, (work.prompt_bytes as f64 / prompt).clamp(0.1, 100.0));
-            blend(&mut self.prompt_per_second, prompt / seen.prompt_seconds);
+            blend(&mut self.prompt_per_second, prompt / (seen.prompt_seconds * share));
         }
         if output > 0.0 {
-            blend(&mut self.output_per_second, output / seen.output_seconds);
+            blend(&mut self.output_per_second, output / (seen.output_seconds * share));
             blend(&mut self.usual, output);
             let usual = self.output_tokens.entry(app).or_insert(output);
             blend(usual, output);
