@@ -244,6 +244,8 @@ pub(super) struct Swap {
     pub(super) holds: bool,
     /// The candidate is reloaded because something is wrong with it.
     pub(super) heals: bool,
+    /// Bytes that were not to stay together: something vanished while the candidate was loaded.
+    pub(super) pushed_out: Option<u64>,
     /// Seconds in which the endpoint served less because of it, so far.
     pub(super) cost: f64,
 }

@@ -265,12 +265,20 @@ impl Core {
             }
             // one on an endpoint that shares a GPU goes by a change of its own
             if let Some(state) = self.sites.get_mut(&victim.site).filter(|_| victim.site != site) {
-                state.swap = Some(Swap { candidate: None, displaces: false, holds: false, heals: false, cost: 0.0 });
+                state.swap = Some(Swap {
+                    candidate: None,
+                    displaces: false,
+                    holds: false,
+                    heals: false,
+                    pushed_out: None,
+                    cost: 0.0,
+                });
             }
         }
         if let Some(state) = self.sites.get_mut(&site) {
             let displaces = !victims.is_empty() && !dry;
-            state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, heals: false, cost: 0.0 });
+            state.swap =
+                Some(Swap { candidate: Some(candidate), displaces, holds, heals: false, pushed_out: None, cost: 0.0 });
             state.wake = None;
             state.finishing = None;
         }
@@ -377,7 +385,8 @@ impl Core {
             state.idle_check = next;
             return false;
         };
-        state.swap = Some(Swap { candidate: None, displaces: false, holds: false, heals: false, cost: 0.0 });
+        state.swap =
+            Some(Swap { candidate: None, displaces: false, holds: false, heals: false, pushed_out: None, cost: 0.0 });
         self.unload(pool, site, UnloadReason::Idle, out);
         true
     }
@@ -400,6 +409,11 @@ impl Core {
             Ok(()) => {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
+                if let (Some(state), Some(together)) =
+                    (self.sites.get_mut(&site), swap.as_ref().and_then(|swap| swap.pushed_out))
+                {
+                    state.broke(together);
+                }
                 let together: Vec<_> = self.in_memory(site).collect();
                 if let Some(state) = self.sites.get_mut(&site) {
                     state.idle_check = Moment::ZERO;

@@ -27,6 +27,7 @@ impl Core {
                 self.place_on_gpus(pool, site);
             }
         }
+        let together: u64 = self.in_memory(site).map(|held| held.bytes).fold(0, u64::saturating_add);
         let mut vanished = false;
         for pool in &mut self.pools {
             let listed = residents.iter().any(|resident| resident.weights == pool.weights);
@@ -39,6 +40,10 @@ impl Core {
         }
         if let Some(state) = self.sites.get_mut(&site) {
             state.idle_check = Moment::ZERO;
+            if let Some(swap) = state.swap.as_mut().filter(|swap| vanished && swap.candidate.is_some()) {
+                // gone while our load is under way: if that succeeds, it is what pushed it out
+                swap.pushed_out = Some(together);
+            }
             match state.trial.take_if(|(since, _)| *since < asked) {
                 // Ollama made room for our load by itself: these do not fit together
                 Some((_, together)) if vanished => state.broke(together),

@@ -622,6 +622,31 @@ fn who_would_start_too_late_is_refused_at_once_but_never_the_first_that_waits_fo
 }
 
 #[test]
+fn what_ollama_pushes_out_for_our_load_is_not_loaded_beside_it_again() {
+    let work = |_: &str| 1.0;
+    let mut world = World::with(
+        Bounds { queued: 99, queued_bytes: 9999 },
+        vec![Room { bytes: None, models: 3, gpus: GpuSet::default() }],
+        2.0,
+    );
+    world.submit(|t| t.weights = "a".into(), "x", &work);
+    world.run_one(&work).unwrap();
+    // nobody knows whether both fit: b is loaded beside a, and a look meanwhile shows that a has gone for it
+    world.submit(|t| t.weights = "b".into(), "y", &work);
+    assert_eq!(world.loads, ["a", "b"]);
+    world.now += 0.5;
+    let asked = Moment::from_start(Duration::from_secs_f64(world.now));
+    world.now += 0.1;
+    world.step(Input::Seen { endpoint: GPU, asked, residents: Vec::new() }, &work);
+    world.run_one(&work).unwrap();
+    // from now on they take each other's place by our order
+    world.submit(|t| t.weights = "a".into(), "x", &work);
+    world.run_one(&work).unwrap();
+    assert_eq!(world.loads, ["a", "b", "a"]);
+    assert_eq!(world.core.planned(GPU).1, 1, "b was unloaded first");
+}
+
+#[test]
 fn endpoints_that_share_a_gpu_make_room_for_each_other() {
     let work = |_: &str| 1.0;
     let room = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
