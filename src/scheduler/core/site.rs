@@ -347,8 +347,10 @@ impl Site {
 
     /// These bytes did not stay together.
     pub(super) fn broke(&mut self, total: u64) {
-        self.breaks = Some(self.breaks.map_or(total, |least| least.min(total)));
         self.fits = self.fits.min(total.saturating_sub(1));
+        // what was only planned may turn out smaller: a little less is taken not to fit either, unless it was seen to
+        let least = BESIDE.of(total).max(self.fits.saturating_add(1));
+        self.breaks = Some(self.breaks.map_or(least, |known| known.min(least)));
     }
 
     /// Time passes.

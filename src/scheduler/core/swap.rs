@@ -291,7 +291,7 @@ impl Core {
     /// Unloads victims that are drained; loads the candidate once they are gone.
     pub(super) fn continue_swap(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
         let Some(swap) = self.sites.get(&site).and_then(|state| state.swap.as_ref()) else { return };
-        let (candidate, heals) = (swap.candidate, swap.heals);
+        let (candidate, heals, holds) = (swap.candidate, swap.heals, swap.holds);
         let wanted = candidate.is_none_or(|pool| self.pools[pool.0].alive() > 0);
         let mut going = false;
         for at in 0..self.pools.len() {
@@ -312,7 +312,10 @@ impl Core {
                 _ => {}
             }
         }
-        if going || self.neighbours(site).any(|other| self.is_emptying(other)) {
+        // where Ollama may have to make room by itself, nothing of ours may be on its way: a request that arrives at a victim
+        // it has marked revives that, and then every load hangs (defect B2)
+        let busy = holds && self.active(site) > 0;
+        if going || busy || self.neighbours(site).any(|other| self.is_emptying(other)) {
             return;
         }
         match candidate.filter(|_| wanted) {
