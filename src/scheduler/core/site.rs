@@ -210,6 +210,11 @@ impl Runner {
         *self.served.entry(app).or_default() += service;
     }
 
+    /// The applications that had service in this residency.
+    pub(super) fn served_apps(&self) -> impl Iterator<Item = AppIndex> {
+        self.served.keys().copied()
+    }
+
     /// A load is over that cost this much, seconds.
     pub(super) fn arrive(&mut self, cost: f64, now: Moment) {
         let took = now.since(self.since).as_secs_f64();

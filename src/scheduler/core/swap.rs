@@ -188,12 +188,16 @@ impl Core {
         Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
     }
 
-    /// Whether an application with less than the candidate's so far is at work there: one with no more clients than slots
-    /// never waits, and is owed its share all the same.
+    /// Whether an application with less than the candidate's so far is at work there, or was until a moment ago: one with no
+    /// more clients than slots never waits, and is owed its share all the same. Who stays away makes the victim dry.
     fn works_before(&self, victim: &Held, turn: Turn) -> bool {
-        self.inside(victim.site, victim.pool).any(|run| {
-            let rank = self.rank(run.class, run.predicted);
-            rank < turn.0 || (rank == turn.0 && self.apps[run.app.0].tag() < turn.1)
+        let running = self.inside(victim.site, victim.pool).map(|run| run.app);
+        let runner = self.pools[victim.pool.0].runners.get(&victim.site);
+        let paused = runner.filter(|runner| runner.used == 0).into_iter().flat_map(Runner::served_apps);
+        running.chain(paused).any(|app| {
+            let app = &self.apps[app.0];
+            let rank = 1 + app.class as usize;
+            rank < turn.0 || (rank == turn.0 && app.tag() < turn.1)
         })
     }
 
