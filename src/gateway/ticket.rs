@@ -5,10 +5,13 @@ use std::time::Duration;
 use crate::catalog::Resolved;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId};
 use crate::policy::Grant;
-use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, Work, WorkKind};
+use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, WaitReason, Work, WorkKind};
 
 use super::line::Parts;
 use super::wishes::Patience;
+
+/// When to come back where no server can be used.
+const BACK: Duration = Duration::from_secs(30);
 
 /// What the scheduler needs to know of the request, which must have started at `deadline`.
 ///
@@ -105,6 +108,14 @@ pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Faul
             );
             placed(FaultClass::Busy, text, Some(next), estimate.wait)
         }
+        Refused::Waited { estimate: Estimate { position, reason: WaitReason::Unreachable, .. }, .. } => {
+            let (limit, rule, reason) = (brief(patience.limit), patience.rule, WaitReason::Unreachable.text());
+            let text = format!(
+                "no slot came free within {limit} s ({rule}): {reason}; the request was number {position} in the queue"
+            );
+            // nobody can say when
+            Fault::new(FaultClass::WaitedTooLong, text).retry(BACK)
+        }
         Refused::Waited { estimate: Estimate { position, wait, .. }, .. } => {
             let (limit, rule) = (brief(patience.limit), patience.rule);
             let text = format!(
@@ -168,7 +179,6 @@ mod tests {
     use super::*;
     use crate::domain::AppName;
     use crate::policy::{AppRules, RunnerProfile};
-    use crate::scheduler::core::WaitReason;
 
     /// A refusal; its class, place, seconds to come back after, and parts of its words.
     type Row = (Refused, FaultClass, Option<usize>, Option<u64>, &'static [&'static str]);
@@ -181,7 +191,15 @@ mod tests {
         let eta = Duration::from_millis(4_200);
         let soon = Estimate { position: 4, wait: eta, reason: WaitReason::Slots };
         let estimate = Estimate { position: 7, wait: Duration::from_secs(700), reason: WaitReason::Loading };
-        let table: [Row; 7] = [
+        let never = Estimate { position: 2, wait: Duration::from_secs(86_400), reason: WaitReason::Unreachable };
+        let table: [Row; 8] = [
+            (
+                Refused::Waited { waited: limit, estimate: never },
+                FaultClass::WaitedTooLong,
+                None,
+                Some(30),
+                &["within 1.5 s (X-Gaucho-Deadline): no server", "number 2 in"],
+            ),
             (
                 Refused::AppQueueFull { queued: 2, limit: 2, estimate: soon },
                 FaultClass::QueueFull,

@@ -121,7 +121,9 @@ impl Scene {
         let asked = Instant::now();
         let body = self.chat(model, options);
         let exchange = self.send(app, &body).await;
-        tokio::time::timeout(LIMIT, read(exchange, asked)).await.unwrap_or_else(|_| panic!("{}: not answered", self.name))
+        tokio::time::timeout(LIMIT, read(exchange, asked))
+            .await
+            .unwrap_or_else(|_| panic!("{}: not answered", self.name))
     }
 
     /// The body of a short unique streamed chat.
