@@ -191,15 +191,7 @@ mod tests {
         let eta = Duration::from_millis(4_200);
         let soon = Estimate { position: 4, wait: eta, reason: WaitReason::Slots };
         let estimate = Estimate { position: 7, wait: Duration::from_secs(700), reason: WaitReason::Loading };
-        let never = Estimate { position: 2, wait: Duration::from_secs(86_400), reason: WaitReason::Unreachable };
-        let table: [Row; 8] = [
-            (
-                Refused::Waited { waited: limit, estimate: never },
-                FaultClass::WaitedTooLong,
-                None,
-                Some(30),
-                &["within 1.5 s (X-Gaucho-Deadline): no server", "number 2 in"],
-            ),
+        let table: [Row; 7] = [
             (
                 Refused::AppQueueFull { queued: 2, limit: 2, estimate: soon },
                 FaultClass::QueueFull,
@@ -252,5 +244,17 @@ mod tests {
                 assert!(fault.message.contains(part), "{part}: {}", fault.message);
             }
         }
+    }
+
+    #[test]
+    fn nobody_is_told_a_time_while_no_server_can_be_used() {
+        let grant = Grant::for_tests(AppName::parse("shop").unwrap(), AppRules::default(), RunnerProfile::default());
+        let limit = Duration::from_secs(300);
+        let patience = Patience { until: Moment::ZERO, limit, rule: "max_wait" };
+        let estimate = Estimate { position: 2, wait: Duration::from_secs(86_400), reason: WaitReason::Unreachable };
+        let fault = refusal(&Refused::Waited { waited: limit, estimate }, &grant, &patience);
+        assert_eq!((fault.class, fault.retry_after), (FaultClass::WaitedTooLong, Some(BACK)));
+        assert!(fault.place.is_none() && !fault.message.contains("86400"), "{}", fault.message);
+        assert!(fault.message.contains("no server that has the model can be used now"), "{}", fault.message);
     }
 }

@@ -171,13 +171,15 @@ impl Scene {
     pub(super) async fn row(&self, of: &str, answers: &[Answer]) {
         let door = if matches!(self.door, Door::Raw(_)) { "raw" } else { "gaucho" };
         let (whole, first) = (sorted(answers, |answer| answer.took), sorted(answers, |answer| answer.first));
+        let loads = self.loads().await;
+        let loads = if loads.is_nan() { "?".to_owned() } else { loads.to_string() };
         println!(
             "| {:<8} | {door:<6} | {of:<12} | {:>3} of {:>3} | {:>5.1} s | {:>3} loads | p50 {:>5.2} s | p99 {:>5.2} s | first p50 {:>5.2} s, max {:>5.2} s |",
             self.name,
             answers.iter().filter(|answer| answer.whole).count(),
             answers.len(),
             self.age(),
-            self.loads().await,
+            loads,
             at(&whole, 0.5),
             at(&whole, 0.99),
             at(&first, 0.5),
