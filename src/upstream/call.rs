@@ -162,7 +162,7 @@ impl Pump {
         loop {
             let chunk = tokio::time::timeout(patience, response.chunk())
                 .await
-                .map_err(|_| stopped(patience))?
+                .map_err(|_| if silent { too_slow("did not begin to answer", patience) } else { stopped(patience) })?
                 .map_err(|error| broken(&reason(&error)))?;
             patience = self.client.timeouts.idle;
             let Some(chunk) = chunk else {
