@@ -97,8 +97,8 @@ fn outlook(account: &Value) -> String {
         Some("starts") => format!("starts at once on {}", cell(&account["starts"], "endpoint")),
         Some("waits") => {
             let waits = &account["waits"];
-            let eta = waits["eta_seconds"].as_f64().unwrap_or(0.0).ceil();
-            format!("waits: number {}, about {eta} s: {}", cell(waits, "position"), cell(waits, "reason_text"))
+            let eta = waits["eta_seconds"].as_f64().map_or_else(String::new, |eta| format!(", about {} s", eta.ceil()));
+            format!("waits: number {}{eta}: {}", cell(waits, "position"), cell(waits, "reason_text"))
         }
         _ => {
             let refusal = &account["refusal"];

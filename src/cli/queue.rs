@@ -50,7 +50,8 @@ fn table(listing: &Value, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn cells(row: &Value) -> [String; 8] {
-    let seconds = |field: &str| format!("{:.0} s", row[field].as_f64().unwrap_or(0.0).ceil());
+    let seconds =
+        |field: &str| row[field].as_f64().map_or_else(|| "?".to_owned(), |seconds| format!("{:.0} s", seconds.ceil()));
     [
         cell(row, "id"),
         cell(row, "app"),
@@ -78,9 +79,12 @@ mod tests {
             "waiting_seconds": 0.2, "eta_seconds": 61.5, "reason_text": "why"
         });
         let mut out = Vec::new();
-        table(&json!({ "data": [row] }), &mut out).unwrap();
+        let mut nobody_knows = row.clone();
+        nobody_knows["eta_seconds"] = serde_json::Value::Null;
+        table(&json!({ "data": [row, nobody_knows] }), &mut out).unwrap();
         let wanted = "ID     APP      MODEL     CLASS        PLACE  WAITING  STARTS IN  WHY\n\
-                      req_1  chat-ui  gemma:a   interactive  12     1 s      62 s       why\n";
+                      req_1  chat-ui  gemma:a   interactive  12     1 s      62 s       why\n\
+                      req_1  chat-ui  gemma:a   interactive  12     1 s      ?          why\n";
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
     }
 }

@@ -51,6 +51,9 @@ impl Attempts {
         if fault.class == FaultClass::Recalled && self.recalled < RECALLS {
             // the runner is being loaded anew; the request keeps its deadline
             self.recalled += 1;
+            if let Some(holder) = self.resolved.at(endpoint) {
+                flight.note(|record| record.retried.push((holder.endpoint.name.clone(), fault.class)));
+            }
             return Ok(());
         }
         let fleet = parts.catalog.fleet();

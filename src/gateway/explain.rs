@@ -16,7 +16,7 @@ use crate::policy::Grant;
 use crate::scheduler::core::Outlook;
 
 use super::line::Gateway;
-use super::queue::seconds;
+use super::queue::{eta, seconds};
 use super::ticket;
 use super::wishes::Wishes;
 
@@ -88,7 +88,7 @@ impl Gateway {
                 account["verdict"] = json!("waits");
                 account["waits"] = json!({
                     "position": estimate.position,
-                    "eta_seconds": seconds(estimate.wait),
+                    "eta_seconds": eta(&estimate),
                     "reason": estimate.reason.as_str(),
                     "reason_text": estimate.reason.text(),
                 });

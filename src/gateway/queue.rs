@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::domain::{AppName, Fault, FleetView, ModelName, Moment};
-use crate::scheduler::core::Queued;
+use crate::scheduler::core::{Estimate, Queued, WaitReason};
 
 use super::answer::{Answer, AnswerBody};
 use super::call::Caller;
@@ -64,7 +64,7 @@ fn row(queued: &Queued, now: Moment, model: String) -> Value {
         "class": queued.class.as_str(),
         "position": estimate.position,
         "waiting_seconds": seconds(now.since(queued.since)),
-        "eta_seconds": seconds(estimate.wait),
+        "eta_seconds": eta(estimate),
         "deadline_seconds": seconds(queued.deadline.since(now)),
         "reason": estimate.reason.as_str(),
         "reason_text": estimate.reason.text(),
@@ -75,6 +75,11 @@ fn row(queued: &Queued, now: Moment, model: String) -> Value {
 fn name(fleet: &FleetView, queued: &Queued, shown: impl Fn(&ModelName) -> bool) -> String {
     let mut tags = fleet.endpoints.iter().flat_map(|endpoint| endpoint.tags_of(&queued.weights));
     tags.find(|name| shown(name)).map_or_else(|| queued.weights.to_string(), ToString::to_string)
+}
+
+/// Seconds until it starts; null where nobody can say.
+pub(super) fn eta(estimate: &Estimate) -> Option<f64> {
+    (estimate.reason != WaitReason::Unreachable).then(|| seconds(estimate.wait))
 }
 
 /// Seconds with three digits.

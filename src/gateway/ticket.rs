@@ -5,10 +5,13 @@ use std::time::Duration;
 use crate::catalog::Resolved;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId};
 use crate::policy::Grant;
-use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, Work, WorkKind};
+use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, WaitReason, Work, WorkKind};
 
 use super::line::Parts;
 use super::wishes::Patience;
+
+/// When to come back where no server can be used.
+const BACK: Duration = Duration::from_secs(30);
 
 /// What the scheduler needs to know of the request, which must have started at `deadline`.
 ///
@@ -106,6 +109,14 @@ pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Faul
             );
             placed(FaultClass::Busy, text, Some(next), estimate.wait)
         }
+        Refused::Waited { estimate: Estimate { position, reason: WaitReason::Unreachable, .. }, .. } => {
+            let (limit, rule, reason) = (brief(patience.limit), patience.rule, WaitReason::Unreachable.text());
+            let text = format!(
+                "no slot came free within {limit} s ({rule}): {reason}; the request was number {position} in the queue"
+            );
+            // nobody can say when
+            Fault::new(FaultClass::WaitedTooLong, text).retry(BACK)
+        }
         Refused::Waited { estimate: Estimate { position, wait, .. }, .. } => {
             let (limit, rule) = (brief(patience.limit), patience.rule);
             let text = format!(
@@ -169,7 +180,6 @@ mod tests {
     use super::*;
     use crate::domain::AppName;
     use crate::policy::{AppRules, RunnerProfile};
-    use crate::scheduler::core::WaitReason;
 
     /// A refusal; its class, place, seconds to come back after, and parts of its words.
     type Row = (Refused, FaultClass, Option<usize>, Option<u64>, &'static [&'static str]);
@@ -235,5 +245,17 @@ mod tests {
                 assert!(fault.message.contains(part), "{part}: {}", fault.message);
             }
         }
+    }
+
+    #[test]
+    fn nobody_is_told_a_time_while_no_server_can_be_used() {
+        let grant = Grant::for_tests(AppName::parse("shop").unwrap(), AppRules::default(), RunnerProfile::default());
+        let limit = Duration::from_secs(300);
+        let patience = Patience { until: Moment::ZERO, limit, rule: "max_wait" };
+        let estimate = Estimate { position: 2, wait: Duration::from_secs(86_400), reason: WaitReason::Unreachable };
+        let fault = refusal(&Refused::Waited { waited: limit, estimate }, &grant, &patience);
+        assert_eq!((fault.class, fault.retry_after), (FaultClass::WaitedTooLong, Some(BACK)));
+        assert!(fault.place.is_none() && !fault.message.contains("86400"), "{}", fault.message);
+        assert!(fault.message.contains("no server that has the model can be used now"), "{}", fault.message);
     }
 }

@@ -17,6 +17,7 @@ use crate::wire::Encoder;
 use super::answer::{Answer, AnswerBody};
 use super::in_flight::InFlight;
 use super::line::{Gateway, Ready, Started, good, head, refused};
+use super::queue::eta;
 
 /// A request on its way to its first event, and the guard that walks along.
 type Walk = BoxFuture<'static, (Ready, InFlight, Result<Started, Fault>)>;
@@ -83,10 +84,10 @@ impl Waiting {
 
     fn place(&self) -> String {
         match self.scheduler.estimate(self.label) {
-            Some(estimate) => {
-                let seconds = estimate.wait.as_secs_f64().ceil();
-                format!("waiting; position {}, about {seconds} s", estimate.position)
-            }
+            Some(estimate) => match eta(&estimate) {
+                Some(seconds) => format!("waiting; position {}, about {} s", estimate.position, seconds.ceil()),
+                None => format!("waiting; position {}, {}", estimate.position, estimate.reason.text()),
+            },
             None => "running; waiting for the first token".to_owned(),
         }
     }

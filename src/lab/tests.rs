@@ -165,11 +165,12 @@ fn the_same_seed_gives_the_same_table_and_another_one_does_not() {
 
 #[test]
 fn what_is_promised_on_the_measured_scenes_is_kept() {
-    // `swap` is not here: the bench prints it, seed by seed
-    let names = ["swapflow", "starve", "ctx", "fair", "orphan", "hangup", "leak"];
+    // how well waits are foretold is not here: the bench prints it beside what anybody could know
+    let names = ["swapflow", "swap", "starve", "ctx", "fair", "orphan", "hangup", "leak"];
     for (name, seed) in names.into_iter().flat_map(|name| (1..=5).map(move |seed| (name, seed))) {
         let comparison = compare(scenes::scene(name, seed).unwrap()).unwrap();
-        let missed: Vec<_> = comparison.targets.iter().filter(|target| !target.kept).collect();
+        let missed = comparison.targets.iter().filter(|target| !target.kept && !target.what.contains("foretold"));
+        let missed: Vec<_> = missed.collect();
         assert!(missed.is_empty(), "seed {seed}: {missed:?}");
     }
 }

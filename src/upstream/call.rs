@@ -162,7 +162,7 @@ impl Pump {
         loop {
             let chunk = tokio::time::timeout(patience, response.chunk())
                 .await
-                .map_err(|_| too_slow("stopped in the middle of the answer", patience))?
+                .map_err(|_| if silent { too_slow("did not begin to answer", patience) } else { stopped(patience) })?
                 .map_err(|error| broken(&reason(&error)))?;
             patience = self.client.timeouts.idle;
             let Some(chunk) = chunk else {
@@ -206,7 +206,7 @@ async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<Ve
     loop {
         let chunk = tokio::time::timeout(patience, response.chunk())
             .await
-            .map_err(|_| too_slow("stopped in the middle of the answer", patience))?
+            .map_err(|_| stopped(patience))?
             .map_err(|error| broken(&reason(&error)))?;
         let Some(chunk) = chunk else { return Ok(body) };
         if body.len() + chunk.len() > MOST_BYTES {
@@ -250,6 +250,12 @@ fn taken_back() -> Fault {
 
 fn too_slow(what: &str, patience: Duration) -> Fault {
     Fault::new(FaultClass::UpstreamTimeout, format!("the Ollama server {what} within {} s", patience.as_secs()))
+}
+
+fn stopped(patience: Duration) -> Fault {
+    let seconds = patience.as_secs();
+    let text = format!("the Ollama server stopped in the middle of the answer: nothing more came for {seconds} s");
+    Fault::new(FaultClass::UpstreamTimeout, text)
 }
 
 fn broken(detail: &str) -> Fault {

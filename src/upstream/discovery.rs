@@ -5,7 +5,7 @@
 //! `/api/show` is asked once per digest, beside the polls and not before them, so that a slow one holds nothing up: a
 //! tag appears in the view once it was shown. What answers mean is `reading`'s, whom to trust is `health`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -56,6 +56,8 @@ struct Post {
     strange: Notify,
     /// Loads and unloads under way.
     changes: AtomicUsize,
+    /// Weights that are in memory, or on their way there, by the gateway's order.
+    ordered: Lock<BTreeSet<Box<str>>>,
 }
 
 #[derive(Debug, Default)]
@@ -190,6 +192,29 @@ impl Discovery {
     async fn poll_now(&self, id: EndpointId, scope: Scope) {
         let (Some(post), Ok(endpoint)) = (self.post(id), self.0.client.endpoint(id)) else { return };
         self.poll(endpoint, post, scope, self.0.clock.now(), Duration::ZERO).await;
+    }
+
+    /// Waits for an endpoint that does not answer until it answers again; false, at once, where it does.
+    pub(super) async fn outlast(&self, id: EndpointId) -> bool {
+        self.list(id).await;
+        let silent =
+            |fleet: &Arc<FleetView>| fleet.endpoints.get(usize::from(id.0)).is_some_and(|view| view.trouble.is_some());
+        let mut fleet = self.watch();
+        if !silent(&fleet.borrow()) {
+            return false;
+        }
+        fleet.wait_for(|fleet| !silent(fleet)).await.is_ok()
+    }
+
+    /// Notes that these weights are in memory by the gateway's order, or no longer so.
+    pub(super) fn ordered(&self, id: EndpointId, weights: &str, now: bool) {
+        let Some(post) = self.post(id) else { return };
+        let mut ordered = post.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        if now {
+            ordered.insert(weights.into());
+        } else {
+            ordered.remove(weights);
+        }
     }
 
     /// Says that residents of an endpoint change for as long as the guard lives: it is looked at more often.
@@ -327,6 +352,9 @@ impl Discovery {
             let mut view = EndpointView::clone(place);
             change(&mut view);
             tell(place, &view);
+            if let Some(post) = self.post(id) {
+                tell_of_strangers(place, &view, &post.ordered.lock().unwrap_or_else(PoisonError::into_inner));
+            }
             *place = Arc::new(view);
         });
     }
@@ -349,21 +377,36 @@ fn take_loaded(view: &mut EndpointView, loaded: &Result<Vec<Loaded>, String>, no
     }
 }
 
+/// What came into memory behind the gateway's back, where a server was and is answering.
+fn tell_of_strangers(old: &EndpointView, new: &EndpointView, ordered: &BTreeSet<Box<str>>) {
+    if old.trouble.is_some() {
+        return;
+    }
+    let known = |loaded: &Resident| old.resident.iter().any(|before| before.weights == loaded.weights);
+    for stranger in new.resident.iter().filter(|loaded| !known(loaded) && !ordered.contains(loaded.weights.as_str())) {
+        tracing::warn!(
+            endpoint = %new.name, model = %stranger.name,
+            "a model came into memory that the gateway did not load: somebody uses this Ollama server directly, and may \
+             push out what the gateway counts on"
+        );
+    }
+}
+
 fn tell(old: &EndpointView, new: &EndpointView) {
     let known = |loaded: &Resident| old.resident.iter().any(|before| before.weights == loaded.weights);
     for loaded in new.resident.iter().filter(|loaded| loaded.spilled() > 0 && !known(loaded)) {
         tracing::warn!(
-            endpoint = %new.url, model = %loaded.name, bytes = loaded.size, on_gpu = loaded.size_vram,
+            endpoint = %new.name, model = %loaded.name, bytes = loaded.size, on_gpu = loaded.size_vram,
             "a model does not fit on the GPU: part of it runs on the CPU, slowly; give it a smaller context or more memory"
         );
     }
     match (&old.trouble, &new.trouble) {
         (Some(_), None) => tracing::info!(
-            endpoint = %new.url, version = new.version.as_deref().unwrap_or("?"), models = new.models.len(),
+            endpoint = %new.name, url = %new.url, version = new.version.as_deref().unwrap_or("?"), models = new.models.len(),
             "the Ollama server answers"
         ),
         (before, Some(why)) if before.as_ref() != Some(why) => {
-            tracing::warn!(endpoint = %new.url, %why, "the Ollama server cannot be used");
+            tracing::warn!(endpoint = %new.name, url = %new.url, %why, "the Ollama server cannot be used");
         }
         _ => {}
     }

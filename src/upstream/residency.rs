@@ -65,8 +65,13 @@ impl Stagehand {
                 let _changing = self.discovery.changing(endpoint);
                 let (name, begun) = (self.name(endpoint), self.clock.now());
                 tracing::info!(model = %order.model, endpoint = name, "loading");
+                self.discovery.ordered(endpoint, &weights, true);
                 let result = self.load(endpoint, &order, within).await;
-                self.metrics.load(name, &order.model, result.is_ok(), self.clock.now().since(begun));
+                let took = self.clock.now().since(begun);
+                self.metrics.load(name, &order.model, result.is_ok(), took);
+                if result.is_ok() {
+                    tracing::info!(model = %order.model, endpoint = name, seconds = took.as_secs_f64(), "loaded");
+                }
                 if let Err(LoadError { reason: why, gone }) = &result {
                     tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
                     if *gone {
@@ -86,6 +91,7 @@ impl Stagehand {
                 tracing::info!(model = %order.model, endpoint = name, why = why.as_str(), "unloading");
                 let gone = self.unload(endpoint, &weights, &order).await;
                 self.metrics.unload(name, &order.model, why, gone);
+                self.discovery.ordered(endpoint, &weights, !gone);
                 if !gone {
                     tracing::warn!(model = %order.model, endpoint = name, "the unload did not happen");
                 }
@@ -125,9 +131,14 @@ impl Stagehand {
         // the same options as always: an embedder is unloaded by a request that would reload it if they differed
         let body = wire::encode_load(&order.model, &order.options, Duration::ZERO);
         let within = self.client.timeouts.silence * GONE_WITHIN;
-        let asked = self.client.ask_within(endpoint, route(order), body, within).await;
-        if !matches!(asked, Ok((200, _))) {
-            return false;
+        while !matches!(self.client.ask_within(endpoint, route(order), body.clone(), within).await, Ok((200, _))) {
+            if !self.discovery.outlast(id).await {
+                return false;
+            }
+            // it went away and is back: a restarted server has nothing in memory, one that was cut off still has
+            if !self.is_loaded(id, weights).await {
+                return true;
+            }
         }
         let gone = async {
             while self.is_loaded(id, weights).await {

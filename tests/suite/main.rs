@@ -17,6 +17,7 @@ mod keepalive;
 mod kept_connection;
 mod limits;
 mod lists;
+mod live;
 mod odd_upstream;
 mod operations;
 mod process;

@@ -3,9 +3,10 @@
 //! An application's *tag* is the service (seconds ÷ weight) it has been promised so far. The lowest (class, tag)
 //! goes next. Admission adds the predicted service, the end replaces it by the real one. An application that comes
 //! back from idleness, or from its own `max_concurrent`, starts at the floor: the lowest tag among those that
-//! compete for the same weights (or, where nobody does, among all), so that idle time earns nothing.
+//! compete for the same weights (or, where nobody does, among all), so that idle time earns nothing. A pause as short as
+//! callers take between an answer and their next request is no idleness.
 
-use crate::domain::{AppName, Class, EndpointId};
+use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use super::pool::PoolIndex;
 use super::{Core, Ticket, TicketId};
@@ -25,6 +26,8 @@ pub(super) struct App {
     tag: f64,
     /// The tag at its last admission.
     last_start: f64,
+    /// When it last gave a slot back.
+    pub(super) last_end: Moment,
     pub(super) queued: u32,
     pub(super) running: u32,
 }
@@ -100,6 +103,7 @@ impl Core {
             max_concurrent: ticket.max_concurrent,
             tag: 0.0,
             last_start: 0.0,
+            last_end: Moment::ZERO,
             queued: 0,
             running: 0,
         });

@@ -3,9 +3,11 @@
 //! Owns the bounds that hold on arrival and the entry into the queue. It does not own whose turn is next (`fair`) nor how
 //! long the wait is (`forecast`).
 
+use crate::domain::Moment;
+
 use super::fair::AppIndex;
 use super::pool::PoolIndex;
-use super::site::Residency;
+use super::site::{Residency, Runner};
 use super::{Core, Decision, Estimate, Refused, Ticket, Waiting};
 
 impl Core {
@@ -84,8 +86,10 @@ impl Core {
 
     fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket, forecast: Option<(Estimate, f64)>) {
         let floor = self.floor(pool, ticket.class);
+        let pauses = self.pauses(pool);
         let entry = &mut self.apps[app.0];
-        if !entry.contends() {
+        let thought = entry.last_end > Moment::ZERO && self.now.since(entry.last_end).as_secs_f64() <= pauses;
+        if !entry.contends() && !thought {
             entry.lift(floor);
         }
         entry.queued += 1;
@@ -112,6 +116,12 @@ impl Core {
             seats: ticket.seats,
         };
         self.waiting.insert(ticket.id, waiting);
+    }
+
+    /// How long the callers of these weights pause between two requests, seconds.
+    fn pauses(&self, pool: PoolIndex) -> f64 {
+        let resident = self.pools[pool.0].runners.values().filter(|runner| runner.state == Residency::Resident);
+        resident.map(Runner::patience).fold(0.0, f64::max)
     }
 
     /// Learns how long the callers of an idle runner think between an answer and their next request.

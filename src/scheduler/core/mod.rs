@@ -336,6 +336,7 @@ impl Core {
             let app = &mut self.apps[run.app.0];
             let blocked = !app.may_run();
             app.settle(service, run.predicted);
+            app.last_end = self.now;
             blocked && app.queued > 0
         };
         if freed {

@@ -297,12 +297,15 @@ impl Core {
         let Some(swap) = self.sites.get(&site).and_then(|state| state.swap.as_ref()) else { return };
         let (candidate, heals, holds) = (swap.candidate, swap.heals, swap.holds);
         let wanted = candidate.is_none_or(|pool| self.pools[pool.0].alive() > 0);
-        let mut going = false;
+        let (mut going, mut spared) = (false, false);
         for at in 0..self.pools.len() {
             let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
             match runner.state {
                 // nobody waits for the swap any more: a caller that left must not cause a load
-                Residency::Leaving if !wanted && !heals => runner.enter(Residency::Resident, self.now),
+                Residency::Leaving if !wanted && !heals => {
+                    runner.enter(Residency::Resident, self.now);
+                    spared = true;
+                }
                 Residency::Leaving if runner.used == 0 => {
                     going = true;
                     self.unload(
@@ -315,6 +318,9 @@ impl Core {
                 Residency::Leaving | Residency::Unloading | Residency::Loading => going = true,
                 _ => {}
             }
+        }
+        if spared {
+            self.admit_everywhere(out);
         }
         // where Ollama may have to make room by itself, nothing of ours may be on its way: a request that arrives at a victim
         // it has marked revives that, and then every load hangs (defect B2)

@@ -148,6 +148,18 @@ impl Exchange {
         }
     }
 
+    /// Waits for the first byte of a reply, or for its end, and takes nothing.
+    pub(crate) async fn peek(&mut self) {
+        let _ = self.socket.fill_buf().await;
+    }
+
+    /// The next bytes as text; fewer where the connection ends.
+    pub(crate) async fn bytes(&mut self, length: usize) -> String {
+        let mut bytes = Vec::new();
+        let _ = (&mut self.socket).take(length as u64).read_to_end(&mut bytes).await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Says these bytes; a peer that has closed meanwhile is no error here.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes).await;
