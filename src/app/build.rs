@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -217,7 +218,7 @@ fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, d
                 if endpoint.trouble.is_none() {
                     scheduler.seen(endpoint.id, endpoint.asked, endpoint.resident.iter().map(sighting).collect());
                 }
-                scheduler.endpoint(endpoint.id, endpoint.is_usable());
+                scheduler.endpoint(endpoint.id, endpoint.is_usable(), endpoint.trouble.is_none());
             }
             tokio::select! {
                 changed = fleet.changed() => if changed.is_err() { return },
@@ -236,9 +237,10 @@ fn feed(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, gp
 
 /// A runner that `/api/ps` shows, and how it would be unloaded.
 fn sighting(resident: &Resident) -> Sighting {
+    let context = resident.context_length.and_then(|tokens| RawValue::from_string(tokens.to_string()).ok());
     let order = LoadOrder {
         model: resident.name.to_string(),
-        options: Vec::new(),
+        options: context.map(|tokens| ("num_ctx".into(), tokens)).into_iter().collect(),
         keep_alive: KEEP_ALIVE.time(),
         embeds: false,
     };

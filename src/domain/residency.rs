@@ -19,6 +19,12 @@ pub struct LoadOrder {
 }
 
 impl LoadOrder {
+    /// `num_ctx` as JSON text, where it is named.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        self.options.iter().find(|(name, _)| &**name == "num_ctx").map(|(_, value)| value.get())
+    }
+
     /// The options as one text: equal texts mean an equal runner.
     #[must_use]
     pub fn fingerprint(&self) -> String {

@@ -185,8 +185,8 @@ impl Scheduler {
     }
 
     /// An endpoint came or went.
-    pub fn endpoint(&self, id: EndpointId, usable: bool) {
-        self.0.step(Input::Endpoint { id, usable });
+    pub fn endpoint(&self, id: EndpointId, usable: bool, answers: bool) {
+        self.0.step(Input::Endpoint { id, usable, answers });
     }
 
     /// A load that was ordered is over.

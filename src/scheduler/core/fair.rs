@@ -9,7 +9,10 @@
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use super::pool::PoolIndex;
-use super::{Core, Ticket, TicketId};
+use super::{Core, Ticket, TicketId, Waiting};
+
+/// A class may claim its least share of this many seconds at most, so that an old claim cannot crowd others out for long.
+pub(super) const MOST_OWED: f64 = 600.0;
 
 /// Index into [`Core::apps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +44,12 @@ impl App {
     /// Whether it competes for slots now.
     pub(super) fn contends(&self) -> bool {
         self.queued > 0 && self.may_run()
+    }
+
+    /// Comes back from idleness: no better than those it finds, and no worse than one request and one swap behind them. What
+    /// it had beyond that was taken from nobody who is here.
+    pub(super) fn join(&mut self, floor: f64, debt: f64) {
+        self.tag = self.tag.clamp(floor, floor + debt);
     }
 
     pub(super) fn lift(&mut self, floor: f64) {
@@ -133,11 +142,15 @@ impl Core {
             .lines()
             .filter(|(app, _)| self.apps[app.0].may_run())
             .filter_map(|(app, line)| {
-                let id = line.iter().find(|id| self.waiting.contains_key(id))?;
-                let waiting = &self.waiting[id];
-                let endpoint = self.free_seat(pool, &waiting.seats)?;
-                let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-                Some(((rank, self.apps[app.0].tag, app), (*id, endpoint)))
+                let mut alive = line.iter().filter_map(|id| Some((id, self.waiting.get(id)?)));
+                let seat = |(id, waiting): (&TicketId, &Waiting)| {
+                    Some((*id, waiting.class, waiting.work, self.free_seat(pool, &waiting.seats)?))
+                };
+                // tickets of a line differ in where they may run only where the pool is mixed
+                let found = if members.mixed { alive.find_map(seat) } else { alive.next().and_then(seat) };
+                let (id, class, work, endpoint) = found?;
+                let rank = self.rank(class, members.speed.predict(app, work));
+                Some(((rank, self.apps[app.0].tag, app), (id, endpoint)))
             })
             .min_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
             .map(|(_, turn)| turn)
@@ -146,7 +159,8 @@ impl Core {
     /// 0 goes first: a class whose least share is due, then the classes by urgency.
     pub(super) fn rank(&self, class: Class, predicted: f64) -> usize {
         let owed = self.owed[class as usize];
-        let due = class.least_share() > 0.0 && owed >= predicted;
+        // a claim is never larger than ten minutes' share: a request that is need not wait for more
+        let due = class.least_share() > 0.0 && owed >= predicted.min(0.9 * MOST_OWED * class.least_share());
         if due { 0 } else { 1 + class as usize }
     }
 

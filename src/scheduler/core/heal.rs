@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::{EndpointId, Moment, ResidencyCommand};
 
 use super::pool::PoolIndex;
-use super::site::{Residency, Swap};
+use super::site::{Residency, Runner, Swap};
 use super::{Core, Decision, Notice, Observed, Running, TicketId};
 
 /// Waits for a slot inside Ollama that count: one may be anything.
@@ -41,6 +41,8 @@ pub(super) struct Health {
     answers: u32,
     healed: bool,
     probing: bool,
+    /// The probe found a slot that nobody had.
+    free: bool,
     /// A reload is due.
     pub(super) reload: bool,
 }
@@ -59,7 +61,12 @@ impl Core {
         let least = self.least_silence.as_secs_f64();
         let members = &self.pools[pool.0];
         let active = f64::from(self.active(run.endpoint).max(1));
-        let usual = if run.streams { members.speed.predict_prompt(run.work) } else { run.predicted };
+        let usual = if run.streams {
+            members.speed.predict_prompt(run.work)
+        } else {
+            // its first word is its last: as long as it may take
+            run.predicted.max(members.speed.longest(run.work))
+        };
         let bound = if members.speed.is_learned() { (SLOW * usual * active).max(least) } else { UNKNOWN * least };
         Duration::try_from_secs_f64(bound).unwrap_or(Duration::MAX)
     }
@@ -82,14 +89,17 @@ impl Core {
         {
             self.silent.remove(&(at, id));
             let Some(run) = self.running.get(&id) else { continue };
-            let (pool, endpoint) = (run.pool, run.endpoint);
+            let (pool, endpoint, run_streams) = (run.pool, run.endpoint, run.streams);
             let within = self.silence(pool, run);
             self.be_patient(id, within);
             let members = &mut self.pools[pool.0];
             let Some(runner) = members.runners.get_mut(&endpoint) else { continue };
-            if std::mem::replace(&mut runner.health.probing, true) {
+            // one that is full would keep the probe waiting behind answers that only take long
+            let free = runner.used < runner.open();
+            if (!free && !run_streams) || std::mem::replace(&mut runner.health.probing, true) {
                 continue;
             }
+            runner.health.free = free;
             let weights = members.weights.clone();
             let order = runner.order.clone();
             out.push(Decision::Notice(Notice::Silent { endpoint, model: order.model.clone() }));
@@ -115,7 +125,8 @@ impl Core {
         runner.health.probing = false;
         let silent = |id: &TicketId| self.running.get(id).is_some_and(|run| run.suspect && run.silent_until.is_some());
         let stuck: Vec<TicketId> = runner.inside.iter().copied().filter(silent).collect();
-        if alive || stuck.is_empty() {
+        // who was silent may have left meanwhile; a token that did not come to a free slot says enough
+        if alive || (stuck.is_empty() && !runner.health.free) {
             return;
         }
         runner.health.lost = runner.health.lost.max(u32::try_from(stuck.len()).unwrap_or(u32::MAX));
@@ -124,6 +135,9 @@ impl Core {
         out.push(Decision::Notice(Notice::Stuck { endpoint, model, recalled: stuck.len() }));
         for id in stuck {
             self.began(id);
+            if let Some(run) = self.running.get_mut(&id) {
+                run.recalled = true;
+            }
             out.push(Decision::Recall { id });
         }
     }
@@ -190,17 +204,37 @@ impl Core {
     /// An unload did not happen: what asked for it is off, and an endpoint where it was to heal rests.
     pub(super) fn unload_failed(&mut self, site: EndpointId, pool: PoolIndex, out: &mut Vec<Decision>) {
         let model = self.pools[pool.0].runners.get(&site).map_or_else(String::new, |runner| runner.order.model.clone());
-        for members in &mut self.pools {
-            if let Some(runner) = members.runners.get_mut(&site).filter(|runner| runner.state == Residency::Leaving) {
-                runner.enter(Residency::Resident, self.now);
+        let healed = self.sites.get(&site).and_then(|state| state.swap.as_ref()).is_some_and(|swap| swap.heals);
+        self.abandon_swap(site, out);
+        if !healed {
+            // somebody else may be using it: it is no victim for a while, and nobody else the worse for it
+            if let Some(runner) = self.pools[pool.0].runners.get_mut(&site) {
+                runner.held_times = runner.held_times.saturating_add(1);
+                let rest = (SICK.0 * 2_u32.saturating_pow(runner.held_times)).min(SICK.1);
+                runner.held_until = self.now.after(rest);
             }
+            return;
         }
         let Some(state) = self.sites.get_mut(&site) else { return };
-        state.swap = None;
         state.sick_times += 1;
         let rest = (SICK.0 * 2_u32.saturating_pow(state.sick_times - 1)).min(SICK.1);
         state.sick_until = Some(self.now.after(rest));
         out.push(Decision::Notice(Notice::Unhealable { endpoint: site, model, rest }));
+    }
+
+    /// An endpoint may not be used any more. A change that has ordered nothing yet is off: nothing would go on with it. One that
+    /// answers was ejected because its calls fail: what is in memory there is loaded anew before it comes back.
+    pub(super) fn leave(&mut self, site: EndpointId, answers: bool, out: &mut Vec<Decision>) {
+        let ordered = |runner: &Runner| matches!(runner.state, Residency::Loading | Residency::Unloading);
+        let under_way = self.pools.iter().any(|pool| pool.runners.get(&site).is_some_and(ordered));
+        if !under_way && self.sites.get(&site).is_some_and(|state| state.swap.is_some()) {
+            self.abandon_swap(site, out);
+        }
+        for members in self.pools.iter_mut().filter(|_| answers) {
+            if let Some(runner) = members.runners.get_mut(&site).filter(|r| r.state == Residency::Resident) {
+                runner.health.reload = true;
+            }
+        }
     }
 
     /// Endpoints that have rested for long enough are used again.

@@ -171,6 +171,8 @@ pub enum Input {
         id: EndpointId,
         /// Whether it may be used now.
         usable: bool,
+        /// Whether it answers at all; one that does and may not be used is ejected.
+        answers: bool,
     },
     /// A load that was ordered is over.
     Loaded {

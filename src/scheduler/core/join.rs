@@ -75,7 +75,8 @@ impl Core {
         for seat in &ticket.seats {
             let runner = self.pools[pool.0].runners.get(&seat.endpoint)?;
             let room = self.most_room(seat.endpoint)?;
-            if runner.is_in_memory() || runner.need <= room {
+            // what was seen of it may be more than was planned: it was loaded all the same
+            if runner.is_in_memory() || runner.need.min(seat.need) <= room {
                 return None;
             }
             roomiest = roomiest.max(room);
@@ -87,10 +88,13 @@ impl Core {
     fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket, forecast: Option<(Estimate, f64)>) {
         let floor = self.floor(pool, ticket.class);
         let pauses = self.pauses(pool);
+        let members = &self.pools[pool.0];
+        let cost = members.runners.values().map(|runner| runner.cost).fold(0.0, f64::max);
+        let debt = (cost + members.speed.predict(app, ticket.work)) / self.apps[app.0].weight();
         let entry = &mut self.apps[app.0];
         let thought = entry.last_end > Moment::ZERO && self.now.since(entry.last_end).as_secs_f64() <= pauses;
         if !entry.contends() && !thought {
-            entry.lift(floor);
+            entry.join(floor, debt);
         }
         entry.queued += 1;
         self.callers_are_back(pool);

@@ -47,8 +47,8 @@ impl Lesson {
     fn is_sane(&self) -> bool {
         let positive = [self.cost, self.load, self.bytes_per_token, self.prompt_speed, self.output_speed, self.bias];
         positive.iter().all(|value| value.is_finite() && *value > 0.0 && *value < 1e7)
-            && self.think.is_finite()
-            && self.output_tokens.is_finite()
+            && (0.0..=3600.0).contains(&self.think)
+            && (0.0..=1e6).contains(&self.output_tokens)
     }
 }
 

@@ -4,13 +4,13 @@
 //! can ask it. When a change of residents may happen is `swap`'s.
 //!
 //! A GPU's memory is what it has, less what strangers hold: that is what is in use beyond our own plan, looked at while
-//! nothing of ours comes or goes. Ollama puts a runner on the GPU with the most room where it fits, else over all of the
+//! nothing of ours is being loaded or unloaded. Ollama puts a runner on the GPU with the most room where it fits, else over all of the
 //! server's GPUs (`ollama-facts` 2.5); the plan does the same.
 
 use crate::domain::EndpointId;
 
-use super::pool::PoolIndex;
-use super::site::{BESIDE, Fit, Runner};
+use super::pool::{Pool, PoolIndex};
+use super::site::{BESIDE, Fit, Residency, Runner};
 use super::{Core, Decision};
 
 /// GPUs, by their place in the fleet's list; the first 64.
@@ -62,8 +62,10 @@ pub(super) struct Held {
 impl Core {
     /// What a GPU has and how much of it is in use.
     pub(super) fn saw_gpu(&mut self, place: usize, total: u64, used: u64, out: &mut Vec<Decision>) {
-        let mut near = self.sites.values().filter(|site| site.room.gpus.meets(GpuSet::of([place])));
-        let changing = near.any(|site| site.swap.is_some());
+        let near = |id: &EndpointId| self.sites.get(id).is_some_and(|site| site.room.gpus.meets(GpuSet::of([place])));
+        let moves = |runner: &Runner| matches!(runner.state, Residency::Loading | Residency::Unloading);
+        let changing = |pool: &Pool| pool.runners.iter().any(|(id, runner)| near(id) && moves(runner));
+        let changing = self.pools.iter().any(changing);
         let ours: u64 = self.on_gpu(place).map(|held| self.part(&held)).sum();
         let known = self.gpus.contains_key(&place);
         let gpu = self.gpus.entry(place).or_default();
@@ -198,8 +200,8 @@ impl Core {
 
     /// Whether it is no victim: it is pinned, or at another endpoint where something comes or goes already.
     fn must_stay(&self, held: &Held) -> bool {
-        self.runner_at(held).is_none_or(Runner::is_pinned)
-            || self.sites.get(&held.site).is_some_and(|s| s.swap.is_some())
+        let stays = |r: &Runner| r.is_pinned() || r.held_until > self.now || r.state == Residency::Unloading;
+        self.runner_at(held).is_none_or(stays) || self.sites.get(&held.site).is_some_and(|s| s.swap.is_some())
     }
 
     /// What losing a runner would cost: idle ones little, else reload time × demand.

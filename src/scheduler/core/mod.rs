@@ -16,6 +16,7 @@ mod input;
 mod join;
 mod learn;
 mod memory;
+mod outcome;
 mod outlook;
 mod pool;
 mod predict;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
 pub use bounds::{Contender, longest_head_wait, swap_overhead};
-use fair::{App, AppIndex};
+use fair::{App, AppIndex, MOST_OWED};
 pub use input::{
     Decision, Input, LoadError, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
 };
@@ -91,6 +92,8 @@ struct Running {
     silent_until: Option<Moment>,
     /// Whether it has been silent for too long once already.
     suspect: bool,
+    /// Whether it was taken back: it had nothing of its slot.
+    recalled: bool,
     /// When it was admitted, and when its first event came.
     since: Moment,
     began: Option<Moment>,
@@ -130,6 +133,8 @@ pub struct Core {
     /// By their place in the fleet's list.
     gpus: BTreeMap<usize, memory::Gpu>,
     down: BTreeSet<EndpointId>,
+    /// Those of them that do not even answer.
+    mute: BTreeSet<EndpointId>,
     /// What an earlier process learned, until its runners are used.
     taught: HashMap<(Box<str>, EndpointId), Lesson>,
     /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
@@ -160,6 +165,7 @@ impl Core {
             sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
             gpus: BTreeMap::new(),
             down: BTreeSet::new(),
+            mute: BTreeSet::new(),
             taught: HashMap::new(),
             owed: [0.0; 3],
             backlog: [0; 3],
@@ -181,7 +187,7 @@ impl Core {
             Input::Tick => {}
             Input::Began(id) => self.began(id),
             Input::Probed { endpoint, weights, alive } => self.probed(endpoint, &weights, alive, out),
-            Input::Endpoint { id, usable } => self.set_endpoint(id, usable, out),
+            Input::Endpoint { id, usable, answers } => self.set_endpoint(id, usable, answers, out),
             Input::Loaded { endpoint, weights, result } => self.loaded(endpoint, &weights, result, out),
             Input::Unloaded { endpoint, weights, gone } => self.unloaded(endpoint, &weights, gone, out),
             Input::Seen { endpoint, asked, residents } => self.saw(endpoint, asked, residents, out),
@@ -249,8 +255,7 @@ impl Core {
             self.owed[slot] = if self.backlog[slot] == 0 {
                 0.0
             } else {
-                // never more than ten minutes' share, so that an old claim cannot crowd others out for long
-                let most = 600.0 * class.least_share();
+                let most = MOST_OWED * class.least_share();
                 (self.owed[slot] + class.least_share() * total - served[slot]).clamp(-most, most)
             };
         }
@@ -310,12 +315,17 @@ impl Core {
         }
     }
 
-    fn set_endpoint(&mut self, id: EndpointId, usable: bool, out: &mut Vec<Decision>) {
+    fn set_endpoint(&mut self, id: EndpointId, usable: bool, answers: bool, out: &mut Vec<Decision>) {
+        if answers {
+            self.mute.remove(&id);
+        } else {
+            self.mute.insert(id);
+        }
         if usable {
             self.down.remove(&id);
             self.admit_everywhere(out);
-        } else {
-            self.down.insert(id);
+        } else if self.down.insert(id) {
+            self.leave(id, answers, out);
         }
     }
 
@@ -328,6 +338,7 @@ impl Core {
             clock.active[run.class as usize] -= 1;
             clock.reading - run.entered
         });
+        let service = if run.recalled { 0.0 } else { service };
         self.pools[run.pool.0].release(id, &run, service, self.now);
         self.pools[run.pool.0].running.sub(run.predicted);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
@@ -394,6 +405,7 @@ impl Core {
                 entered,
                 since: self.now,
                 began: None,
+                recalled: false,
             };
             let until = self.now.after(self.silence(pool, &run));
             run.silent_until = Some(until);
@@ -415,8 +427,12 @@ impl Core {
 
     /// Whether an endpoint cannot be used now.
     fn is_out(&self, id: EndpointId) -> bool {
-        self.down.contains(&id)
-            || self.sites.get(&id).is_some_and(|site| site.sick_until.is_some_and(|at| at > self.now))
+        self.down.contains(&id) || self.rests(id)
+    }
+
+    /// Whether it could not be healed a while ago.
+    fn rests(&self, id: EndpointId) -> bool {
+        self.sites.get(&id).and_then(|site| site.sick_until).is_some_and(|until| until > self.now)
     }
 
     /// Whether nothing may be admitted at an endpoint now.

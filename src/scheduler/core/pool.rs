@@ -232,9 +232,7 @@ impl Core {
             let kept_anew = runner.keep_alive != seat.keep_alive;
             runner.keep_alive = seat.keep_alive;
             if !Arc::ptr_eq(&runner.order, &seat.order) {
-                // other options need other memory: what was seen holds no longer
-                runner.seen &= runner.is_in_memory() || runner.order.fingerprint() == seat.order.fingerprint();
-                runner.order = seat.order.clone();
+                runner.asked_as(&seat.order);
             }
             if !runner.seen {
                 runner.need = seat.need;

@@ -8,6 +8,9 @@ use super::{Lesson, Observed, Work, WorkKind};
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.2;
 
+/// Tokens of one request, and per second, beyond which a figure is nonsense.
+const MOST_TOKENS: f64 = 1e6;
+
 /// What is known of one set of weights.
 #[derive(Debug)]
 pub(super) struct Speed {
@@ -40,7 +43,7 @@ impl Default for Speed {
 }
 
 fn blend(mean: &mut f64, sample: f64) {
-    if sample.is_finite() && sample > 0.0 {
+    if sample.is_finite() && sample > 0.0 && sample <= MOST_TOKENS {
         *mean += NEWEST * (sample - *mean);
     }
 }
@@ -62,6 +65,13 @@ impl Speed {
     /// Predicted service in seconds.
     pub(super) fn predict(&self, app: AppIndex, work: Work) -> f64 {
         self.unbiased(app, work) * self.bias[work.kind as usize]
+    }
+
+    /// Seconds that it takes alone when it uses all it may.
+    #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+    pub(super) fn longest(&self, work: Work) -> f64 {
+        let most = work.output_cap.map_or(10.0 * self.usual, |cap| cap as f64);
+        self.predict_prompt(work) + most / self.output_per_second
     }
 
     /// Predicted seconds until the first token, were it alone.
@@ -88,7 +98,9 @@ impl Speed {
             return;
         }
         self.samples = self.samples.saturating_add(1);
-        let (prompt, output) = (seen.prompt_tokens as f64, seen.output_tokens as f64);
+        // whatever a peer says, no answer has more tokens
+        let (prompt, output) =
+            ((seen.prompt_tokens as f64).min(MOST_TOKENS), (seen.output_tokens as f64).min(MOST_TOKENS));
         if predicted > 0.0 && service > 0.0 {
             let bias = &mut self.bias[work.kind as usize];
             blend(bias, (*bias * service / predicted).clamp(0.01, 100.0));

@@ -105,6 +105,12 @@ pub(super) struct Runner {
     /// Service by application in this residency, seconds.
     served: HashMap<AppIndex, f64>,
     pub(super) health: Health,
+    /// It did not go when it was to: no victim before this moment, and how often in a row.
+    pub(super) held_until: Moment,
+    pub(super) held_times: u32,
+    /// Whether we loaded it, so that its options are known; those that it is to be loaded with next.
+    pub(super) ours: bool,
+    pub(super) next_order: Option<Arc<LoadOrder>>,
     pub(super) failures: u32,
     pub(super) reason: String,
 }
@@ -130,6 +136,10 @@ impl Runner {
             think: THINK,
             served: HashMap::new(),
             health: Health::default(),
+            held_until: Moment::ZERO,
+            held_times: 0,
+            ours: false,
+            next_order: None,
             failures: 0,
             reason: String::new(),
         }
@@ -197,7 +207,8 @@ impl Runner {
 
     /// How long a load may take: far longer than loads of it ever took; `None` until one was seen.
     pub(super) fn load_limit(&self) -> Option<Duration> {
-        let limit = LOAD_SLACK.0 * self.load_time + LOAD_SLACK.1;
+        // a cold cache or a slow disk may make it slower than ever: each failure doubles the patience
+        let limit = (LOAD_SLACK.0 * self.load_time + LOAD_SLACK.1) * f64::from(1_u32 << self.failures.min(8));
         (!self.guessed).then(|| Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX))
     }
 
@@ -215,6 +226,27 @@ impl Runner {
         self.served.keys().copied()
     }
 
+    /// From now on it is asked for like this. Ollama would load a resident one anew by itself, inside, as soon as a request with
+    /// other options came: it is drained and loaded by us instead, and admits nothing until then.
+    pub(super) fn asked_as(&mut self, order: &Arc<LoadOrder>) {
+        let same = if self.ours {
+            self.order.fingerprint() == order.fingerprint()
+        } else {
+            // of what somebody else loaded, only the context is known
+            self.order.context().is_none() || order.context().is_none() || self.order.context() == order.context()
+        };
+        if same || !self.is_in_memory() {
+            // other options need other memory: what was seen holds no longer
+            self.seen &= self.is_in_memory() || self.order.fingerprint() == order.fingerprint();
+            self.order = Arc::clone(order);
+            self.next_order = None;
+        } else {
+            self.next_order = Some(Arc::clone(order));
+            self.health.lost = self.slots;
+            self.health.reload = true;
+        }
+    }
+
     /// A load is over that cost this much, seconds.
     pub(super) fn arrive(&mut self, cost: f64, now: Moment) {
         let took = now.since(self.since).as_secs_f64();
@@ -222,6 +254,8 @@ impl Runner {
         self.enter(Residency::Resident, now);
         self.last_work = now;
         self.failures = 0;
+        self.held_times = 0;
+        self.ours = true;
         self.health.fresh();
         self.paid = cost;
         self.cost = if self.guessed { cost } else { self.cost + NEWEST * (cost - self.cost) };

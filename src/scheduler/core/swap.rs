@@ -13,10 +13,8 @@ use super::fair::AppIndex;
 use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
-use super::{Core, Decision, LoadError, Refused, Waiting};
+use super::{Core, Decision, Waiting};
 
-/// Failures in a row after which callers are told instead of kept waiting.
-const PATIENCE: u32 = 3;
 /// How much earlier a turn becomes by waiting, in tag seconds per second: of two models whose applications had about as much,
 /// the one that waits longer goes first.
 const AGEING: f64 = 0.25;
@@ -24,10 +22,10 @@ const AGEING: f64 = 0.25;
 const FINITE: f64 = 0.75;
 /// How long a swap that is paid for may wait for its victims to finish, in turns of the candidate (its cost ÷ h).
 pub(super) const FINISHING: f64 = 2.0;
-/// Before a model that was removed is asked for again; the fleet view tells callers sooner.
-const GONE: Duration = Duration::from_secs(5);
-/// Between two tries of a model that keeps failing.
-const QUARANTINE: Duration = Duration::from_secs(60);
+/// A busy runner is looked at again after this and the time it is kept.
+const BUSY: Duration = Duration::from_secs(1);
+/// When to look again where a time is too far off to be one.
+const FAR: Duration = Duration::from_secs(60);
 
 /// The place of a waiting ticket among all, lowest first: rank of its class, its application's tag, its arrival.
 type Turn = (usize, f64, Moment);
@@ -40,7 +38,8 @@ impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
         let wanted = self.wanted();
-        let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(|site| !self.is_out(*site)).collect();
+        let planned = |site: &EndpointId| !self.mute.contains(site) && !self.rests(*site);
+        let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(planned).collect();
         if !wanted.is_empty() {
             sites.sort_by_key(|site| (self.active(*site), *site));
         }
@@ -65,7 +64,8 @@ impl Core {
             self.continue_swap(site, out);
             return;
         }
-        if self.neighbours(site).any(|other| self.sites.get(&other).is_some_and(|state| state.swap.is_some())) {
+        let changing = |other: EndpointId| self.sites.get(&other).is_some_and(|state| state.swap.is_some());
+        if self.neighbours(site).any(|other| changing(other) && !self.is_out(other)) {
             // whoever comes or goes there changes the room here, and its report is a step
             if let Some(state) = self.sites.get_mut(&site) {
                 state.wake = None;
@@ -73,7 +73,8 @@ impl Core {
             return;
         }
         let idle_check_due = state.idle_check <= self.now;
-        if self.heal(site, out) || (idle_check_due && self.unload_idle(site, out)) {
+        // one that is ejected is healed all the same, and nothing else
+        if self.heal(site, out) || self.is_out(site) || (idle_check_due && self.unload_idle(site, out)) {
             return;
         }
         let idle_check = self.sites.get(&site).map(|state| state.idle_check);
@@ -108,17 +109,23 @@ impl Core {
     /// The waiting ticket with the lowest turn whose weights should come into memory here: those that are nowhere it
     /// may run, and those that are, but have more waiting than a load would cost and room here without a victim.
     fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Turn, Class, PoolIndex)> {
-        let coming =
-            |pool| self.sites.values().any(|s| s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool)));
+        let coming = |pool| {
+            self.sites
+                .iter()
+                .any(|(id, s)| !self.is_out(*id) && s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool)))
+        };
         let loadable = wanted.iter().copied().filter(|pool| {
             let runner = self.pools[pool.0].runners.get(&site);
             runner.is_some_and(|runner| runner.may_load(self.now)) && !coming(*pool)
         });
-        loadable
+        let mut turns: Vec<_> = loadable
             .filter_map(|pool| self.first_turn(pool, Some(site)).map(|(turn, ticket)| (turn, ticket, pool)))
             .filter(|(_, ticket, pool)| !self.is_elsewhere(*pool, ticket) || self.deserves_another(*pool, site))
-            .min_by(|a, b| before(&a.0, &b.0))
-            .map(|(turn, ticket, pool)| (turn, ticket.class, pool))
+            .collect();
+        turns.sort_by(|a, b| before(&a.0, &b.0));
+        // one that has no room here, whoever goes, holds up nobody
+        let mut turns = turns.into_iter().filter(|(.., pool)| self.may_fit(site, *pool));
+        turns.next().map(|(turn, ticket, pool)| (turn, ticket.class, pool))
     }
 
     /// Whether the weights are in memory where this ticket may run.
@@ -126,6 +133,12 @@ impl Core {
         let runners = &self.pools[pool.0].runners;
         let usable = ticket.seats.iter().filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
+    }
+
+    /// Whether it has room here, be it that others go.
+    fn may_fit(&self, site: EndpointId, pool: PoolIndex) -> bool {
+        let (fit, victims) = self.make_room(site, pool);
+        fit != Fit::No || !victims.is_empty()
     }
 
     /// Whether a second runner would pay: what waits takes longer than a load, and nobody has to go for it.
@@ -146,11 +159,14 @@ impl Core {
             .lines()
             .filter(|(app, _)| self.apps[app.0].may_run())
             .filter_map(|(app, line)| {
-                let waiting = line.iter().find_map(|id| self.waiting.get(id))?;
-                let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
+                let mut line = line.iter().filter_map(|id| self.waiting.get(id));
+                let here =
+                    |waiting: &&Waiting| site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
+                // tickets of a line differ in where they may run only where the pool is mixed
+                let waiting = if members.mixed { line.find(here) } else { line.next().filter(here) }?;
                 let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
                 let waited = self.now.since(waiting.since.max(gone)).as_secs_f64();
-                here.then_some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), waiting))
+                Some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), waiting))
             })
             .min_by(|a, b| before(&a.0, &b.0))
     }
@@ -183,8 +199,9 @@ impl Core {
             return if urgent { Ok(()) } else { self.finish_first(site, candidate, cost, victims).map_or(Ok(()), Err) };
         }
         let pace = if running { SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD) } else { 1.0 };
-        let missing = ((wanted - credit).max(0.0) / pace).max(0.01);
-        let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(QUARANTINE));
+        // with enough of it, what changes is steps of others, and ages
+        let missing = ((wanted - credit).max(0.0) / pace).max(if credit >= wanted { 0.2 } else { 0.01 });
+        let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(FAR));
         Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
     }
 
@@ -219,7 +236,7 @@ impl Core {
         };
         state.finishing = Some((candidate, since));
         let brief = left > 0.0 && left + now.since(since).as_secs_f64() <= most;
-        brief.then(|| now.after(Duration::try_from_secs_f64(left.max(0.01)).unwrap_or(QUARANTINE)))
+        brief.then(|| now.after(Duration::try_from_secs_f64(left.max(0.01)).unwrap_or(FAR)))
     }
 
     /// When all victims will have been without work for as long as their callers think; `None` while one has work.
@@ -325,18 +342,30 @@ impl Core {
         // where Ollama may have to make room by itself, nothing of ours may be on its way: a request that arrives at a victim
         // it has marked revives that, and then every load hangs (defect B2)
         let busy = holds && self.active(site) > 0;
-        if going || busy || self.neighbours(site).any(|other| self.is_emptying(other)) {
+        if going || busy || self.neighbours(site).any(|other| self.is_emptying(other) && !self.is_out(other)) {
             return;
         }
-        match candidate.filter(|_| wanted) {
+        // a neighbour's victim may have stayed after all, or strangers may have come
+        let fits = candidate.is_none_or(|pool| {
+            let (fit, victims) = self.make_room(site, pool);
+            heals || (fit != Fit::No && victims.is_empty())
+        });
+        match candidate.filter(|_| wanted && fits && !self.is_out(site)) {
             Some(pool) => self.load(pool, site, out),
-            None => {
-                if let Some(state) = self.sites.get_mut(&site) {
-                    state.swap = None;
-                }
-                self.admit_everywhere(out);
+            None => self.abandon_swap(site, out),
+        }
+    }
+
+    /// The change of residents under way is off; what was to go for it stays.
+    pub(super) fn abandon_swap(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
+        let swap = self.sites.get_mut(&site).and_then(|state| state.swap.take());
+        self.charge(site, swap.as_ref());
+        for members in &mut self.pools {
+            if let Some(runner) = members.runners.get_mut(&site).filter(|runner| runner.state == Residency::Leaving) {
+                runner.enter(Residency::Resident, self.now);
             }
         }
+        self.admit_everywhere(out);
     }
 
     /// Whether a runner is on its way out there.
@@ -349,6 +378,9 @@ impl Core {
         self.place_on_gpus(pool, site);
         let members = &mut self.pools[pool.0];
         let Some(runner) = members.runners.get_mut(&site) else { return };
+        if let Some(order) = runner.next_order.take() {
+            runner.order = order;
+        }
         runner.enter(Residency::Loading, self.now);
         out.push(Decision::Residency(ResidencyCommand::Load {
             endpoint: site,
@@ -382,11 +414,12 @@ impl Core {
         for at in 0..self.pools.len() {
             let busy = self.pools[at].alive() > 0;
             let Some(runner) = self.pools[at].runners.get(&site) else { continue };
-            if runner.state != Residency::Resident || runner.is_pinned() {
+            if runner.state != Residency::Resident || runner.is_pinned() || runner.held_until > self.now {
                 continue;
             }
             let busy = busy || runner.used > 0;
-            let goes_at = if busy { self.now } else { runner.last_work }.after(runner.keep_alive);
+            // the end of what is busy is a step of its own
+            let goes_at = if busy { self.now.after(BUSY) } else { runner.last_work }.after(runner.keep_alive);
             if goes_at <= self.now && !busy {
                 due = Some(PoolIndex(at));
                 break;
@@ -402,100 +435,5 @@ impl Core {
             Some(Swap { candidate: None, displaces: false, holds: false, heals: false, pushed_out: None, cost: 0.0 });
         self.unload(pool, site, UnloadReason::Idle, out);
         true
-    }
-
-    /// A load that was ordered is over.
-    pub(super) fn loaded(
-        &mut self,
-        site: EndpointId,
-        weights: &str,
-        result: Result<(), LoadError>,
-        out: &mut Vec<Decision>,
-    ) {
-        let Some(pool) = self.pool_index.get(weights).copied() else { return };
-        let swap = self.sites.get_mut(&site).and_then(|state| {
-            let mine = state.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool));
-            if mine { state.swap.take() } else { None }
-        });
-        let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { return };
-        match result {
-            Ok(()) => {
-                let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
-                runner.arrive(cost, self.now);
-                if let (Some(state), Some(together)) =
-                    (self.sites.get_mut(&site), swap.as_ref().and_then(|swap| swap.pushed_out))
-                {
-                    state.broke(together);
-                }
-                let together: Vec<_> = self.in_memory(site).collect();
-                if let Some(state) = self.sites.get_mut(&site) {
-                    state.idle_check = Moment::ZERO;
-                }
-                if let Some(state) = self.sites.get_mut(&site).filter(|_| together.len() > 1) {
-                    state.trial = Some((self.now, together.iter().map(|held| held.bytes).sum()));
-                }
-                if let (Some(state), Some(true)) = (self.sites.get_mut(&site), swap.map(|swap| swap.displaces)) {
-                    state.credit -= cost;
-                }
-            }
-            Err(LoadError { reason, gone }) => {
-                runner.failures = if gone { PATIENCE } else { runner.failures + 1 };
-                runner.reason = reason;
-                let pause = if gone {
-                    GONE
-                } else if runner.failures < PATIENCE {
-                    Duration::from_secs(1 << runner.failures.min(5))
-                } else {
-                    QUARANTINE
-                };
-                runner.enter(Residency::Failed(self.now.after(pause)), self.now);
-                if runner.failures >= PATIENCE {
-                    self.refuse_pool(pool, out);
-                }
-            }
-        }
-        self.admit_everywhere(out);
-    }
-
-    /// An unload that was ordered is over. One that did not succeed leaves the runner resident.
-    pub(super) fn unloaded(&mut self, site: EndpointId, weights: &str, gone: bool, out: &mut Vec<Decision>) {
-        let Some(pool) = self.pool_index.get(weights).copied() else { return };
-        if let Some(runner) = self.pools[pool.0].runners.get_mut(&site)
-            && runner.state == Residency::Unloading
-        {
-            let took = self.now.since(runner.since).as_secs_f64();
-            runner.enter(if gone { Residency::Absent } else { Residency::Resident }, self.now);
-            runner.last_work = self.now;
-            if let Some(state) = self.sites.get_mut(&site).filter(|_| gone) {
-                state.learn_unload(took);
-                state.sick_times = 0;
-            } else {
-                self.unload_failed(site, pool, out);
-            }
-        }
-        self.admit_everywhere(out);
-    }
-
-    /// Everything that waits for weights that cannot be loaded anywhere learns why.
-    fn refuse_pool(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
-        let Some(why) = self.quarantined(pool) else { return };
-        let lines = self.pools[pool.0].lines().flat_map(|(_, line)| line.iter().copied());
-        let ids: Vec<_> = lines.filter(|id| self.waiting.contains_key(id)).collect();
-        for id in ids {
-            self.take(id);
-            out.push(Decision::Refuse { id, why: why.clone() });
-        }
-    }
-
-    /// Why nothing of this pool can run now, if every runner of it keeps failing.
-    pub(super) fn quarantined(&self, pool: PoolIndex) -> Option<Refused> {
-        let runners = &self.pools[pool.0].runners;
-        let failing = |runner: &Runner| match runner.state {
-            Residency::Failed(until) if runner.failures >= PATIENCE && until > self.now => Some(until),
-            _ => None,
-        };
-        let until = runners.values().map(failing).collect::<Option<Vec<_>>>()?.into_iter().min()?;
-        let reason = runners.values().map(|runner| runner.reason.clone()).next().unwrap_or_default();
-        Some(Refused::Unloadable { reason, retry: until.since(self.now) })
     }
 }

@@ -10,22 +10,28 @@ use super::{Core, Decision, Sighting};
 impl Core {
     /// What an endpoint says is loaded, against what we believe. Only what stood before it was asked can be wrong.
     pub(super) fn saw(&mut self, site: EndpointId, asked: Moment, residents: Vec<Sighting>, out: &mut Vec<Decision>) {
-        let total: u64 = residents.iter().map(|resident| resident.bytes).sum();
+        let total = residents.iter().map(|resident| resident.bytes).fold(0, u64::saturating_add);
+        let most = self.most_room(site);
         for resident in &residents {
             let pool = self.pool_of(&resident.weights);
             let now = self.now;
             let new = || Runner::new(resident.order.clone(), resident.bytes, guess(resident.bytes), Moment::ZERO);
+            let known = self.pools[pool.0].runners.len();
             let runner = self.runner(pool, site, new);
             // a size of nothing says nothing
             if resident.bytes > 0 {
-                runner.need = resident.bytes;
+                // one that spilled is larger than the room, and was loaded all the same
+                runner.need = resident.bytes.min(most.unwrap_or(u64::MAX));
                 runner.seen = true;
             }
             if runner.since < asked && matches!(runner.state, Residency::Absent | Residency::Failed(_)) {
                 runner.enter(Residency::Resident, now);
                 runner.last_work = now;
+                runner.ours = false;
                 self.place_on_gpus(pool, site);
             }
+            let members = &mut self.pools[pool.0];
+            members.mixed |= known > 0 && members.runners.len() > known;
         }
         let together: u64 = self.in_memory(site).map(|held| held.bytes).fold(0, u64::saturating_add);
         let mut vanished = false;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+mod hard;
 mod storm;
 
 use super::*;
@@ -383,10 +384,10 @@ fn a_drain_refuses_newcomers_and_serves_the_rest() {
 fn an_endpoint_that_is_down_gets_nothing_until_it_is_back() {
     let work = |_: &str| 1.0;
     let mut world = World::roomy();
-    world.step(Input::Endpoint { id: GPU, usable: false }, &work);
+    world.step(Input::Endpoint { id: GPU, usable: false, answers: false }, &work);
     world.submit(|_| {}, "x", &work);
     assert_eq!(world.running.len(), 0);
-    world.step(Input::Endpoint { id: GPU, usable: true }, &work);
+    world.step(Input::Endpoint { id: GPU, usable: true, answers: true }, &work);
     assert_eq!(world.running.len(), 1);
 }
 
@@ -394,7 +395,7 @@ fn an_endpoint_that_is_down_gets_nothing_until_it_is_back() {
 fn a_line_that_never_moves_does_not_grow() {
     let work = |_: &str| 1.0;
     let mut world = World::roomy();
-    world.step(Input::Endpoint { id: GPU, usable: false }, &work);
+    world.step(Input::Endpoint { id: GPU, usable: false, answers: false }, &work);
     world.submit(|_| {}, "x", &work);
     for _ in 0..10_000 {
         let id = world.submit(|_| {}, "x", &work);
@@ -789,10 +790,10 @@ proptest! {
                     world.now += f64::from(by);
                     world.step(Input::Tick, &work);
                 }
-                Happening::Endpoint(usable) => world.step(Input::Endpoint { id: EndpointId(1), usable }, &work),
+                Happening::Endpoint(usable) => world.step(Input::Endpoint { id: EndpointId(1), usable, answers: usable }, &work),
             }
         }
-        world.step(Input::Endpoint { id: EndpointId(1), usable: true }, &work);
+        world.step(Input::Endpoint { id: EndpointId(1), usable: true, answers: true }, &work);
         while world.run_one(&work).is_some() {}
         prop_assert!(world.core.is_idle());
         prop_assert_eq!(world.ended.len(), world.apps.len());

@@ -464,7 +464,7 @@ impl Storm {
             68..72 if self.faults.outages => {
                 let id = EndpointId(self.dice.below(self.rooms.len() as u64) as u16);
                 let usable = self.dice.chance(50);
-                self.step(Input::Endpoint { id, usable });
+                self.step(Input::Endpoint { id, usable, answers: usable });
             }
             _ => {
                 let most = self.dice.between(0.01, 8.0);
@@ -540,7 +540,7 @@ impl Storm {
             run.ends = run.ends.min(self.now + LONGEST_RUN);
         }
         for at in 0..self.rooms.len() {
-            self.step(Input::Endpoint { id: EndpointId(at as u16), usable: true });
+            self.step(Input::Endpoint { id: EndpointId(at as u16), usable: true, answers: true });
         }
         for _ in 0..40_000 {
             if self.core.is_idle() && self.reports.is_empty() {

@@ -1,0 +1,121 @@
+//! What came of loads and unloads: arrivals, failures, quarantine.
+//!
+//! Owns the reports' side of a change of residents; what is ordered is `swap`'s.
+
+use std::time::Duration;
+
+use crate::domain::{EndpointId, Moment};
+
+use super::pool::PoolIndex;
+use super::site::{Residency, Runner, Swap};
+use super::{Core, Decision, LoadError, Refused};
+
+/// Failures in a row after which callers are told instead of kept waiting.
+const PATIENCE: u32 = 3;
+/// Before a model that was removed is asked for again; the fleet view tells callers sooner.
+const GONE: Duration = Duration::from_secs(5);
+/// Between two tries of a model that keeps failing.
+const QUARANTINE: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// A load that was ordered is over.
+    pub(super) fn loaded(
+        &mut self,
+        site: EndpointId,
+        weights: &str,
+        result: Result<(), LoadError>,
+        out: &mut Vec<Decision>,
+    ) {
+        let Some(pool) = self.pool_index.get(weights).copied() else { return };
+        let swap = self.sites.get_mut(&site).and_then(|state| {
+            let mine = state.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool));
+            if mine { state.swap.take() } else { None }
+        });
+        self.charge(site, swap.as_ref());
+        let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { return };
+        match result {
+            Ok(()) => {
+                let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
+                runner.arrive(cost, self.now);
+                if let (Some(state), Some(together)) =
+                    (self.sites.get_mut(&site), swap.as_ref().and_then(|swap| swap.pushed_out))
+                {
+                    state.broke(together);
+                }
+                let together: Vec<_> = self.in_memory(site).collect();
+                if let Some(state) = self.sites.get_mut(&site) {
+                    state.idle_check = Moment::ZERO;
+                }
+                if let Some(state) = self.sites.get_mut(&site).filter(|_| together.len() > 1) {
+                    state.trial = Some((self.now, together.iter().map(|held| held.bytes).sum()));
+                }
+            }
+            Err(LoadError { reason, gone }) => {
+                runner.failures = if gone { PATIENCE } else { runner.failures + 1 };
+                runner.reason = reason;
+                let pause = if gone {
+                    GONE
+                } else if runner.failures < PATIENCE {
+                    Duration::from_secs(1 << runner.failures.min(5))
+                } else {
+                    QUARANTINE
+                };
+                runner.enter(Residency::Failed(self.now.after(pause)), self.now);
+                if runner.failures >= PATIENCE {
+                    self.refuse_pool(pool, out);
+                }
+            }
+        }
+        self.admit_everywhere(out);
+    }
+
+    /// Takes what a displacing swap cost from the credit, however it ended.
+    pub(super) fn charge(&mut self, site: EndpointId, swap: Option<&Swap>) {
+        let dearest = self.dearest(site);
+        if let (Some(state), Some(swap)) = (self.sites.get_mut(&site), swap.filter(|swap| swap.displaces)) {
+            state.credit = state.credit(dearest) - swap.cost;
+        }
+    }
+
+    /// An unload that was ordered is over. One that did not succeed leaves the runner resident.
+    pub(super) fn unloaded(&mut self, site: EndpointId, weights: &str, gone: bool, out: &mut Vec<Decision>) {
+        let Some(pool) = self.pool_index.get(weights).copied() else { return };
+        if let Some(runner) = self.pools[pool.0].runners.get_mut(&site)
+            && runner.state == Residency::Unloading
+        {
+            let took = self.now.since(runner.since).as_secs_f64();
+            runner.enter(if gone { Residency::Absent } else { Residency::Resident }, self.now);
+            runner.last_work = self.now;
+            if let Some(state) = self.sites.get_mut(&site).filter(|_| gone) {
+                state.learn_unload(took);
+                state.sick_times = 0;
+            } else {
+                self.unload_failed(site, pool, out);
+            }
+        }
+        self.admit_everywhere(out);
+    }
+
+    /// Everything that waits for weights that cannot be loaded anywhere learns why.
+    fn refuse_pool(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
+        let Some(why) = self.quarantined(pool) else { return };
+        let lines = self.pools[pool.0].lines().flat_map(|(_, line)| line.iter().copied());
+        let ids: Vec<_> = lines.filter(|id| self.waiting.contains_key(id)).collect();
+        for id in ids {
+            self.take(id);
+            out.push(Decision::Refuse { id, why: why.clone() });
+        }
+    }
+
+    /// Why nothing of this pool can run now, if every runner of it keeps failing.
+    pub(super) fn quarantined(&self, pool: PoolIndex) -> Option<Refused> {
+        let runners = &self.pools[pool.0].runners;
+        let failing = |runner: &Runner| match runner.state {
+            Residency::Failed(until) if runner.failures >= PATIENCE && until > self.now => Some(until),
+            _ => None,
+        };
+        let until = runners.values().map(failing).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let reason = runners.values().map(|runner| runner.reason.clone()).next().unwrap_or_default();
+        Some(Refused::Unloadable { reason, retry: until.since(self.now) })
+    }
+}

@@ -1,0 +1,686 @@
+//! Sequences that once stood still, starved somebody, or broke a promise.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use super::*;
+
+const B: EndpointId = EndpointId(1);
+
+struct Desk {
+    core: Core,
+    now: f64,
+    next: u64,
+}
+impl Desk {
+    fn new(rooms: &[Room]) -> Self {
+        Self { core: Core::new(Bounds { queued: 100_000, queued_bytes: usize::MAX }, rooms), now: 1.0, next: 0 }
+    }
+    fn step(&mut self, input: Input) -> Vec<Decision> {
+        let mut out = Vec::new();
+        self.core.step(Moment::from_start(Duration::from_secs_f64(self.now)), input, &mut out);
+        out
+    }
+    fn at(&mut self, now: f64) -> Vec<Decision> {
+        self.now = now;
+        self.step(Input::Tick)
+    }
+    fn submit(&mut self, app: &str, weights: &str, edit: impl FnOnce(&mut Ticket)) -> (TicketId, Vec<Decision>) {
+        self.next += 1;
+        let mut t = ticket(self.next, app, weights);
+        edit(&mut t);
+        let id = t.id;
+        (id, self.step(Input::Submit(Box::new(t))))
+    }
+    fn loaded(&mut self, endpoint: EndpointId, weights: &str) -> Vec<Decision> {
+        self.step(Input::Loaded { endpoint, weights: weights.into(), result: Ok(()) })
+    }
+    fn done(&mut self, id: TicketId) -> Vec<Decision> {
+        self.step(Input::Finish { id, observed: Observed { complete: true, ..Observed::default() } })
+    }
+    fn state(&self, endpoint: EndpointId, weights: &str) -> &'static str {
+        self.core
+            .view()
+            .runners
+            .iter()
+            .find(|r| r.endpoint == endpoint && &*r.weights == weights)
+            .map_or("none", |r| r.state)
+    }
+    fn tick_until(&mut self, end: f64) -> Vec<Decision> {
+        let mut all = Vec::new();
+        let mut steps = 0;
+        while let Some(at) = self.core.next_tick().map(|at| at.since_start().as_secs_f64()).filter(|at| *at <= end) {
+            self.now = at.max(self.now + 1e-6);
+            all.extend(self.step(Input::Tick));
+            steps += 1;
+            if steps > 100_000 {
+                break;
+            }
+        }
+        self.now = end;
+        all.extend(self.step(Input::Tick));
+        all
+    }
+}
+fn loads(out: &[Decision]) -> Vec<(EndpointId, String)> {
+    out.iter()
+        .filter_map(|d| match d {
+            Decision::Residency(ResidencyCommand::Load { endpoint, weights, .. }) => {
+                Some((*endpoint, weights.to_string()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+fn unloads(out: &[Decision]) -> Vec<(EndpointId, String)> {
+    out.iter()
+        .filter_map(|d| match d {
+            Decision::Residency(ResidencyCommand::Unload { endpoint, weights, .. }) => {
+                Some((*endpoint, weights.to_string()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+fn admitted(out: &[Decision]) -> Vec<TicketId> {
+    out.iter()
+        .filter_map(|d| match d {
+            Decision::Admit { id, .. } => Some(*id),
+            _ => None,
+        })
+        .collect()
+}
+fn room(bytes: Option<u64>, models: u32) -> Room {
+    Room { bytes, models, gpus: GpuSet::default() }
+}
+
+#[test]
+fn a_model_that_cannot_be_placed_now_does_not_keep_others_out() {
+    let mut d = Desk::new(&[room(Some(100), 3)]);
+    let (p, _) = d.submit("p", "pinned", |t| {
+        t.seats[0].need = 40;
+        t.seats[0].keep_alive = Duration::MAX;
+    });
+    d.loaded(GPU, "pinned");
+    d.done(p);
+    // fits the endpoint (60 <= 100), but never beside the pinned one (60 > 0.8 * 60)
+    d.submit("x", "big", |t| t.seats[0].need = 60);
+    d.now += 1.0;
+    let (_, out) = d.submit("y", "small", |t| t.seats[0].need = 10);
+    let mut all = out;
+    all.extend(d.tick_until(5000.0));
+    assert!(loads(&all).contains(&(GPU, "small".into())), "small fits beside the pinned one and never comes");
+}
+
+#[test]
+fn a_swap_at_an_endpoint_that_went_down_does_not_keep_the_model_from_another() {
+    let mut d = Desk::new(&[room(None, 1); 2]);
+    let (a, _) = d.submit("a", "a", |t| t.seats = vec![seat(GPU, 2)]);
+    d.loaded(GPU, "a");
+    // B is busy as well at first: down, so that the swap begins on GPU
+    d.step(Input::Endpoint { id: B, usable: false, answers: false });
+    d.now += 100.0;
+    d.submit("p", "p", |t| t.seats = vec![seat(GPU, 2), seat(B, 2)]);
+    d.tick_until(200.0);
+    assert_eq!(d.state(GPU, "a"), "draining");
+    d.step(Input::Endpoint { id: GPU, usable: false, answers: false });
+    let mut all = d.done(a); // its call broke with the server
+    all.extend(d.step(Input::Endpoint { id: B, usable: true, answers: true }));
+    all.extend(d.tick_until(10_000.0));
+    assert_eq!(loads(&all), [(B, "p".to_owned())], "B is well and empty");
+}
+
+#[test]
+fn an_endpoint_that_went_down_in_a_swap_does_not_block_its_gpus_neighbour() {
+    let both = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
+    let mut d = Desk::new(&[both; 2]);
+    d.step(Input::Gpu { place: 0, total: 100, used: 0 });
+    let (a, _) = d.submit("a", "a", |t| {
+        t.seats = vec![seat(GPU, 2)];
+        t.seats[0].need = 60;
+    });
+    d.loaded(GPU, "a");
+    d.now += 100.0;
+    // a swap at GPU that drains
+    d.submit("b", "b", |t| {
+        t.seats = vec![seat(GPU, 2)];
+        t.seats[0].need = 60;
+    });
+    d.tick_until(200.0);
+    assert_eq!(d.state(GPU, "a"), "draining");
+    d.step(Input::Endpoint { id: GPU, usable: false, answers: false });
+    d.done(a);
+    let (_, mut all) = d.submit("c", "c", |t| {
+        t.seats = vec![seat(B, 2)];
+        t.seats[0].need = 10;
+    });
+    all.extend(d.tick_until(10_000.0));
+    assert_eq!(loads(&all), [(B, "c".to_owned())]);
+}
+
+#[test]
+fn a_failed_unload_next_door_does_not_let_a_load_overfill_the_gpu() {
+    let both = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
+    let mut d = Desk::new(&[both; 2]);
+    d.step(Input::Gpu { place: 0, total: 100, used: 0 });
+    let (a, _) = d.submit("a", "a", |t| {
+        t.seats = vec![seat(GPU, 2)];
+        t.seats[0].need = 60;
+    });
+    d.loaded(GPU, "a");
+    d.done(a);
+    d.now += 100.0;
+    let (_, mut all) = d.submit("c", "c", |t| {
+        t.seats = vec![seat(B, 2)];
+        t.seats[0].need = 60;
+    });
+    all.extend(d.tick_until(200.0));
+    assert_eq!(unloads(&all), [(GPU, "a".to_owned())]);
+    d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: false });
+    let planned = d.core.planned(GPU).0 + d.core.planned(B).0;
+    assert!(planned <= 100, "{planned} of 100: a {}, c {}", d.state(GPU, "a"), d.state(B, "c"));
+}
+
+#[test]
+fn a_runner_that_is_being_unloaded_is_not_asked_to_go_again() {
+    let mut d = Desk::new(&[room(Some(100), 5)]);
+    for m in ["a", "b"] {
+        let (id, _) = d.submit(m, m, |t| t.seats[0].need = 40);
+        d.loaded(GPU, m);
+        d.done(id);
+    }
+    d.now += 100.0;
+    d.submit("c", "c", |t| t.seats[0].need = 90);
+    d.tick_until(110.0);
+    d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: false });
+    let all = d.tick_until(140.0);
+    assert!(!unloads(&all).contains(&(GPU, "b".into())), "{:?}", unloads(&all));
+}
+
+#[test]
+fn a_runner_with_no_keep_alive_does_not_spin_the_timer() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    d.submit("a", "a", |t| t.seats[0].keep_alive = Duration::ZERO);
+    d.now += 2.0;
+    d.loaded(GPU, "a");
+    let now = Moment::from_start(Duration::from_secs_f64(d.now));
+    let next = d.core.next_tick().unwrap();
+    assert!(next > now, "the next tick is due at once, while nothing can be done");
+}
+
+#[test]
+fn a_long_batch_request_gets_the_least_share_of_its_class() {
+    let work = |app: &str| if app == "night" { 200.0 } else { 2.6 };
+    let mut world = World::roomy();
+    // taught that night's answers are long: 60 s of service
+    for _ in 0..4000 {
+        world.submit(|t| t.class = Class::Interactive, "ui", &work);
+    }
+    for _ in 0..40 {
+        world.submit(
+            |t| {
+                t.class = Class::Batch;
+                t.work.output_cap = None;
+                t.work.prompt_bytes = 4 * 800 * 200;
+            },
+            "night",
+            &work,
+        );
+    }
+    while world.now < 2400.0 {
+        world.run_one(&work);
+    }
+    assert!(world.served.contains_key("night"), "in 2400 s: {:?}", world.served);
+}
+
+#[test]
+fn the_first_of_a_line_that_may_run_elsewhere_only_does_not_hold_the_others() {
+    let mut d = Desk::new(&[room(None, 3); 2]);
+    let two = |t: &mut Ticket| t.seats = vec![seat(GPU, 1), seat(B, 1)];
+    let (x, _) = d.submit("x", "m", two);
+    d.loaded(GPU, "m");
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now + 1.0));
+    d.now += 2.0;
+    let order = seat(B, 1).order;
+    d.step(Input::Seen { endpoint: B, asked, residents: vec![Sighting { weights: "m".into(), bytes: 10, order }] });
+    let (y, out) = d.submit("y", "m", two);
+    assert_eq!(admitted(&out), [y]);
+    // x's first try failed at GPU: it may run at B only, where y runs for long
+    d.done(x);
+    d.submit("x", "m", |t| {
+        t.seats = vec![seat(B, 1)];
+        t.again = Some(Moment::ZERO);
+    });
+    let (z, out) = d.submit("x", "m", two);
+    assert_eq!(admitted(&out), [z], "GPU has a free slot");
+}
+
+#[test]
+fn a_spilled_model_that_worked_is_not_refused_for_ever() {
+    let mut d = Desk::new(&[room(Some(100), 3)]);
+    let (a, _) = d.submit("a", "a", |t| t.seats[0].need = 90);
+    d.loaded(GPU, "a");
+    d.now += 1.0;
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now));
+    d.now += 1.0;
+    let order = seat(GPU, 2).order;
+    d.step(Input::Seen { endpoint: GPU, asked, residents: vec![Sighting { weights: "a".into(), bytes: 110, order }] });
+    d.done(a);
+    d.now += 5.0;
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now));
+    d.now += 1.0;
+    d.step(Input::Seen { endpoint: GPU, asked, residents: vec![] });
+    d.now += 5000.0;
+    let (_, out) = d.submit("a", "a", |t| t.seats[0].need = 90);
+    assert!(!out.iter().any(|d| matches!(d, Decision::Refuse { .. })), "{out:?}");
+}
+
+#[test]
+fn a_load_that_ran_out_of_time_gets_more_the_next_time() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let (a, _) = d.submit("a", "a", |_| {});
+    d.now += 1.0;
+    d.loaded(GPU, "a");
+    d.done(a);
+    d.now += 5.0;
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now));
+    d.now += 1.0;
+    d.step(Input::Seen { endpoint: GPU, asked, residents: vec![] });
+    let mut within = Vec::new();
+    for _ in 0..6 {
+        let (_, mut out) = d.submit("a", "a", |_| {});
+        out.extend(d.at(d.now + 1.0));
+        for decision in out {
+            if let Decision::Residency(ResidencyCommand::Load { within: Some(w), .. }) = decision {
+                within.push(w.as_secs_f64());
+                d.now += w.as_secs_f64();
+                d.step(Input::Loaded {
+                    endpoint: GPU,
+                    weights: "a".into(),
+                    result: Err("no answer in time".to_owned().into()),
+                });
+            }
+        }
+        d.now += 70.0;
+    }
+    assert!(within.windows(2).any(|w| w[1] > w[0]), "a disk that got slower is never waited for: {within:?}");
+}
+
+#[test]
+fn a_displacing_swap_whose_load_fails_is_paid_for() {
+    let work = |_: &str| 1.0;
+    let mut d = Desk::new(&[room(None, 1)]);
+    let _ = work;
+    let (_, _) = d.submit("a", "a", |_| {});
+    d.now += 2.0;
+    d.loaded(GPU, "a");
+    for _ in 0..50 {
+        d.submit("a", "a", |_| {});
+    }
+    d.now += 100.0;
+    d.step(Input::Tick);
+    let (_, out) = d.submit("x", "x", |_| {});
+    let mut all = out;
+    all.extend(d.tick_until(d.now + 60.0));
+    assert_eq!(d.state(GPU, "a"), "draining");
+    let running: Vec<_> = d.core.running.keys().copied().collect();
+    for id in running {
+        d.done(id);
+    }
+    d.now += 1.0;
+    let out = d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
+    assert_eq!(loads(&out).len(), 1);
+    d.now += 20.0;
+    let before = d.core.view().sites[0].clone();
+    d.step(Input::Loaded { endpoint: GPU, weights: "x".into(), result: Err("out of memory".to_owned().into()) });
+    let after = d.core.view().sites[0].clone();
+    assert!(before.book.displacing > 0.0, "{before:?}");
+    assert!(
+        after.credit < before.credit - 1.0,
+        "{} s were lost to it, credit {} before, {} after",
+        after.book.displacing,
+        before.credit,
+        after.credit
+    );
+}
+
+#[test]
+fn what_an_application_got_elsewhere_does_not_starve_it_here() {
+    let work = |_: &str| 1.0;
+    let mut world = World::roomy();
+    let on = |app: &'static str| {
+        move |t: &mut Ticket| {
+            if app == "z" {
+                t.weights = "a".into();
+            } else {
+                t.weights = "b".into();
+            }
+        }
+    };
+    const OTHERS: [&str; 10] = ["o0", "o1", "o2", "o3", "o4", "o5", "o6", "o7", "o8", "o9"];
+    for _ in 0..2 {
+        world.submit(on("z"), "z", &work);
+        for app in OTHERS {
+            world.submit(on(app), app, &work);
+        }
+    }
+    while world.now < 3600.0 {
+        let app = world.run_one(&work).unwrap();
+        let name = if app == "z" { "z" } else { *OTHERS.iter().find(|o| **o == app).unwrap() };
+        world.submit(on(name), name, &work);
+    }
+    // z wants b as well, as everybody else there does
+    let at = world.now;
+    let id = world.submit(|t| t.weights = "b".into(), "z", &work);
+    while !world.running.contains_key(&id) && !world.ended.contains(&id) && world.now < at + 7200.0 {
+        let app = world.run_one(&work).unwrap();
+        let name = if app == "z" { "z" } else { *OTHERS.iter().find(|o| **o == app).unwrap() };
+        if name != "z" {
+            world.submit(on(name), name, &work);
+        }
+    }
+    let waited = world.now - at;
+    assert!(
+        waited < 120.0,
+        "eleven applications share two slots of 1 s answers, and z waited {waited} s: {:?}",
+        world.served
+    );
+}
+
+#[test]
+fn a_hung_runner_is_healed_though_its_endpoint_was_ejected() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let (a, _) = d.submit("a", "a", |_| {});
+    d.loaded(GPU, "a");
+    d.now += 200.0;
+    let out = d.step(Input::Tick);
+    assert!(out.iter().any(|d| matches!(d, Decision::Residency(ResidencyCommand::Probe { .. }))));
+    d.step(Input::Endpoint { id: GPU, usable: false, answers: true }); // two callers left after 30 s of silence
+    d.now += 60.0;
+    let mut all = d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: false });
+    all.extend(d.step(Input::Finish { id: a, observed: Observed::default() }));
+    all.extend(d.tick_until(10_000.0));
+    assert_eq!(unloads(&all).len(), 1, "the token probe that would bring the endpoint back can never succeed");
+}
+
+#[test]
+fn a_long_answer_in_one_piece_on_a_single_slot_is_not_taken_for_a_hang() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let one = |t: &mut Ticket| {
+        t.streams = false;
+        t.seats = vec![seat(GPU, 1)];
+        t.work.output_cap = Some(8000);
+    };
+    let mut started = d.submit("a", "a", one).0;
+    d.loaded(GPU, "a");
+    // five usual answers: 40 tokens in a second
+    for _ in 0..5 {
+        d.now += 1.0;
+        d.step(Input::Began(started));
+        d.step(Input::Finish {
+            id: started,
+            observed: Observed {
+                prompt_tokens: 100,
+                prompt_seconds: 0.1,
+                output_tokens: 40,
+                output_seconds: 0.9,
+                slot_wait: 0.0,
+                complete: true,
+            },
+        });
+        started = d.submit("a", "a", one).0;
+    }
+    // a sixth that is allowed 8000 tokens and makes 4000: 100 s. Its only slot is taken, so a probe waits behind it
+    let begun = d.now;
+    let mut recalled = None;
+    while d.now < begun + 100.0 {
+        d.now += 1.0;
+        for decision in d.step(Input::Tick) {
+            if let Decision::Residency(ResidencyCommand::Probe { within, .. }) = decision {
+                d.now += within.as_secs_f64();
+                let out = d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: false });
+                if out.iter().any(|d| matches!(d, Decision::Recall { .. })) {
+                    recalled.get_or_insert(d.now - begun);
+                }
+            }
+        }
+    }
+    assert_eq!(recalled, None, "taken back after so many seconds, and would be again");
+}
+
+#[test]
+fn a_model_seen_elsewhere_does_not_keep_it_from_where_it_is_wanted() {
+    let mut d = Desk::new(&[room(None, 1); 2]);
+    d.step(Input::Endpoint { id: B, usable: false, answers: false });
+    // x may use B only
+    d.submit("x", "m", |t| {
+        t.seats = vec![seat(B, 1)];
+        t.seats[0].guess = 100.0;
+    });
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now + 0.1));
+    d.now += 0.2;
+    let order = seat(GPU, 1).order;
+    let mut all = d.step(Input::Seen {
+        endpoint: GPU,
+        asked,
+        residents: vec![Sighting { weights: "m".into(), bytes: 10, order }],
+    });
+    all.extend(d.step(Input::Endpoint { id: B, usable: true, answers: true }));
+    all.extend(d.tick_until(3000.0));
+    assert!(loads(&all).contains(&(B, "m".into())), "{:?} m {}", loads(&all), d.state(B, "m"));
+}
+
+#[test]
+fn one_absurd_count_does_not_poison_estimates() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let free = |t: &mut Ticket| t.work.output_cap = None;
+    let mut id = d.submit("a", "a", free).0;
+    d.loaded(GPU, "a");
+    for n in 0..30 {
+        d.now += 1.0;
+        let output_tokens = if n == 5 { u64::MAX } else { 40 };
+        d.step(Input::Finish {
+            id,
+            observed: Observed {
+                prompt_tokens: 100,
+                prompt_seconds: 0.1,
+                output_tokens,
+                output_seconds: if n == 5 { 0.0 } else { 0.9 },
+                slot_wait: 0.0,
+                complete: true,
+            },
+        });
+        id = d.submit("a", "a", free).0;
+    }
+    d.submit("a", "a", free);
+    d.submit("a", "a", free);
+    let now = Moment::from_start(Duration::from_secs_f64(d.now));
+    let (_, out) = d.submit("a", "a", |t| {
+        t.work.output_cap = None;
+        t.deadline = now.after(Duration::from_secs(3600));
+    });
+    assert!(!out.iter().any(|d| matches!(d, Decision::Refuse { .. })), "{out:?}");
+}
+
+#[test]
+fn a_runner_with_other_options_is_reloaded_by_us_not_inside_ollama() {
+    let mut d = Desk::new(&[room(Some(100), 3)]);
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now));
+    d.now += 0.2;
+    let tokens = serde_json::value::RawValue::from_string("4096".to_owned()).unwrap();
+    let order = Arc::new(LoadOrder {
+        model: "m".into(),
+        options: vec![("num_ctx".into(), tokens)],
+        keep_alive: Duration::from_secs(900),
+        embeds: false,
+    });
+    d.step(Input::Seen { endpoint: GPU, asked, residents: vec![Sighting { weights: "m".into(), bytes: 10, order }] });
+    let value = serde_json::value::RawValue::from_string("32768".to_owned()).unwrap();
+    let order = Arc::new(LoadOrder {
+        model: "m".into(),
+        options: vec![("num_ctx".into(), value)],
+        keep_alive: Duration::from_secs(900),
+        embeds: false,
+    });
+    let (_, out) = d.submit("x", "m", |t| {
+        t.seats[0].order = order;
+        t.seats[0].need = 80;
+    });
+    assert!(admitted(&out).is_empty(), "Ollama reloads it under this request, with memory nobody planned");
+}
+
+#[test]
+fn an_idle_unload_that_others_prevent_does_not_stop_the_whole_endpoint() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let (a, _) = d.submit("a", "a", |_| {});
+    d.loaded(GPU, "a");
+    d.done(a);
+    // somebody uses "theirs" directly, all the time: it is never gone
+    let order = seat(GPU, 1).order;
+    let (mut out_for, mut asked_for) = (0.0, 0);
+    let mut late = Vec::new();
+    let up = |d: &mut Desk| {
+        let asked = Moment::from_start(Duration::from_secs_f64(d.now - 0.1));
+        let residents =
+            ["a", "theirs"].map(|w| Sighting { weights: w.into(), bytes: 10, order: order.clone() }).to_vec();
+        d.step(Input::Seen { endpoint: GPU, asked, residents })
+    };
+    for second in 10..3600 {
+        d.now = f64::from(second);
+        let mut all = up(&mut d);
+        all.extend(d.step(Input::Tick));
+        all.extend(std::mem::take(&mut late));
+        for (e, w) in unloads(&all) {
+            asked_for += 1;
+            d.now += 0.5;
+            late.extend(d.step(Input::Unloaded { endpoint: e, weights: w.into(), gone: false }));
+        }
+        d.now = f64::from(second) + 0.9;
+        let (id, out) =
+            d.submit("a", "a", |t| t.deadline = Moment::ZERO.after(Duration::from_secs_f64(f64::from(second) + 0.95)));
+        if admitted(&out) == [id] {
+            late.extend(d.done(id));
+        } else {
+            out_for += 1.0;
+        }
+        late.extend(out);
+    }
+    assert!(
+        out_for < 60.0,
+        "model a is in memory and idle, and could not be used for {out_for} s of an hour ({asked_for} unloads)"
+    );
+}
+
+#[test]
+fn what_a_swap_cost_that_nobody_waited_for_in_the_end_is_paid_for() {
+    let mut d = Desk::new(&[room(None, 1)]);
+    d.submit("a", "a", |_| {});
+    d.now += 2.0;
+    d.loaded(GPU, "a");
+    for _ in 0..50 {
+        d.submit("a", "a", |_| {});
+    }
+    d.now += 100.0;
+    d.step(Input::Tick);
+    let (x, out) = d.submit("x", "x", |_| {});
+    let mut all = out;
+    all.extend(d.tick_until(d.now + 60.0));
+    let running: Vec<_> = d.core.running.keys().copied().collect();
+    for id in running {
+        d.done(id);
+    }
+    d.step(Input::Withdraw(x));
+    d.now += 5.0;
+    let before = d.core.view().sites[0].clone();
+    let out = d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
+    let after = d.core.view().sites[0].clone();
+    assert!(after.book.displacing > 4.0, "{after:?}");
+    assert!(
+        after.credit < before.credit - 1.0,
+        "{} s lost, credit {} and {}; {:?}",
+        after.book.displacing,
+        before.credit,
+        after.credit,
+        loads(&out)
+    );
+}
+
+#[test]
+fn a_probe_that_nobody_answered_counts_though_the_silent_caller_has_left() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let (a, _) = d.submit("a", "a", |_| {});
+    d.loaded(GPU, "a");
+    d.now += 200.0;
+    let out = d.step(Input::Tick);
+    assert!(out.iter().any(|d| matches!(d, Decision::Residency(ResidencyCommand::Probe { .. }))));
+    d.now += 10.0;
+    d.step(Input::Finish { id: a, observed: Observed::default() }); // its caller had enough
+    d.now += 50.0;
+    // both slots are free, and one token did not come within a minute
+    let mut all = d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: false });
+    all.extend(d.tick_until(2_000.0));
+    assert_eq!(unloads(&all).len(), 1, "known to hang, and kept");
+}
+
+#[test]
+fn a_hang_is_not_charged_to_the_application_that_suffered_it() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let (a, _) = d.submit("a", "a", |_| {});
+    d.loaded(GPU, "a");
+    d.now += 200.0;
+    d.step(Input::Tick);
+    d.now += 60.0;
+    d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: false });
+    d.step(Input::Finish { id: a, observed: Observed::default() });
+    let tag = d.core.apps[0].tag();
+    assert!(tag < 30.0, "{tag} s of service that it never had");
+}
+
+#[test]
+fn strangers_that_come_while_a_model_waits_do_not_stop_the_others() {
+    let gpu = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
+    let mut d = Desk::new(&[gpu]);
+    d.step(Input::Gpu { place: 0, total: 100, used: 0 });
+    let (a, _) = d.submit("a", "a", |t| {
+        t.seats[0].need = 10;
+        t.seats[0].slots = 1;
+    });
+    d.loaded(GPU, "a");
+    d.now += 1.0;
+    d.submit("x", "big", |t| t.seats[0].need = 95);
+    d.now += 1.0;
+    d.step(Input::Gpu { place: 0, total: 100, used: 70 }); // a game of 60 beside our 10
+    let mut all = d.done(a);
+    all.extend(d.submit("y", "small", |t| t.seats[0].need = 5).1);
+    all.extend(d.tick_until(500.0));
+    for (e, w) in unloads(&all) {
+        all.extend(d.step(Input::Unloaded { endpoint: e, weights: w.into(), gone: true }));
+    }
+    all.extend(d.tick_until(5000.0));
+    assert!(loads(&all).contains(&(GPU, "small".into())), "{:?} {:?}", loads(&all), unloads(&all));
+}
+
+#[test]
+fn waiting_for_an_earlier_turn_does_not_poll() {
+    let mut d = Desk::new(&[room(None, 1)]);
+    let (a, _) = d.submit("x", "a", |_| {});
+    d.now += 2.0;
+    d.loaded(GPU, "a");
+    d.done(a);
+    d.now += 600.0;
+    // y has had little and works on a; x, who has had more, wants b
+    for _ in 0..4 {
+        d.submit("y", "a", |_| {});
+    }
+    for app in &mut d.core.apps {
+        if app.name.as_str() == "x" {
+            app.pay(500.0);
+        }
+    }
+    d.submit("x", "b", |_| {});
+    let (mut steps, end) = (0, d.now + 10.0);
+    while let Some(at) = d.core.next_tick().map(|at| at.since_start().as_secs_f64()).filter(|at| *at <= end) {
+        d.now = at.max(d.now + 1e-6);
+        d.step(Input::Tick);
+        steps += 1;
+    }
+    assert!(steps < 100, "{steps} steps in ten seconds in which nothing happened");
+}
