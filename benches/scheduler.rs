@@ -45,14 +45,22 @@ struct House {
     queued: usize,
     running: Vec<TicketId>,
     out: Vec<Decision>,
+    /// How long a load takes; `None` for no time at all.
+    load: Option<Duration>,
+    due: Vec<(Moment, Input)>,
 }
 
 impl House {
     fn new(models: u64) -> Self {
+        Self::with_room(models, u32::MAX, None)
+    }
+
+    /// Room for this many models on each endpoint; loads take this long.
+    fn with_room(models: u64, room: u32, load: Option<Duration>) -> Self {
         let apps = (0..APPS).map(|n| AppName::parse(&format!("app-{n}")).unwrap()).collect();
         let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
         let core =
-            Core::new(bounds, &[Room { bytes: None, models: u32::MAX, gpus: GpuSet::default() }; ENDPOINTS as usize]);
+            Core::new(bounds, &[Room { bytes: None, models: room, gpus: GpuSet::default() }; ENDPOINTS as usize]);
         let order = LoadOrder { model: "m".into(), options: Vec::new(), keep_alive: Duration::MAX, embeds: false };
         let order = Arc::new(order);
         let dice = Dice(7);
@@ -67,6 +75,8 @@ impl House {
             queued: 0,
             running: Vec::new(),
             out: Vec::new(),
+            load,
+            due: Vec::new(),
         }
     }
 
@@ -89,8 +99,9 @@ impl House {
             endpoint: EndpointId(u16::try_from(endpoint).unwrap()),
             slots: 2,
             need: 1,
-            guess: 1e9, // so dear that no second runner pays: the residents stay what they are
-            keep_alive: Duration::MAX,
+            // without loads: so dear that no second runner pays, the residents stay what they are
+            guess: self.load.map_or(1e9, |load| load.as_secs_f64()),
+            keep_alive: if self.load.is_some() { Duration::from_secs(900) } else { Duration::MAX },
             order: Arc::clone(&self.order),
         };
         Ticket {
@@ -124,15 +135,31 @@ impl House {
                 Decision::Recall { .. } | Decision::Notice(_) | Decision::Residency(ResidencyCommand::Probe { .. }) => {
                 }
                 Decision::Residency(ResidencyCommand::Load { endpoint, weights, .. }) => {
-                    reports.push(Input::Loaded { endpoint, weights, result: Ok(()) });
+                    let report = Input::Loaded { endpoint, weights, result: Ok(()) };
+                    match self.load {
+                        Some(load) => self.due.push((self.now.after(load), report)),
+                        None => reports.push(report),
+                    }
                 }
                 Decision::Residency(ResidencyCommand::Unload { endpoint, weights, .. }) => {
-                    reports.push(Input::Unloaded { endpoint, weights, gone: true });
+                    let report = Input::Unloaded { endpoint, weights, gone: true };
+                    match self.load {
+                        Some(load) => self.due.push((self.now.after(load / 10), report)),
+                        None => reports.push(report),
+                    }
                 }
             }
         }
         for report in reports {
             self.step(report);
+        }
+    }
+
+    /// Reports what is done by now.
+    fn reports(&mut self) {
+        while let Some(at) = self.due.iter().position(|(at, _)| *at <= self.now) {
+            let (_, input) = self.due.remove(at);
+            self.step(input);
         }
     }
 
@@ -255,6 +282,38 @@ fn stampede(models: u64) -> f64 {
     took.as_secs_f64() * 1e3
 }
 
+/// 50 models on room for 3 each, with swaps going on: mean µs of an end, a newcomer, a tick; and the listing of one
+/// application's queue and of everything, in ms.
+fn crowded() -> ([f64; 3], [f64; 2]) {
+    let mut house = House::with_room(50, 3, Some(Duration::from_secs(5)));
+    let mut times = [const { Vec::new() }; 3];
+    for round in 0..12_000 {
+        house.pass(Duration::from_millis(5));
+        house.reports();
+        if round % 8 == 0 && !house.running.is_empty() {
+            let id = house.any_running();
+            times[0].push(timed(|| house.finish(id)));
+        }
+        while house.queued < QUEUED {
+            let ticket = house.ticket();
+            let took = timed(|| house.submit(ticket));
+            if round > 0 {
+                times[1].push(took);
+            }
+        }
+        if house.core.next_tick().is_some_and(|at| at <= house.now) {
+            times[2].push(timed(|| house.step(Input::Tick)));
+        }
+    }
+    let mean = |times: Vec<Duration>| times.iter().sum::<Duration>().as_secs_f64() * 1e6 / times.len().max(1) as f64;
+    let app = house.apps[0].clone();
+    let (mut one, mut all) = (Vec::new(), Vec::new());
+    let own = timed(|| one = house.core.queue(house.now, Some(&app)));
+    let whole = timed(|| all = house.core.queue(house.now, None));
+    assert!(one.len() < all.len() && all.len() == house.queued, "{} {}", one.len(), all.len());
+    (times.map(mean), [own, whole].map(|took| took.as_secs_f64() * 1e3))
+}
+
 /// Resident bytes per queued request, by the difference that a long queue makes.
 fn state() -> f64 {
     let before = resident();
@@ -288,5 +347,11 @@ fn main() {
         line("leaves the queue", models, withdrawn(models));
         println!("{models:>3} models  {QUEUED} deadlines in one step {:>16.1} ms", stampede(models));
     }
+    let (means, lists) = crowded();
+    for (what, micros) in ["ends, next one starts", "joins the queue", "timer"].into_iter().zip(means) {
+        line(what, 50, micros);
+    }
+    println!("    with room for 3 of them on each endpoint and swaps going on (the last three)");
+    println!("    one application's queue listed in {:.1} ms, the whole in {:.1} ms", lists[0], lists[1]);
     println!("state: {bytes:.0} bytes a queued request, its names and its seats included");
 }

@@ -2,16 +2,20 @@
 //!
 //! Owns that prediction only; it changes nothing.
 
+use std::time::Duration;
+
 use crate::domain::{Class, EndpointId};
 
 use super::Core;
-use super::forecast::Place;
+use super::forecast::{Place, as_f64};
 use super::memory::Held;
 use super::pool::PoolIndex;
 use super::site::{Fit, Residency, SWAP_OVERHEAD};
 
-/// Changes of residents that are followed; a model behind more of them is predicted as if it came right after.
-const FOLLOWED: usize = 16;
+/// Changes of residents that are followed one by one.
+const FOLLOWED: usize = 8;
+/// In a large house a prediction is used again for this long.
+const KEPT: Duration = Duration::from_millis(200);
 
 /// An endpoint's memory in the future.
 struct Future {
@@ -30,16 +34,35 @@ impl Core {
     /// Seconds until `pool` will be in memory at `site`, where its first ticket there has its turn at `place`; `None` where
     /// it cannot be loaded at all.
     pub(super) fn arrival(&self, site: EndpointId, pool: PoolIndex, place: Place, class: Class) -> Option<f64> {
+        let key = (site, pool, class);
+        let known = self.arrivals.borrow().get(&key).copied().filter(|_| self.look.large);
+        match known.filter(|(at, _)| self.now.since(*at) < KEPT) {
+            Some((at, arrives)) => arrives.map(|arrives| (arrives - self.now.since(at).as_secs_f64()).max(0.0)),
+            None => {
+                let arrives = self.follow_all(site, pool, place, class);
+                if self.look.large {
+                    self.arrivals.borrow_mut().insert(key, (self.now, arrives));
+                }
+                arrives
+            }
+        }
+    }
+
+    fn follow_all(&self, site: EndpointId, pool: PoolIndex, place: Place, class: Class) -> Option<f64> {
         let mut future = self.future(site, pool)?;
         if future.residents.contains(&pool) {
             return Some(future.time);
         }
+        let begins = future.time;
         let mut turns = self.turns_before(site, pool, place);
-        turns.truncate(FOLLOWED - 1);
-        turns.push((place, pool, class));
+        let more = turns.len().saturating_sub(FOLLOWED);
+        turns.truncate(FOLLOWED);
         for (place, next, class) in turns {
             self.follow(site, &mut future, (place, class), next)?;
         }
+        // what comes after those is taken to be as long each
+        future.time += (future.time - begins) / as_f64(FOLLOWED) * as_f64(more);
+        self.follow(site, &mut future, (place, class), pool)?;
         Some(future.time)
     }
 
@@ -91,7 +114,7 @@ impl Core {
             .into_iter()
             .filter(|at| *at != mine)
             .filter(|at| self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now)))
-            .filter_map(|at| self.first_turn(at, Some(site)).map(|(turn, ticket)| ((turn.0, turn.1), at, ticket.class)))
+            .filter_map(|at| self.first_class(at).map(|(turn, class)| ((turn.0, turn.1), at, class)))
             .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1))
             .collect();
         turns.sort_by(|a, b| a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));

@@ -21,6 +21,7 @@ use super::{Core, Seat, Ticket, TicketId, Waiting, Work};
 const FOLLOWED: usize = 48;
 /// Shown for what nobody can predict, and the most that is shown.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const NOBODY_KNOWS: Estimate = Estimate { position: 1, wait: LONGEST, reason: WaitReason::Turn };
 /// Of a request that has had all the service it was predicted to need, this share is taken to be left.
 const LEFT_OVER: f64 = 0.25;
 
@@ -76,29 +77,45 @@ impl Core {
         Asker { app, pool, class: ticket.class, work: ticket.work, seats: &ticket.seats, before, tag }
     }
 
-    /// What waits, next to start first: of one application, or everything.
+    /// What waits, next to start first: of one application, or everything. Each line is worked out once, at its first ticket;
+    /// those behind it follow one service after the other.
     #[must_use]
     pub fn queue(&mut self, now: Moment, app: Option<&AppName>) -> Vec<Queued> {
         self.advance(now);
-        let one = app.map(|app| self.app_index.get(app));
-        let mut queue: Vec<Queued> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| one.is_none_or(|one| one == Some(&waiting.app)))
-            .filter_map(|(id, waiting)| {
-                Some(Queued {
-                    label: waiting.label,
-                    app: self.apps[waiting.app.0].name.clone(),
-                    class: waiting.class,
-                    weights: self.pools[waiting.pool.0].weights.clone(),
-                    since: waiting.since,
-                    deadline: waiting.deadline,
-                    estimate: self.estimate(*id)?,
-                })
-            })
-            .collect();
+        let one = app.map(|app| self.app_index.get(app).copied());
+        let mut queue = Vec::new();
+        for (at, pool) in self.pools.iter().enumerate() {
+            let lines = pool.lines().filter(|(app, _)| one.is_none_or(|one| one == Some(*app)));
+            for (app, line) in lines {
+                self.list_line(PoolIndex(at), app, line.iter().copied(), &mut queue);
+            }
+        }
         queue.sort_by_key(|queued| (queued.estimate.wait, queued.estimate.position, queued.since, queued.label));
         queue
+    }
+
+    fn list_line(&self, pool: PoolIndex, app: AppIndex, line: impl Iterator<Item = TicketId>, queue: &mut Vec<Queued>) {
+        let members = &self.pools[pool.0];
+        let slots = members.runners.values().map(|runner| runner.slots).max().unwrap_or(1).max(1);
+        let mut first: Option<Estimate> = None;
+        let tickets = line.filter_map(|id| Some((id, self.waiting.get(&id)?)));
+        for (behind, (id, waiting)) in tickets.enumerate() {
+            let head = match first {
+                Some(head) => head,
+                None => *first.insert(self.estimate(id).unwrap_or(NOBODY_KNOWS)),
+            };
+            let more = waiting.expected * as_f64(behind / slots as usize) * f64::from(slots);
+            let wait = head.wait + Duration::try_from_secs_f64(more).unwrap_or(LONGEST);
+            queue.push(Queued {
+                label: waiting.label,
+                app: self.apps[app.0].name.clone(),
+                class: waiting.class,
+                weights: members.weights.clone(),
+                since: waiting.since,
+                deadline: waiting.deadline,
+                estimate: Estimate { position: head.position + behind, wait: wait.min(LONGEST), ..head },
+            });
+        }
     }
 
     /// What would happen to this ticket if it came now. Nothing that is known is changed by asking: limits that it brings

@@ -99,6 +99,7 @@ impl Core {
         entry.queued += 1;
         self.callers_are_back(pool);
         let expected = self.pools[pool.0].speed.predict(app, ticket.work);
+        self.look.due |= self.pools[pool.0].alive() == 0;
         self.pools[pool.0].arrived(self.now, expected);
         self.pools[pool.0].push(app, ticket.id, ticket.again.is_some());
         self.pools[pool.0].waiting[ticket.class as usize].add(expected);

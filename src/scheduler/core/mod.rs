@@ -15,6 +15,7 @@ mod heal;
 mod input;
 mod join;
 mod learn;
+mod look;
 mod memory;
 mod outcome;
 mod outlook;
@@ -27,6 +28,7 @@ mod tests;
 mod truth;
 mod view;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -135,6 +137,9 @@ pub struct Core {
     down: BTreeSet<EndpointId>,
     /// Those of them that do not even answer.
     mute: BTreeSet<EndpointId>,
+    look: look::Look,
+    /// When models will be in memory, as worked out a moment ago; only in a large house.
+    arrivals: RefCell<HashMap<(EndpointId, PoolIndex, Class), (Moment, Option<f64>)>>,
     /// What an earlier process learned, until its runners are used.
     taught: HashMap<(Box<str>, EndpointId), Lesson>,
     /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
@@ -166,6 +171,8 @@ impl Core {
             gpus: BTreeMap::new(),
             down: BTreeSet::new(),
             mute: BTreeSet::new(),
+            look: look::Look::default(),
+            arrivals: RefCell::default(),
             taught: HashMap::new(),
             owed: [0.0; 3],
             backlog: [0; 3],
@@ -180,6 +187,7 @@ impl Core {
     /// Takes one input at `now` and appends what is to be done. A `now` before the last one counts as the last one.
     pub fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Decision>) {
         self.advance(now);
+        self.look.due |= Self::matters(&input);
         match input {
             Input::Submit(ticket) => self.submit(*ticket, out),
             Input::Withdraw(id) => self.withdraw(id, out),
@@ -206,7 +214,7 @@ impl Core {
     pub fn next_tick(&self) -> Option<Moment> {
         // a change under way wakes by its report, an endpoint that is out when it is back
         let calm = self.sites.iter().filter(|(id, site)| site.swap.is_none() && !self.is_out(**id));
-        let wakes = calm.filter_map(|(_, site)| site.wake);
+        let wakes = calm.filter_map(|(_, site)| site.wake).map(|at| at.max(self.look.again));
         let waits = [self.deadlines.first(), self.silent.first()].into_iter().flatten().map(|(at, _)| *at);
         waits.chain(wakes).chain(self.recovers()).min()
     }
@@ -275,6 +283,7 @@ impl Core {
         self.backlog[waiting.class as usize] -= 1;
         self.apps[waiting.app.0].queued -= 1;
         let alive = &self.waiting;
+        self.look.due |= self.pools[waiting.pool.0].alive() == 1;
         self.pools[waiting.pool.0].waiting[waiting.class as usize].sub(waiting.expected);
         self.pools[waiting.pool.0].forget(waiting.app, |id| alive.contains_key(id));
         Some(waiting)
@@ -340,6 +349,7 @@ impl Core {
         });
         let service = if run.recalled { 0.0 } else { service };
         self.pools[run.pool.0].release(id, &run, service, self.now);
+        self.look.due |= self.pools[run.pool.0].runners.get(&run.endpoint).is_none_or(|runner| runner.used == 0);
         self.pools[run.pool.0].running.sub(run.predicted);
         self.pools[run.pool.0].speed.learn(run.app, run.work, observed, service, run.predicted);
         self.judge_slots(&run, observed, service, out);

@@ -13,7 +13,7 @@ use super::fair::AppIndex;
 use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
-use super::{Core, Decision, Waiting};
+use super::{Core, Decision, TicketId, Waiting};
 
 /// How much earlier a turn becomes by waiting, in tag seconds per second: of two models whose applications had about as much,
 /// the one that waits longer goes first.
@@ -28,7 +28,7 @@ const BUSY: Duration = Duration::from_secs(1);
 const FAR: Duration = Duration::from_secs(60);
 
 /// The place of a waiting ticket among all, lowest first: rank of its class, its application's tag, its arrival.
-type Turn = (usize, f64, Moment);
+pub(super) type Turn = (usize, f64, Moment);
 
 fn before(a: &Turn, b: &Turn) -> Ordering {
     a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
@@ -38,13 +38,14 @@ impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
         let wanted = self.wanted();
+        let look = self.look(&wanted);
         let planned = |site: &EndpointId| !self.mute.contains(site) && !self.rests(*site);
         let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(planned).collect();
         if !wanted.is_empty() {
             sites.sort_by_key(|site| (self.active(*site), *site));
         }
         for site in sites {
-            self.plan_site(site, &wanted, out);
+            self.plan_site(site, look.then_some(&wanted), out);
         }
     }
 
@@ -58,7 +59,8 @@ impl Core {
             .collect()
     }
 
-    fn plan_site(&mut self, site: EndpointId, wanted: &[PoolIndex], out: &mut Vec<Decision>) {
+    /// Starts or continues what is due at one endpoint; looks for a candidate only if told who may be one.
+    fn plan_site(&mut self, site: EndpointId, wanted: Option<&Vec<PoolIndex>>, out: &mut Vec<Decision>) {
         let Some(state) = self.sites.get(&site) else { return };
         if state.swap.is_some() {
             self.continue_swap(site, out);
@@ -77,6 +79,7 @@ impl Core {
         if self.heal(site, out) || self.is_out(site) || (idle_check_due && self.unload_idle(site, out)) {
             return;
         }
+        let Some(wanted) = wanted else { return };
         let idle_check = self.sites.get(&site).map(|state| state.idle_check);
         let mut wake = idle_check.into_iter().chain(self.retry_at(site, wanted)).min();
         if let Some((turn, class, candidate)) = self.candidate(site, wanted) {
@@ -119,7 +122,11 @@ impl Core {
             runner.is_some_and(|runner| runner.may_load(self.now)) && !coming(*pool)
         });
         let mut turns: Vec<_> = loadable
-            .filter_map(|pool| self.first_turn(pool, Some(site)).map(|(turn, ticket)| (turn, ticket, pool)))
+            .filter_map(|pool| {
+                let mixed = self.pools[pool.0].mixed;
+                let first = if mixed { self.first_turn(pool, Some(site)) } else { self.head(pool) };
+                first.map(|(turn, _, ticket)| (turn, ticket, pool))
+            })
             .filter(|(_, ticket, pool)| !self.is_elsewhere(*pool, ticket) || self.deserves_another(*pool, site))
             .collect();
         turns.sort_by(|a, b| before(&a.0, &b.0));
@@ -151,7 +158,7 @@ impl Core {
     }
 
     /// The lowest turn among a pool's tickets, at `site` if one is given.
-    pub(super) fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, &Waiting)> {
+    pub(super) fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, TicketId, &Waiting)> {
         let members = &self.pools[pool.0];
         // only what waits for the model ages: a long line before a model that is served does not
         let gone = members.gone_since(self.now);
@@ -159,14 +166,15 @@ impl Core {
             .lines()
             .filter(|(app, _)| self.apps[app.0].may_run())
             .filter_map(|(app, line)| {
-                let mut line = line.iter().filter_map(|id| self.waiting.get(id));
-                let here =
-                    |waiting: &&Waiting| site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
+                let mut line = line.iter().filter_map(|id| Some((*id, self.waiting.get(id)?)));
+                let here = |(_, waiting): &(TicketId, &Waiting)| {
+                    site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site))
+                };
                 // tickets of a line differ in where they may run only where the pool is mixed
-                let waiting = if members.mixed { line.find(here) } else { line.next().filter(here) }?;
+                let (id, waiting) = if members.mixed { line.find(here) } else { line.next().filter(here) }?;
                 let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
                 let waited = self.now.since(waiting.since.max(gone)).as_secs_f64();
-                Some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), waiting))
+                Some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), id, waiting))
             })
             .min_by(|a, b| before(&a.0, &b.0))
     }
@@ -185,10 +193,9 @@ impl Core {
             return Ok(());
         }
         let (turn, class) = first;
-        let earlier = victims
-            .iter()
-            .any(|victim| self.first_turn(victim.pool, None).is_some_and(|(theirs, _)| before(&theirs, &turn).is_lt()))
-            || victims.iter().any(|victim| self.works_before(victim, turn));
+        let earlier = victims.iter().any(|victim| {
+            self.first_turn(victim.pool, None).is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt())
+        }) || victims.iter().any(|victim| self.works_before(victim, turn));
         let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };
         let dearest = self.dearest(site);

@@ -1,0 +1,74 @@
+//! How often the whole of what waits is looked at.
+//!
+//! Owns the first turns of models that are not in memory, kept between two looks. In a small house every step looks. In a
+//! large one (thousands of lines) a look costs more than all else together, and what it decides takes seconds: then a step
+//! looks only when something changed that matters to residency, and else twenty times a second.
+
+use std::time::Duration;
+
+use crate::domain::{Class, Moment};
+
+use super::pool::PoolIndex;
+use super::swap::Turn;
+use super::{Core, Input, TicketId, Waiting};
+
+/// Lines (models that wait × applications) up to which every step looks.
+const FEW: usize = 256;
+/// Between two looks at more.
+const PACE: Duration = Duration::from_millis(50);
+
+/// What was seen at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Something changed that matters to residency.
+    pub(super) due: bool,
+    /// The next look, if nothing does.
+    pub(super) again: Moment,
+    /// Whether there is too much to look at every time.
+    pub(super) large: bool,
+    /// First turns, by pool.
+    heads: Vec<Option<(Turn, TicketId)>>,
+}
+
+impl Core {
+    /// Whether an input changes what may be resident; arrivals and ends say so themselves.
+    pub(super) fn matters(input: &Input) -> bool {
+        !matches!(input, Input::Submit(_) | Input::Withdraw(_) | Input::Finish { .. } | Input::Began(_) | Input::Tick)
+    }
+
+    /// Looks at the first turns of what may come into memory, if that is due; whether it was.
+    pub(super) fn look(&mut self, wanted: &[PoolIndex]) -> bool {
+        if !self.look.due && self.now < self.look.again {
+            return false;
+        }
+        self.look.large = wanted.len() * self.apps.len() > FEW;
+        self.look.due = false;
+        self.look.again = if self.look.large { self.now.after(PACE) } else { self.now };
+        let mut heads = std::mem::take(&mut self.look.heads);
+        heads.clear();
+        heads.resize(self.pools.len(), None);
+        for pool in wanted.iter().filter(|_| self.look.large) {
+            heads[pool.0] = self.turn_of(*pool);
+        }
+        self.look.heads = heads;
+        true
+    }
+
+    fn turn_of(&self, pool: PoolIndex) -> Option<(Turn, TicketId)> {
+        self.first_turn(pool, None).map(|(turn, id, _)| (turn, id))
+    }
+
+    /// The first turn of a pool whose tickets may all run in the same places: as of the last look while that is recent.
+    pub(super) fn head(&self, pool: PoolIndex) -> Option<(Turn, TicketId, &Waiting)> {
+        let kept = self.look.heads.get(pool.0).copied().flatten().filter(|_| self.look.large);
+        match kept.and_then(|(turn, id)| Some((turn, id, self.waiting.get(&id)?))) {
+            Some(kept) => Some(kept),
+            None => self.first_turn(pool, None),
+        }
+    }
+
+    /// The class of a pool's first ticket, with its turn.
+    pub(super) fn first_class(&self, pool: PoolIndex) -> Option<(Turn, Class)> {
+        self.head(pool).map(|(turn, _, ticket)| (turn, ticket.class))
+    }
+}
