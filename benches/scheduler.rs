@@ -59,8 +59,10 @@ impl House {
     fn with_room(models: u64, room: u32, load: Option<Duration>) -> Self {
         let apps = (0..APPS).map(|n| AppName::parse(&format!("app-{n}")).unwrap()).collect();
         let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
-        let core =
-            Core::new(bounds, &[Room { bytes: None, models: room, gpus: GpuSet::default() }; ENDPOINTS as usize]);
+        let core = Core::new(
+            bounds,
+            &[Room { bytes: Some(1 << 50), models: room, gpus: GpuSet::default() }; ENDPOINTS as usize],
+        );
         let order = LoadOrder { model: "m".into(), options: Vec::new(), keep_alive: Duration::MAX, embeds: false };
         let order = Arc::new(order);
         let dice = Dice(7);
@@ -113,7 +115,8 @@ impl House {
             weight: (1 + app % 4) as f64,
             max_concurrent: app.is_multiple_of(2).then_some(3),
             max_queued: u32::MAX,
-            deadline: self.now.after(Duration::from_secs(3600 + self.dice.below(600))),
+            // so late that nobody is refused for the long line before it
+            deadline: self.now.after(Duration::from_secs(10_000_000 + self.dice.below(600))),
             bytes: 1000,
             streams: true,
             work: Work { kind: WorkKind::Generate, prompt_bytes: 1000, output_cap: Some(200) },
@@ -276,7 +279,7 @@ fn withdrawn(models: u64) -> f64 {
 /// Every deadline passes in one step: how long everybody else waits for the lock, in ms.
 fn stampede(models: u64) -> f64 {
     let mut house = House::filled(models, QUEUED);
-    house.pass(Duration::from_secs(7200));
+    house.pass(Duration::from_secs(20_000_000));
     let took = timed(|| house.step(Input::Tick));
     assert_eq!(house.queued, 0);
     took.as_secs_f64() * 1e3

@@ -68,8 +68,9 @@ async fn a_server_that_restarts_in_the_middle_of_an_unload_is_used_as_soon_as_it
     let body = chat("fake", 2);
     let (reply, _fake) = tokio::join!(house.post("shop", "/api/chat", &body), restart);
     assert_eq!(reply.status, 200, "{reply:?}");
-    let unloads =
-        format!("gaucho_upstream_unloads_total{{endpoint=\"{addr}\",model=\"other:latest\",result=\"done\"}} ");
+    let unloads = format!(
+        "gaucho_upstream_unloads_total{{endpoint=\"{addr}\",model=\"other:latest\",reason=\"room\",result=\"done\"}} "
+    );
     assert_eq!(house.metric(&unloads).await, 1.0, "it is gone, and nobody is sent to look at the server");
     house.close().await;
 }

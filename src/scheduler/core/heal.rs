@@ -25,6 +25,8 @@ const FRESH: u32 = 20;
 const SLOW: f64 = 10.0;
 /// Least silences that are borne while nothing is known of the speed.
 const UNKNOWN: f64 = 9.0;
+/// What is in memory at an endpoint that stays ejected for this long is loaded anew: it may be what hangs.
+const EJECTED: Duration = Duration::from_secs(60);
 /// An endpoint that cannot be healed rests this long, doubling to the second.
 const SICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
@@ -223,25 +225,36 @@ impl Core {
     }
 
     /// An endpoint may not be used any more. A change that has ordered nothing yet is off: nothing would go on with it. One that
-    /// answers was ejected because its calls fail: what is in memory there is loaded anew before it comes back.
+    /// answers was ejected because its calls fail: if that lasts, what is in memory there is loaded anew.
     pub(super) fn leave(&mut self, site: EndpointId, answers: bool, out: &mut Vec<Decision>) {
         let ordered = |runner: &Runner| matches!(runner.state, Residency::Loading | Residency::Unloading);
         let under_way = self.pools.iter().any(|pool| pool.runners.get(&site).is_some_and(ordered));
         if !under_way && self.sites.get(&site).is_some_and(|state| state.swap.is_some()) {
             self.abandon_swap(site, out);
         }
-        for members in self.pools.iter_mut().filter(|_| answers) {
-            if let Some(runner) = members.runners.get_mut(&site).filter(|r| r.state == Residency::Resident) {
-                runner.health.reload = true;
-            }
+        if let Some(state) = self.sites.get_mut(&site).filter(|_| answers) {
+            state.heal_at = Some(self.now.after(EJECTED));
         }
+    }
+
+    /// An endpoint is used again: a token came from it, so that nothing there needs healing for its sake.
+    pub(super) fn come_back(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
+        if let Some(state) = self.sites.get_mut(&site) {
+            (state.sick_until, state.sick_times, state.heal_at) = (None, 0, None);
+        }
+        self.admit_everywhere(out);
     }
 
     /// Endpoints that have rested for long enough are used again.
     pub(super) fn recover(&mut self, out: &mut Vec<Decision>) {
         let mut rested = false;
-        for site in self.sites.values_mut() {
+        for (id, site) in &mut self.sites {
             rested |= site.sick_until.take_if(|until| *until <= self.now).is_some();
+            if site.heal_at.take_if(|at| *at <= self.now).is_some() {
+                for runner in self.pools.iter_mut().filter_map(|pool| pool.runners.get_mut(id)) {
+                    runner.health.reload |= runner.state == Residency::Resident;
+                }
+            }
         }
         if rested {
             self.admit_everywhere(out);
@@ -250,6 +263,7 @@ impl Core {
 
     /// When an endpoint that rests is tried again.
     pub(super) fn recovers(&self) -> impl Iterator<Item = Moment> {
-        self.sites.values().filter_map(|site| site.sick_until).filter(|until| *until > self.now)
+        let times = self.sites.values().flat_map(|site| [site.sick_until, site.heal_at]).flatten();
+        times.filter(|until| *until > self.now)
     }
 }

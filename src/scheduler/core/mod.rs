@@ -139,7 +139,7 @@ pub struct Core {
     mute: BTreeSet<EndpointId>,
     look: look::Look,
     /// When models will be in memory, as worked out a moment ago; only in a large house.
-    arrivals: RefCell<HashMap<(EndpointId, PoolIndex, Class), (Moment, Option<f64>)>>,
+    arrivals: RefCell<look::Arrivals>,
     /// What an earlier process learned, until its runners are used.
     taught: HashMap<(Box<str>, EndpointId), Lesson>,
     /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
@@ -331,8 +331,9 @@ impl Core {
             self.mute.insert(id);
         }
         if usable {
-            self.down.remove(&id);
-            self.admit_everywhere(out);
+            if self.down.remove(&id) {
+                self.come_back(id, out);
+            }
         } else if self.down.insert(id) {
             self.leave(id, answers, out);
         }

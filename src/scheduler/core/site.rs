@@ -320,6 +320,8 @@ pub(super) struct Site {
     pub(super) sick_until: Option<Moment>,
     /// How often in a row.
     pub(super) sick_times: u32,
+    /// While it is ejected: when what is in memory there is to be loaded anew.
+    pub(super) heal_at: Option<Moment>,
     /// Whose swap waits for its victims to finish, and since when.
     pub(super) finishing: Option<(PoolIndex, Moment)>,
     /// Learned time of an unload, until it is seen gone, seconds.
@@ -352,6 +354,7 @@ impl Site {
             finishing: None,
             sick_until: None,
             sick_times: 0,
+            heal_at: None,
             unload_time: UNLOAD,
             idle_check: Moment::ZERO,
             wake: None,
