@@ -10,6 +10,11 @@ use super::pool::PoolIndex;
 use super::site::{Residency, Runner};
 use super::{Core, Decision, Estimate, Refused, Ticket, Waiting};
 
+/// A pause up to this is none, seconds.
+const PAUSE: f64 = 1.0;
+/// How far an application that only pauses may be behind the others, in requests and swaps of its own.
+const LAG: f64 = 30.0;
+
 impl Core {
     pub(super) fn submit(&mut self, ticket: Ticket, out: &mut Vec<Decision>) {
         let id = ticket.id;
@@ -93,8 +98,13 @@ impl Core {
         let debt = (cost + members.speed.predict(app, ticket.work)) / self.apps[app.0].weight();
         let entry = &mut self.apps[app.0];
         let thought = entry.last_end > Moment::ZERO && self.now.since(entry.last_end).as_secs_f64() <= pauses;
-        if !entry.contends() && !thought {
-            entry.join(floor, debt);
+        if !entry.contends() {
+            if thought {
+                // what it is owed from before the pause stays, but pauses may not add up to a claim without end
+                entry.lift(floor - LAG * debt);
+            } else {
+                entry.join(floor, debt);
+            }
         }
         entry.queued += 1;
         self.callers_are_back(pool);
@@ -125,8 +135,8 @@ impl Core {
 
     /// How long the callers of these weights pause between two requests, seconds.
     fn pauses(&self, pool: PoolIndex) -> f64 {
-        let resident = self.pools[pool.0].runners.values().filter(|runner| runner.state == Residency::Resident);
-        resident.map(Runner::patience).fold(0.0, f64::max)
+        // also of a model that went a moment ago: what its callers had is not forgotten for that
+        self.pools[pool.0].runners.values().map(Runner::patience).fold(PAUSE, f64::max)
     }
 
     /// Learns how long the callers of an idle runner think between an answer and their next request.
