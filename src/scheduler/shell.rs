@@ -91,12 +91,20 @@ impl Permit {
         self.waited
     }
 
-    /// The request said its first word.
-    pub fn began(&self) {
+    /// The request said its first word, or one after it [fell silent](Self::hushed). How long it may say nothing now before
+    /// that is suspicious.
+    #[must_use]
+    pub fn began(&self) -> Duration {
         self.inner.step(Input::Began(self.id));
+        self.inner.lock().core.pause(self.id)
     }
 
-    /// Resolves when the request is to be given up and tried again: its runner hangs. Only while nothing has come of it.
+    /// Nothing came of the request for as long as [`Permit::began`] said: its runner may hang.
+    pub fn hushed(&self) {
+        self.inner.step(Input::Hushed(self.id));
+    }
+
+    /// Resolves when the request is to be given up: its runner hangs. One of which nothing has come yet is tried again.
     pub fn recalled(&self) -> WaitForCancellationFutureOwned {
         self.recalled.clone().cancelled_owned()
     }

@@ -55,7 +55,8 @@ impl Upstream {
     pub fn call(&self, permit: Permit, order: Order) -> Reply {
         let (sink, reply) = pipe(&self.budget);
         let watched = self.health.watch(permit.endpoint(), Arc::clone(&order.runner), order.stream);
-        let pump = Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink, watched };
+        let pump =
+            Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink, watched, began: false };
         let task = self.tasks.spawn(pump.run(permit));
         reply.driven_by(task.abort_handle())
     }
@@ -91,6 +92,8 @@ struct Pump {
     order: Order,
     sink: Sink,
     watched: Watched,
+    /// Whether something has come of it.
+    began: bool,
 }
 
 impl Pump {
@@ -99,7 +102,7 @@ impl Pump {
         let recalled = permit.recalled();
         let ended = tokio::select! {
             ended = self.drive(&permit, &mut observed) => ended,
-            () = recalled => Err(taken_back()),
+            () = recalled => Err(taken_back(self.began)),
         };
         let Self { discovery, sink, watched, .. } = self;
         // judged first: whoever learns of the fault may ask again at once
@@ -157,15 +160,9 @@ impl Pump {
         observed: &mut Observed,
     ) -> Result<(), Fault> {
         let mut lines = wire::Lines::new(MOST_BYTES);
-        let mut silent = true;
-        let mut patience = self.client.timeouts.first_event;
+        let mut pause = Duration::MAX;
         loop {
-            let chunk = tokio::time::timeout(patience, response.chunk())
-                .await
-                .map_err(|_| if silent { too_slow("did not begin to answer", patience) } else { stopped(patience) })?
-                .map_err(|error| broken(&reason(&error)))?;
-            patience = self.client.timeouts.idle;
-            let Some(chunk) = chunk else {
+            let Some(chunk) = self.chunk(&mut response, permit, pause).await? else {
                 // a load is answered by one object without a line end, even to those who asked for a stream
                 let last = lines.rest().to_vec();
                 if !last.is_empty() && self.line(&last, observed)? {
@@ -175,8 +172,8 @@ impl Pump {
             };
             lines.push(&chunk);
             while let Some(line) = lines.next_line().map_err(|bad| broken(&bad.to_string()))? {
-                if std::mem::take(&mut silent) {
-                    permit.began();
+                if !std::mem::replace(&mut self.began, true) {
+                    pause = permit.began();
                 }
                 if self.line(line, observed)? {
                     // its end of file means that Ollama has let go of the slot, and that the connection can be reused
@@ -185,6 +182,28 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// The next bytes of a stream. One that says nothing for `pause` in the middle of its answer is told of.
+    async fn chunk(
+        &self,
+        response: &mut reqwest::Response,
+        permit: &Permit,
+        pause: Duration,
+    ) -> Result<Option<Bytes>, Fault> {
+        let timeouts = self.client.timeouts;
+        let patience = if self.began { timeouts.idle } else { timeouts.first_event };
+        let quiet = pause.min(patience);
+        let mut next = tokio::time::timeout(quiet, response.chunk()).await;
+        if next.is_err() && quiet < patience {
+            permit.hushed();
+            next = tokio::time::timeout(patience.saturating_sub(quiet), response.chunk()).await;
+            if next.is_ok() {
+                let _ = permit.began();
+            }
+        }
+        let late = |_| if self.began { stopped(patience) } else { too_slow("did not begin to answer", patience) };
+        next.map_err(late)?.map_err(|error| broken(&reason(&error)))
     }
 
     /// Hands one line over; true for the last one.
@@ -243,8 +262,12 @@ fn seen(metrics: Metrics, complete: bool) -> Observed {
     }
 }
 
-fn taken_back() -> Fault {
-    let text = "the model hung and was loaded anew, and hung again: try again later, and tell the operator";
+fn taken_back(began: bool) -> Fault {
+    let text = if began {
+        "the model hung in the middle of the answer and is loaded anew: the answer so far is not whole, try again"
+    } else {
+        "the model hung and was loaded anew, and hung again: try again later, and tell the operator"
+    };
     Fault::new(FaultClass::Recalled, text).retry(Duration::from_secs(5))
 }
 

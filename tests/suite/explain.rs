@@ -1,14 +1,11 @@
 //! `gaucho explain` and `gaucho queue` beside a running gateway: what they say, and that asking costs nothing.
 
 use gaucho::config::Secret;
-use gaucho::sim::Fault;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::support::dialect::request;
-use crate::support::eventually;
 use crate::support::gateway::{House, Plan};
-use crate::support::raw::Exchange;
 
 /// What a command said.
 #[derive(Debug)]
@@ -39,20 +36,6 @@ async fn explain(house: &House, code: i32, args: &[&str]) -> String {
     said.out
 }
 
-async fn loaded(plan: Plan) -> House {
-    let house = plan.app("shop").build().await;
-    assert_eq!(house.post("shop", "/api/chat", &request("/api/chat", "gemma:a", false)).await.status, 200);
-    house
-}
-
-async fn occupied(house: &House) -> Exchange {
-    house.sim.inject(Fault::Stall { after: 0 });
-    let body = request("/api/chat", "gemma:a", false).to_string();
-    let running = house.send("shop", "POST", "/api/chat", Some(&body)).await;
-    eventually("it runs", || house.sim.tally().in_flight == 1).await;
-    running
-}
-
 fn has(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
@@ -63,14 +46,14 @@ fn has(text: &str, parts: &[&str]) {
 async fn it_says_who_would_start_wait_or_be_refused_and_sends_nothing() {
     let policy = "models = [\"gemma:*\", \"tinybert\"]\nclass = \"interactive\"\nweight = 4\nmax_context = 2000\n\
                   max_queued = 1\n";
-    let house = loaded(Plan::new().policy("shop.toml", policy)).await;
+    let house = House::with_gemma(Plan::new().policy("shop.toml", policy)).await;
     let received = house.sim.tally().received;
     let starts = explain(&house, 0, &["--model", "gemma:a", "--prompt-tokens", "300"]).await;
     has(&starts, &["shop asks gemma:a on /api/chat with a prompt of 300 tokens", "interactive, weight 4, no rate"]);
     has(&starts, &["sha256-", "starts at once on", "0 of 1 slots taken"]);
     has(&explain(&house, 0, &["--model", "tinybert"]).await, &["/api/embed", "not loaded; needs about"]);
 
-    let running = occupied(&house).await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let waits = explain(&house, 0, &["--model", "gemma:a"]).await;
     has(&waits, &["waits: number 1, about ", "every slot of the model is taken", "1 of 1 slots taken"]);
     let waiting =
@@ -151,8 +134,8 @@ async fn nobody_to_ask_is_neither_yes_nor_no() {
 
 #[tokio::test]
 async fn the_queue_is_a_table_for_people_and_json_for_scripts() {
-    let house = loaded(Plan::new().app("other")).await;
-    let running = occupied(&house).await;
+    let house = House::with_gemma(Plan::new().app("other")).await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let mut waiting = Vec::new();
     for app in ["shop", "other"] {
         let body = request("/api/chat", "gemma:a", true).to_string();

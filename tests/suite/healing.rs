@@ -101,3 +101,21 @@ async fn a_server_where_nothing_can_be_unloaded_rests_and_is_tried_again() {
     eventually("it was loaded anew", || house.sim.loads() == 2).await;
     house.close().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_stops_in_the_middle_is_ended_and_its_runner_loaded_anew() {
+    let house = wary(Plan::new().slots(2).sim(|sim| sim.speed = 2.0), EARLY).await;
+    let mut cut = house.send("shop", "POST", "/api/chat", Some(&chat(300, true))).await;
+    let mut head = cut.read_head().await;
+    assert!(cut.chunk(&mut head).await.is_some());
+    assert!(house.sim.hang("gemma:a"));
+    house.until_trouble("stuck").await;
+    let mut last = String::new();
+    while let Some(line) = cut.chunk(&mut head).await {
+        last = line;
+    }
+    assert!(last.contains("hung in the middle of the answer"), "{last}");
+    assert_eq!(house.ask("shop", "POST", "/api/chat", Some(&chat(2, false))).await.status, 200);
+    assert_eq!(house.sim.loads(), 2, "healed by one reload");
+    house.close().await;
+}

@@ -14,21 +14,6 @@ use crate::support::raw::{Exchange, Raw};
 const EVENTS: [&str; 2] = ["/v1/chat/completions", "/v1/completions"];
 const EVERY_SECOND: (&str, &str) = ("X-Gaucho-Keepalive", "1s");
 
-async fn loaded(plan: Plan) -> House {
-    let house = plan.app("shop").build().await;
-    assert_eq!(house.post("shop", "/api/chat", &request("/api/chat", "gemma:a", false)).await.status, 200);
-    house
-}
-
-/// Takes the only slot until the exchange is dropped.
-async fn occupied(house: &House) -> Exchange {
-    house.sim.inject(Fault::Stall { after: 0 });
-    let body = request("/api/chat", "gemma:a", false).to_string();
-    let running = house.send("shop", "POST", "/api/chat", Some(&body)).await;
-    eventually("it runs", || house.sim.tally().in_flight == 1).await;
-    running
-}
-
 /// Sends a stream that wants to hear every second, and reads its head, which comes before its slot.
 async fn waiting(house: &House, path: &str) -> (Exchange, Raw) {
     let mut exchange = house.send_with("shop", path, EVERY_SECOND, &request(path, "gemma:a", true)).await;
@@ -48,9 +33,9 @@ async fn rest(mut exchange: Exchange, mut head: Raw) -> Raw {
 
 #[tokio::test]
 async fn a_stream_that_waits_says_its_place_and_then_goes_on_as_always() {
-    let house = loaded(Plan::new()).await;
+    let house = House::with_gemma(Plan::new()).await;
     for path in EVENTS {
-        let running = occupied(&house).await;
+        let running = house.occupied("/api/chat", "gemma:a").await;
         let (mut exchange, mut head) = waiting(&house, path).await;
         let comment = exchange.chunk(&mut head).await.unwrap();
         assert!(comment.starts_with(": waiting; position 1, about ") && comment.ends_with(" s\n\n"), "{comment:?}");
@@ -67,7 +52,7 @@ async fn a_stream_that_waits_says_its_place_and_then_goes_on_as_always() {
 
 #[tokio::test]
 async fn a_request_that_waits_for_its_first_event_says_so() {
-    let house = loaded(Plan::new()).await;
+    let house = House::with_gemma(Plan::new()).await;
     house.sim.inject(Fault::Stall { after: 0 });
     let body = request(EVENTS[0], "gemma:a", true);
     let mut exchange = house.send_with("shop", EVENTS[0], EVERY_SECOND, &body).await;
@@ -83,9 +68,9 @@ async fn a_request_that_waits_for_its_first_event_says_so() {
 
 #[tokio::test]
 async fn a_fault_after_the_head_is_the_streams_last_event() {
-    let house = loaded(Plan::new().policy("shop.toml", "max_wait = 2.5\n")).await;
+    let house = House::with_gemma(Plan::new().policy("shop.toml", "max_wait = 2.5\n")).await;
     for path in EVENTS {
-        let running = occupied(&house).await;
+        let running = house.occupied("/api/chat", "gemma:a").await;
         let (exchange, head) = waiting(&house, path).await;
         let reply = rest(exchange, head).await;
         let text = broken_stream(path, &reply);
@@ -97,7 +82,7 @@ async fn a_fault_after_the_head_is_the_streams_last_event() {
     let line = house.until_log(|line| line["outcome"] == "waited_too_long").await;
     assert_eq!(line["status"], json!(200), "{line}");
     for path in EVENTS {
-        let running = occupied(&house).await;
+        let running = house.occupied("/api/chat", "gemma:a").await;
         house.sim.inject(Fault::Close { after: 0 });
         let (exchange, head) = waiting(&house, path).await;
         drop(running);
@@ -109,8 +94,8 @@ async fn a_fault_after_the_head_is_the_streams_last_event() {
 #[tokio::test]
 async fn what_never_comes_to_waiting_keeps_its_status() {
     let policy = "models = [\"gemma:*\"]\nmax_queued = 1\n";
-    let house = loaded(Plan::new().policy("shop.toml", policy)).await;
-    let running = occupied(&house).await;
+    let house = House::with_gemma(Plan::new().policy("shop.toml", policy)).await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let kept = waiting(&house, EVENTS[0]).await;
     for path in EVENTS {
         let asks = [
@@ -141,8 +126,8 @@ async fn what_never_comes_to_waiting_keeps_its_status() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_is_withdrawn_before_and_after_its_first_comment() {
-    let house = loaded(Plan::new()).await;
-    let running = occupied(&house).await;
+    let house = House::with_gemma(Plan::new()).await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let received = house.sim.tally().received;
     let mut slowest = Duration::ZERO;
     for path in EVENTS {
@@ -172,8 +157,8 @@ async fn a_caller_that_leaves_is_withdrawn_before_and_after_its_first_comment() 
 
 #[tokio::test]
 async fn a_revoked_key_waits_no_longer() {
-    let house = loaded(Plan::new()).await;
-    let running = occupied(&house).await;
+    let house = House::with_gemma(Plan::new()).await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let (exchange, head) = waiting(&house, EVENTS[0]).await;
     house.revoke("shop");
     let reply = tokio::time::timeout(Duration::from_secs(5), rest(exchange, head)).await.unwrap();
@@ -184,8 +169,8 @@ async fn a_revoked_key_waits_no_longer() {
 
 #[tokio::test]
 async fn what_cannot_carry_comments_is_served_as_without_the_wish() {
-    let house = loaded(Plan::new().policy("shop.toml", "keepalive = 1\n")).await;
-    let running = occupied(&house).await;
+    let house = House::with_gemma(Plan::new().policy("shop.toml", "keepalive = 1\n")).await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let mut asked = Vec::new();
     for path in dialect::TEXT {
         for stream in [false, true] {

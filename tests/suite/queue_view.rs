@@ -1,12 +1,10 @@
 //! What callers see of the queue: deadlines of their own, their place and the time it takes, in headers and in words.
 
-use gaucho::sim::Fault;
 use serde_json::{Value, json};
 
 use crate::support::dialect::{self, refusal};
-use crate::support::eventually;
 use crate::support::gateway::{House, Plan};
-use crate::support::raw::{self, Exchange, Raw};
+use crate::support::raw::{self, Raw};
 
 /// A model that the surface can use.
 fn model(path: &str) -> &'static str {
@@ -26,19 +24,11 @@ async fn loaded(plan: Plan) -> House {
     house
 }
 
-/// Takes the only slot of the surface's model until the exchange is dropped.
-async fn occupied(house: &House, path: &str) -> Exchange {
-    house.sim.inject(Fault::Stall { after: 0 });
-    let running = house.send("shop", "POST", path, Some(&ask(path, false).to_string())).await;
-    eventually("it runs", || house.sim.tally().in_flight == 1).await;
-    running
-}
-
 #[tokio::test]
 async fn a_caller_says_how_long_it_will_wait_on_every_surface() {
     let house = loaded(Plan::new().app("shop")).await;
     for path in dialect::ALL {
-        let running = occupied(&house, path).await;
+        let running = house.occupied(path, model(path)).await;
         let refused = house.send_with("shop", path, ("X-Gaucho-Deadline", "200ms"), &ask(path, false)).await;
         let refused = refused.read().await;
         let text = refusal(path, 503, &refused);
@@ -63,7 +53,7 @@ async fn a_caller_says_how_long_it_will_wait_on_every_surface() {
 #[tokio::test]
 async fn a_deadline_never_lengthens_what_the_policy_allows() {
     let house = loaded(Plan::new().app("shop").policy("shop.toml", "max_wait = 0.2\n")).await;
-    let running = occupied(&house, "/api/chat").await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     for path in ["/api/chat", "/v1/chat/completions"] {
         let refused = house.send_with("shop", path, ("X-Gaucho-Deadline", "10m"), &ask(path, false)).await;
         let text = refusal(path, 503, &refused.read().await);
@@ -79,7 +69,7 @@ async fn now_or_never_starts_beside_a_free_slot_and_is_refused_at_once_beside_no
     let now = ("X-Gaucho-Deadline", "0");
     let good = house.send_with("shop", "/api/chat", now, &ask("/api/chat", false)).await.read().await;
     assert_eq!(good.status, 200, "{good:?}");
-    let running = occupied(&house, "/api/chat").await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let refused = house.send_with("shop", "/api/chat", now, &ask("/api/chat", false)).await.read().await;
     refusal("/api/chat", 503, &refused);
     drop(running);
@@ -120,7 +110,7 @@ async fn a_good_answer_says_how_long_it_waited_and_not_where_it_ran() {
             assert!(waited(&reply) < 5.0, "{reply:?}");
         }
     }
-    let running = occupied(&house, "/api/chat").await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let second = house.send("shop", "POST", "/api/chat", Some(&ask("/api/chat", false).to_string())).await;
     house.until_queued(1).await;
     drop(running);
@@ -132,7 +122,7 @@ async fn a_good_answer_says_how_long_it_waited_and_not_where_it_ran() {
 #[tokio::test]
 async fn a_full_queue_says_which_place_and_when_in_headers_and_in_words() {
     let house = loaded(Plan::new().app("shop").policy("shop.toml", "max_queued = 1\n")).await;
-    let running = occupied(&house, "/api/chat").await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let waiting = house.send("shop", "POST", "/api/chat", Some(&ask("/api/chat", false).to_string())).await;
     house.until_queued(1).await;
     for path in dialect::TEXT {
@@ -165,7 +155,7 @@ async fn operator(house: &House, path: &str) -> Raw {
 #[tokio::test]
 async fn an_application_sees_its_own_queue_and_operators_see_all_of_it() {
     let house = loaded(Plan::new().app("shop").app("other")).await;
-    let running = occupied(&house, "/api/chat").await;
+    let running = house.occupied("/api/chat", "gemma:a").await;
     let mut waiting = Vec::new();
     for (app, path) in [("shop", "/api/chat"), ("shop", "/v1/completions"), ("other", "/api/generate")] {
         waiting.push(house.send(app, "POST", path, Some(&ask(path, true).to_string())).await);

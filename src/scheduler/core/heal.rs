@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::domain::{EndpointId, Moment, ResidencyCommand};
 
 use super::pool::PoolIndex;
-use super::site::{Residency, Runner, Swap};
+use super::site::{RELEARN, Residency, Runner, Swap};
 use super::{Core, Decision, Notice, Observed, Running, TicketId};
 
 /// Waits for a slot inside Ollama that count: one may be anything.
@@ -23,6 +23,8 @@ const SUSPICIONS: u32 = 2;
 const FRESH: u32 = 20;
 /// A silence is suspicious after this many times what was predicted, and never before the least silence.
 const SLOW: f64 = 10.0;
+/// Tokens that may pass unheard in the middle of an answer.
+const UNHEARD: f64 = 50.0;
 /// Least silences that are borne while nothing is known of the speed.
 const UNKNOWN: f64 = 9.0;
 /// What is in memory at an endpoint that stays ejected for this long is loaded anew: it may be what hangs.
@@ -37,6 +39,8 @@ pub(super) struct Health {
     pub(super) lost: u32,
     /// Slots there really are, where that contradicts the configuration.
     pub(super) capped: Option<u32>,
+    /// Until when that is believed.
+    capped_until: Moment,
     /// Full runs in a row that waited inside for a slot.
     suspicions: u32,
     /// Answers since the last heal.
@@ -53,7 +57,7 @@ impl Health {
     /// It was loaded anew: what was lost is back.
     pub(super) fn fresh(&mut self) {
         let healed = self.reload;
-        *self = Self { capped: self.capped, healed, ..Self::default() };
+        *self = Self { capped: self.capped, capped_until: self.capped_until, healed, ..Self::default() };
     }
 }
 
@@ -73,14 +77,33 @@ impl Core {
         Duration::try_from_secs_f64(bound).unwrap_or(Duration::MAX)
     }
 
-    /// Its first event is here.
+    /// How long a request whose answer has begun may say nothing before that is suspicious: a tool call is told when it is
+    /// whole, so that many tokens may pass unheard.
+    pub fn pause(&self, id: TicketId) -> Duration {
+        let Some(run) = self.running.get(&id) else { return Duration::MAX };
+        let token = f64::from(self.active(run.endpoint).max(1)) / self.pools[run.pool.0].speed.output_speed();
+        let bound = (UNHEARD * token).max(self.least_silence.as_secs_f64());
+        Duration::try_from_secs_f64(bound).unwrap_or(Duration::MAX)
+    }
+
+    /// An event of it is here.
     pub(super) fn began(&mut self, id: TicketId) {
         let now = self.now;
         if let Some(run) = self.running.get_mut(&id)
             && let Some(at) = run.silent_until.take()
         {
-            run.began = Some(now);
+            run.began.get_or_insert(now);
+            run.suspect = false;
             self.silent.remove(&(at, id));
+        }
+    }
+
+    /// Nothing has come of it for too long since it began: it is looked at now.
+    pub(super) fn hushed(&mut self, id: TicketId) {
+        let now = self.now;
+        if let Some(run) = self.running.get_mut(&id).filter(|run| run.silent_until.is_none() && !run.recalled) {
+            run.silent_until = Some(now);
+            self.silent.insert((now, id));
         }
     }
 
@@ -91,14 +114,15 @@ impl Core {
         {
             self.silent.remove(&(at, id));
             let Some(run) = self.running.get(&id) else { continue };
-            let (pool, endpoint, run_streams) = (run.pool, run.endpoint, run.streams);
+            let (pool, endpoint) = (run.pool, run.endpoint);
+            let before_first_word = run.streams && run.began.is_none();
             let within = self.silence(pool, run);
             self.be_patient(id, within);
             let members = &mut self.pools[pool.0];
             let Some(runner) = members.runners.get_mut(&endpoint) else { continue };
             // one that is full would keep the probe waiting behind answers that only take long
             let free = runner.used < runner.open();
-            if (!free && !run_streams) || std::mem::replace(&mut runner.health.probing, true) {
+            if (!free && !before_first_word) || std::mem::replace(&mut runner.health.probing, true) {
                 continue;
             }
             runner.health.free = free;
@@ -150,6 +174,10 @@ impl Core {
         let Some(runner) = members.runners.get_mut(&run.endpoint).filter(|_| seen.complete && run.filled) else {
             return;
         };
+        if runner.health.capped.is_some() && runner.health.capped_until <= self.now {
+            // the server may have been mended: if not, the first waits inside it say so again
+            runner.health = Health { healed: true, lost: runner.health.lost, ..Health::default() };
+        }
         runner.health.answers += 1;
         // a wait for a slot comes before the first word, and is as long as somebody's answer: all else has other causes
         let silent = run.began.map_or(0.0, |began| began.since(run.since).as_secs_f64());
@@ -165,7 +193,7 @@ impl Core {
         let (endpoint, claimed, model) = (run.endpoint, runner.slots, runner.order.model.clone());
         if runner.health.healed && runner.health.answers <= FRESH {
             let seems = runner.open().saturating_sub(1).max(1);
-            runner.health.capped = Some(seems);
+            (runner.health.capped, runner.health.capped_until) = (Some(seems), self.now.after(RELEARN));
             out.push(Decision::Notice(Notice::FewerSlots { endpoint, model, claimed, seems }));
         } else if runner.open() > 0 {
             runner.health.lost += 1;

@@ -152,8 +152,10 @@ pub enum Input {
         /// What it taught.
         observed: Observed,
     },
-    /// The first event of a request is here.
+    /// An event of a request is here: the first, or the first after it fell silent.
     Began(TicketId),
+    /// Nothing has come of a request for as long as [`super::Core::pause`] says, although its answer has begun.
+    Hushed(TicketId),
     /// A probe that was ordered is over.
     Probed {
         /// Where.

@@ -194,6 +194,7 @@ impl Core {
             Input::Finish { id, observed } => self.finish(id, observed, out),
             Input::Tick => {}
             Input::Began(id) => self.began(id),
+            Input::Hushed(id) => self.hushed(id),
             Input::Probed { endpoint, weights, alive } => self.probed(endpoint, &weights, alive, out),
             Input::Endpoint { id, usable, answers } => self.set_endpoint(id, usable, answers, out),
             Input::Loaded { endpoint, weights, result } => self.loaded(endpoint, &weights, result, out),

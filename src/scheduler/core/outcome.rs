@@ -37,10 +37,11 @@ impl Core {
             Ok(()) => {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
+                let now = self.now;
                 if let (Some(state), Some(together)) =
                     (self.sites.get_mut(&site), swap.as_ref().and_then(|swap| swap.pushed_out))
                 {
-                    state.broke(together);
+                    state.broke(together, now);
                 }
                 let together: Vec<_> = self.in_memory(site).collect();
                 if let Some(state) = self.sites.get_mut(&site) {

@@ -25,6 +25,8 @@ const NEWEST: f64 = 0.3;
 const THINK: f64 = 0.5;
 /// A load is given up after this many times the usual, and this many seconds.
 const LOAD_SLACK: (f64, f64) = (5.0, 30.0);
+/// What an endpoint once could not do is believed for this long.
+pub(super) const RELEARN: Duration = Duration::from_secs(3600);
 /// Time of an unload until it is learned, seconds.
 const UNLOAD: f64 = 0.5;
 
@@ -309,8 +311,8 @@ pub(super) struct Site {
     pub(super) room: Room,
     /// The most that was seen together.
     fits: u64,
-    /// The least that was seen not to stay together.
-    breaks: Option<u64>,
+    /// The least that was seen not to stay together, and until when that is believed.
+    breaks: Option<(u64, Moment)>,
     /// Bytes that should be together since the last load; the next look tells.
     pub(super) trial: Option<(Moment, u64)>,
     /// Swap credit, seconds; clamped to the dearest model when it is read.
@@ -371,7 +373,7 @@ impl Site {
             return Fit::Yes;
         }
         let total = others.saturating_add(need);
-        if self.breaks.is_some_and(|breaks| total >= breaks) {
+        if self.breaks.is_some_and(|(breaks, _)| total >= breaks) {
             return Fit::No;
         }
         match self.room.bytes {
@@ -383,16 +385,18 @@ impl Site {
     }
 
     /// These bytes were seen together.
-    pub(super) fn saw(&mut self, total: u64) {
+    pub(super) fn saw(&mut self, total: u64, now: Moment) {
         self.fits = self.fits.max(total);
+        self.breaks.take_if(|(_, until)| *until <= now);
     }
 
-    /// These bytes did not stay together.
-    pub(super) fn broke(&mut self, total: u64) {
+    /// These bytes did not stay together. Whoever else uses the memory may have been why: it is tried again some day.
+    pub(super) fn broke(&mut self, total: u64, now: Moment) {
         self.fits = self.fits.min(total.saturating_sub(1));
         // what was only planned may turn out smaller: a little less is taken not to fit either, unless it was seen to
         let least = BESIDE.of(total).max(self.fits.saturating_add(1));
-        self.breaks = Some(self.breaks.map_or(least, |known| known.min(least)));
+        let least = self.breaks.map_or(least, |(known, _)| known.min(least));
+        self.breaks = Some((least, now.after(RELEARN)));
     }
 
     /// Time passes.

@@ -407,7 +407,11 @@ impl Core {
             order: runner.order.clone(),
             why,
         }));
-        // whoever a residency served pays for bringing it in
+        self.pay(shares);
+    }
+
+    /// Whoever a residency served pays for bringing it in.
+    pub(super) fn pay(&mut self, shares: Vec<(AppIndex, f64)>) {
         for (app, seconds) in shares {
             self.apps[app.0].pay(seconds);
         }

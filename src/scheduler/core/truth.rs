@@ -34,16 +34,18 @@ impl Core {
             members.mixed |= known > 0 && members.runners.len() > known;
         }
         let together: u64 = self.in_memory(site).map(|held| held.bytes).fold(0, u64::saturating_add);
-        let mut vanished = false;
+        let (mut vanished, mut shares) = (false, Vec::new());
         for pool in &mut self.pools {
             let listed = residents.iter().any(|resident| resident.weights == pool.weights);
             let Some(runner) = pool.runners.get_mut(&site).filter(|_| !listed) else { continue };
             if runner.since < asked && matches!(runner.state, Residency::Resident | Residency::Leaving) {
                 vanished |= runner.used == 0;
-                runner.enter(Residency::Absent, self.now);
+                shares.extend(runner.leave(Residency::Absent, self.now));
                 runner.health.fresh();
             }
         }
+        self.pay(shares);
+        let now = self.now;
         if let Some(state) = self.sites.get_mut(&site) {
             state.idle_check = Moment::ZERO;
             if let Some(swap) = state.swap.as_mut().filter(|swap| vanished && swap.candidate.is_some()) {
@@ -52,8 +54,8 @@ impl Core {
             }
             match state.trial.take_if(|(since, _)| *since < asked) {
                 // Ollama made room for our load by itself: these do not fit together
-                Some((_, together)) if vanished => state.broke(together),
-                _ => state.saw(total),
+                Some((_, together)) if vanished => state.broke(together, now),
+                _ => state.saw(total, now),
             }
         }
         self.admit_everywhere(out);

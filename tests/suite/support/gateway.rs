@@ -14,6 +14,8 @@ use gaucho::store::Store;
 use gaucho::telemetry::{LogLines, Registry};
 use tempfile::TempDir;
 
+use super::dialect::request;
+use super::eventually;
 use super::raw::{self, Raw};
 
 /// What the log's writer wrote.
@@ -166,6 +168,21 @@ pub(crate) struct House {
 }
 
 impl House {
+    /// A house with the application `shop` and gemma:a in memory.
+    pub(crate) async fn with_gemma(plan: Plan) -> Self {
+        let house = plan.app("shop").build().await;
+        assert_eq!(house.post("shop", "/api/chat", &request("/api/chat", "gemma:a", false)).await.status, 200);
+        house
+    }
+
+    /// Takes the only slot of the model until the exchange is dropped.
+    pub(crate) async fn occupied(&self, path: &str, model: &str) -> raw::Exchange {
+        self.sim.inject(sim::Fault::Stall { after: 0 });
+        let running = self.send("shop", "POST", path, Some(&request(path, model, false).to_string())).await;
+        eventually("it runs", || self.sim.tally().in_flight == 1).await;
+        running
+    }
+
     /// The key of an application that the plan named.
     pub(crate) fn key(&self, app: &str) -> &str {
         &self.keys.iter().find(|(name, _)| name == app).unwrap().1

@@ -684,3 +684,115 @@ fn waiting_for_an_earlier_turn_does_not_poll() {
     }
     assert!(steps < 100, "{steps} steps in ten seconds in which nothing happened");
 }
+
+/// Four answers of 40 tokens in a second, so that the speed is known.
+fn learn(d: &mut Desk) {
+    for _ in 0..4 {
+        let (id, _) = d.submit("a", "a", |_| {});
+        if d.state(GPU, "a") == "loading" {
+            d.loaded(GPU, "a");
+        }
+        d.now += 1.0;
+        d.step(Input::Began(id));
+        let observed = Observed {
+            prompt_tokens: 100,
+            prompt_seconds: 0.1,
+            output_tokens: 40,
+            output_seconds: 0.9,
+            complete: true,
+            ..Observed::default()
+        };
+        d.step(Input::Finish { id, observed });
+    }
+}
+
+fn probes(out: &[Decision]) -> usize {
+    out.iter().filter(|d| matches!(d, Decision::Residency(ResidencyCommand::Probe { .. }))).count()
+}
+
+#[test]
+fn an_answer_that_stops_in_the_middle_is_taken_back_where_a_token_does_not_come_to_a_free_slot() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    learn(&mut d);
+    let (hung, _) = d.submit("a", "a", |_| {});
+    d.step(Input::Began(hung));
+    assert_eq!(d.core.pause(hung), LEAST_SILENCE, "fifty tokens are quicker than that");
+    d.now += 20.0;
+    assert_eq!(probes(&d.step(Input::Hushed(hung))), 1);
+    d.now += 5.0;
+    let out = d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: false });
+    assert!(out.iter().any(|d| matches!(d, Decision::Recall { id } if *id == hung)), "{out:?}");
+    let mut all = d.done(hung);
+    all.extend(d.tick_until(200.0));
+    assert_eq!(unloads(&all).len(), 1, "loaded anew");
+}
+
+#[test]
+fn an_answer_that_only_pauses_is_left_alone() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    learn(&mut d);
+    // one that goes on while the token is asked for
+    let (slow, _) = d.submit("a", "a", |_| {});
+    d.step(Input::Began(slow));
+    d.now += 20.0;
+    assert_eq!(probes(&d.step(Input::Hushed(slow))), 1);
+    d.step(Input::Began(slow));
+    d.now += 60.0;
+    let out = d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: true });
+    assert!(out.is_empty() && unloads(&d.tick_until(300.0)).is_empty());
+    // and where every slot is taken, a token would wait behind answers that may be long tool calls
+    let (other, _) = d.submit("a", "a", |_| {});
+    d.step(Input::Began(other));
+    assert_eq!(d.core.active(GPU), 2);
+    assert_eq!(probes(&d.step(Input::Hushed(slow))) + probes(&d.tick_until(600.0)), 0);
+}
+
+#[test]
+fn what_a_server_once_could_not_do_is_tried_again_after_an_hour() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    learn(&mut d);
+    // pairs of which the second waits inside for the first: a slot is lost, and after the reload it is still
+    let pair = |d: &mut Desk, slot_wait: f64| {
+        let ids = [d.submit("a", "a", |_| {}).0, d.submit("a", "a", |_| {}).0];
+        d.now += 5.0;
+        for id in ids {
+            d.step(Input::Began(id));
+            d.step(Input::Finish { id, observed: Observed { complete: true, slot_wait, ..Observed::default() } });
+        }
+        if d.state(GPU, "a") == "unloading" {
+            d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
+            d.loaded(GPU, "a");
+        }
+    };
+    let open = |d: &Desk| d.core.pools[0].runners[&GPU].open();
+    for _ in 0..10 {
+        pair(&mut d, 4.0);
+    }
+    assert_eq!(open(&d), 1, "the smaller number is believed");
+    d.now += 3600.0;
+    pair(&mut d, 0.0);
+    assert_eq!(open(&d), 2);
+    // nothing was mended: known again without a reload
+    let before = d.core.pools[0].runners[&GPU].since;
+    for _ in 0..4 {
+        pair(&mut d, 4.0);
+    }
+    assert_eq!((open(&d), d.core.pools[0].runners[&GPU].since), (1, before));
+}
+
+#[test]
+fn a_runner_that_vanished_is_paid_for_by_whom_it_served() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    let (a, _) = d.submit("a", "a", |_| {});
+    d.now += 10.0;
+    d.loaded(GPU, "a");
+    d.now += 1.0;
+    d.done(a);
+    let before = d.core.apps[0].tag();
+    d.now += 1.0;
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now));
+    d.now += 0.1;
+    d.step(Input::Seen { endpoint: GPU, asked, residents: Vec::new() });
+    assert_eq!(d.state(GPU, "a"), "absent");
+    assert!(d.core.apps[0].tag() > before + 5.0, "{} after {before}", d.core.apps[0].tag());
+}

@@ -466,6 +466,7 @@ impl Storm {
                 let usable = self.dice.chance(50);
                 self.step(Input::Endpoint { id, usable, answers: usable });
             }
+            72..75 => self.hush(),
             _ => {
                 let most = self.dice.between(0.01, 8.0);
                 self.pass(most);
@@ -527,6 +528,19 @@ impl Storm {
         self.servers[at].hung.insert(model);
         for run in self.running.values_mut().filter(|run| usize::from(run.endpoint.0) == at && run.model == model) {
             run.ends = 1e9;
+        }
+    }
+
+    /// An answer falls silent after its first word; some go on.
+    fn hush(&mut self) {
+        let running = std::mem::take(&mut self.running);
+        let pick = self.any(&running);
+        self.running = running;
+        let Some(id) = pick else { return };
+        self.step(Input::Began(id));
+        self.step(Input::Hushed(id));
+        if self.dice.chance(50) {
+            self.step(Input::Began(id));
         }
     }
 
