@@ -56,6 +56,12 @@ def text_of(chunks):
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
+def lists(on):
+    where = {"custom_llm_provider": on.embed, "api_base": on.base, "api_key": KEY}
+    names = litellm.get_valid_models(check_provider_endpoint=True, **where)
+    assert any("gemma:a" in name for name in names) and not any("stamped" in name for name in names), names
+
+
 def talks(on):
     once = on.ask(max_tokens=12)
     assert once.choices[0].message.content and once.choices[0].finish_reason == "length", once
@@ -151,7 +157,7 @@ def waits(on, error):
 
 def main(on):
     def everyday():
-        for part in (talks, tools, shapes, vectors, thinks, sees, refusals):
+        for part in (lists, talks, tools, shapes, vectors, thinks, sees, refusals):
             part(on)
 
     def broken():

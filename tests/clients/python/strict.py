@@ -19,8 +19,15 @@ from pydantic import BaseModel, TypeAdapter
 
 BASE, KEY = os.environ["BASE_URL"], os.environ["KEY"]
 SEED = int(os.environ.get("SEED", "20261125"))
-ROUNDS = int(os.environ.get("ROUNDS", "60"))
+ROUNDS = int(os.environ.get("ROUNDS", "50"))
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+CAN = {
+    "gemma:a": (),
+    "tooly": ("tools",),
+    "thinky": ("thinking",),
+    "seer": ("vision",),
+    "omni": ("tools", "thinking", "vision"),
+}
 TEXTS = [
     "Why is the sky blue?",
     "Grüße aus Köln, ¿qué tal?",
@@ -91,7 +98,7 @@ def native_options(dice):
         stop=[dice.stops()],
         num_ctx=[2048],
     )
-    return {**options, "num_predict": dice.randint(1, 30)}
+    return {**options, "num_predict": dice.choice([dice.randint(1, 30), 80])}
 
 
 def native_messages(dice, model):
@@ -99,10 +106,10 @@ def native_messages(dice, model):
     for _ in range(dice.randint(0, 2)):
         messages += [{"role": "user", "content": dice.text()}, {"role": "assistant", "content": dice.text()}]
     ask = {"role": "user", "content": dice.text()}
-    if model == "seer":
-        ask["images"] = [PIXEL] * dice.randint(1, 2)
+    if "vision" in CAN[model]:
+        ask["images"] = [PIXEL] * dice.randint(0, 2)
     messages.append(ask)
-    if model == "tooly" and dice.random() < 0.5:
+    if "tools" in CAN[model] and dice.random() < 0.5:
         call = {"id": "call_1", "function": {"index": 0, **CALL}}
         messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
         messages.append({"role": "tool", "tool_name": "get_weather", "content": dice.text(), "tool_call_id": "call_1"})
@@ -115,23 +122,23 @@ def text_fields(dice, model):
     )
     if fields.get("logprobs"):
         fields |= dice.some(top_logprobs=[0, 1, 5, 20])
-    if model == "thinky":
+    if "thinking" in CAN[model]:
         fields |= dice.some(think=[True, False, "low", "high"])
     return {**fields, "options": native_options(dice)}
 
 
 def native_chat(dice):
-    model = dice.choice(["gemma:a", "tooly", "thinky", "seer"])
+    model = dice.choice(list(CAN))
     body = {"model": model, "messages": native_messages(dice, model), **text_fields(dice, model)}
-    if model == "tooly" and dice.random() < 0.8:
+    if "tools" in CAN[model] and dice.random() < 0.8:
         body["tools"] = dice.sample(TOOLS, dice.randint(1, 3))
     return "/api/chat", body, ollama.ChatResponse, ollama.ChatResponse
 
 
 def native_generate(dice):
-    model = dice.choice(["gemma:a", "thinky", "seer"])
+    model = dice.choice(["gemma:a", "thinky", "seer", "omni"])
     body = {"model": model, "prompt": dice.text(), **text_fields(dice, model)}
-    if model == "seer":
+    if "vision" in CAN[model]:
         body["images"] = [PIXEL]
     body |= dice.choice([{"raw": True}, dice.some(system=TEXTS, context=[[1, 2, 3], [2**40]])])
     return "/api/generate", body, ollama.GenerateResponse, ollama.GenerateResponse
@@ -161,12 +168,12 @@ def v1_sampling(dice):
         user=["somebody"],
         n=[1],
     )
-    return {**fields, dice.choice(["max_tokens"]): dice.randint(1, 30)}
+    return {**fields, "max_tokens": dice.choice([dice.randint(1, 30), 80])}
 
 
 def v1_content(dice, model):
     texts = [{"type": "text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
-    if model == "seer":
+    if "vision" in CAN[model]:
         return [*texts, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
     return dice.choice([dice.text(), texts])
 
@@ -178,7 +185,7 @@ def v1_messages(dice, model):
     for _ in range(dice.randint(0, 2)):
         messages += [{"role": "user", "content": dice.text()}, {"role": "assistant", "content": dice.text()}]
     messages.append({"role": "user", "content": v1_content(dice, model)})
-    if model == "tooly" and dice.random() < 0.5:
+    if "tools" in CAN[model] and dice.random() < 0.5:
         function = {"name": CALL["name"], "arguments": json.dumps(CALL["arguments"])}
         calls = [{"id": "call_1", "type": "function", "function": function}]
         messages.append({"role": "assistant", "content": dice.choice([None, "", "I look."]), "tool_calls": calls})
@@ -187,7 +194,7 @@ def v1_messages(dice, model):
 
 
 def v1_chat(dice):
-    model = dice.choice(["gemma:a", "tooly", "thinky", "seer"])
+    model = dice.choice(list(CAN))
     schema = {"type": "json_schema", "json_schema": {"name": "animal", "strict": True, "schema": SCHEMA}}
     body = {"model": model, "messages": v1_messages(dice, model), **v1_sampling(dice)}
     body |= dice.some(response_format=[{"type": "text"}, {"type": "json_object"}, schema], logprobs=[True])
@@ -195,9 +202,14 @@ def v1_chat(dice):
         body |= dice.some(top_logprobs=[0, 1, 5, 20])
     if dice.random() < 0.3:
         body["max_completion_tokens"] = body.pop("max_tokens")
-    if model == "thinky":
-        body |= dice.some(reasoning_effort=["none", "minimal", "low", "medium", "high"])
-    if model == "tooly" and dice.random() < 0.8:
+    if "thinking" in CAN[model]:
+        body |= dice.choice(
+            [
+                dice.some(reasoning_effort=["none", "minimal", "low", "medium", "high", "xhigh"]),
+                dice.some(reasoning=[{"effort": "low"}, {"effort": "none"}]),
+            ]
+        )
+    if "tools" in CAN[model] and dice.random() < 0.8:
         body |= {"tools": dice.sample(TOOLS, dice.randint(1, 3)), **dice.some(tool_choice=["auto", "none"])}
     return "/v1/chat/completions", body, ChatCompletion, ChatCompletionChunk
 

@@ -76,7 +76,7 @@ async fn js_openai_reads_past_what_is_said_while_it_waits() {
 /// A gateway for the application `shop`, which may not use every model, `throttled`, which may ask once, and `hasty`,
 /// which may not wait.
 async fn house(speed: f64) -> House {
-    let models = "models = [\"gemma:a\", \"tooly\", \"thinky\", \"seer\", \"tinybert\", \"nowhere\"]\n";
+    let models = "models = [\"gemma:a\", \"tooly\", \"thinky\", \"seer\", \"omni\", \"tinybert\", \"nowhere\"]\n";
     Plan::new()
         .app("shop")
         .app("throttled")
@@ -86,18 +86,20 @@ async fn house(speed: f64) -> House {
         .policy("hasty.toml", "max_queued = 0\n")
         .sim(|sim| {
             sim.speed = speed;
-            let seer = seer(&sim.models);
-            sim.models.push(seer);
+            let seer = like_gemma(&sim.models, "seer", &["vision"]);
+            let omni = like_gemma(&sim.models, "omni", &["tools", "thinking", "vision"]);
+            sim.models.extend([seer, omni]);
         })
         .build()
         .await
 }
 
-/// A model that takes images, on the weights of gemma:a.
-fn seer(models: &[Model]) -> Model {
+/// A model of our own on the weights of gemma:a that can do more.
+fn like_gemma(models: &[Model], name: &str, more: &[&str]) -> Model {
     let gemma = models.iter().find(|model| model.name == "gemma:a").unwrap().clone();
-    let Model { name, digest, .. } = Model::named("seer").unwrap();
-    Model { name, digest, capabilities: vec!["completion".to_owned(), "vision".to_owned()], ..gemma }
+    let Model { name, digest, .. } = Model::named(name).unwrap();
+    let capabilities = ["completion"].iter().chain(more).map(ToString::to_string).collect();
+    Model { name, digest, capabilities, ..gemma }
 }
 
 fn start(tool: Tool, file: &str, part: &str, house: &House) -> Option<Script> {
