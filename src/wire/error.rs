@@ -134,13 +134,14 @@ pub(super) fn object_in_stream(out: &mut Vec<u8>, dialect: Dialect, fault: &Faul
 fn openai(out: &mut Vec<u8>, fault: &Fault, status: u16) {
     // Ollama has no other types and no codes; ours appear only where Ollama never answers so
     let ours = fault.upstream_status.is_none()
-        && (fault.param.is_some() || !matches!(fault.class, FaultClass::BadRequest | FaultClass::NotFound));
+        && fault.class != FaultClass::NotFound
+        && (fault.param.is_some() || fault.class != FaultClass::BadRequest);
     push(out, "{\"error\":{\"message\":");
     string(out, &fault.message);
     push(out, ",\"type\":");
     string(out, openai_type(status, ours));
     push(out, ",\"param\":");
-    match &fault.param {
+    match fault.param.as_ref().filter(|_| ours) {
         Some(param) => string(out, param),
         None => push(out, "null"),
     }

@@ -87,7 +87,8 @@ impl Reply {
         let mut take = |key: Cow<'_, str>, value: &str| {
             match &*key {
                 _ if value == "null" => {}
-                "role" => {}
+                "role" if value == "\"assistant\"" => {}
+                "role" => piece.role = Some(text(&key, value)?),
                 "content" => piece.text = text(&key, value)?,
                 "thinking" => piece.thinking = some_text(&key, value)?,
                 "tool_calls" => piece.tool_calls = Some(raw(value)?),

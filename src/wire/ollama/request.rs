@@ -11,7 +11,7 @@ use crate::wire::options::{MOST_FIELDS, Merged};
 use crate::wire::out::is_empty_list;
 
 /// Fields that do not go upstream as they came.
-const TAKEN_APART: [&str; 6] = ["model", "stream", "options", "keep_alive", "shift", "_debug_render_only"];
+const TAKEN_APART: [&str; 5] = ["model", "stream", "options", "keep_alive", "shift"];
 
 /// Reads the body of a native surface.
 pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<InferenceRequest, Fault> {
@@ -46,7 +46,10 @@ pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<Inference
     Ok(InferenceRequest {
         surface,
         model,
-        stream: !surface.task().embeds() && document.get("stream") != Some("false"),
+        // what a prompt would be rendered to is told in one object
+        stream: !surface.task().embeds()
+            && document.get("stream") != Some("false")
+            && !document.is_true("_debug_render_only"),
         intent,
         fields: fields(&document, table)?,
         options: options.sampling,

@@ -8,7 +8,7 @@ fn every_native_reply_survives_to_the_byte() {
     let mut frames = 0;
     for recording in recordings() {
         let Some(surface) = surface(&recording.path) else { continue };
-        if surface.dialect() != Dialect::Ollama || recording.status != 200 || recording.name == "debug_render" {
+        if surface.dialect() != Dialect::Ollama || recording.status != 200 {
             continue;
         }
         let request = decode(surface, &recording.body).unwrap_or_else(|e| panic!("{}: {e:?}", recording.name));

@@ -117,7 +117,7 @@ fn upstream_gets_what_the_gateway_decided() {
     let request = read(
         Surface::Chat,
         r#"{"model":"Chat","messages":[{"role":"user","content":"x"}],"stream":false,"format":"json","new":1,
-            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"shift":true,"_debug_render_only":true}"#,
+            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"shift":true,"_debug_render_only":false}"#,
     );
     let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
     let runner = [("num_ctx".into(), raw("8192")), ("shift".into(), raw("false"))];
@@ -130,7 +130,7 @@ fn upstream_gets_what_the_gateway_decided() {
     let body = encode_upstream(&request, &target);
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"shift":false,"keep_alive":-1}"#
+        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","_debug_render_only":false,"new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"shift":false,"keep_alive":-1}"#
     );
     target.output_cap = Some(1000);
     target.keep_alive = Some(Duration::from_millis(1500));

@@ -1,0 +1,75 @@
+//! Every recorded request through a gateway whose upstream answers as recorded: the caller reads what was recorded.
+//!
+//! What is normalised and where an answer differs on purpose is data (`rules.toml`), about fields and routes. A
+//! difference without a rule fails, and so does a rule without a difference. `GAUCHO_RECORDINGS` tries another folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod compare;
+mod json;
+mod native;
+mod recording;
+mod rules;
+#[allow(dead_code, reason = "shared with the suite, which uses all of it")]
+#[path = "../suite/support/mod.rs"]
+mod support;
+mod upstream;
+
+use futures_util::StreamExt as _;
+
+use recording::{Recording, recordings};
+use rules::Rules;
+use support::gateway::Plan;
+use support::raw::{Raw, send};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recorded_request_gets_the_recorded_answer() {
+    let rules = Rules::load();
+    let recordings = recordings();
+    let mut answers = futures_util::stream::iter(&recordings)
+        .map(|recording| async move { (recording, answer(recording).await) })
+        .buffered(8);
+    let (mut equal, mut like, mut wrong) = (0, 0, Vec::new());
+    while let Some((recording, ours)) = answers.next().await {
+        let route = recording.route();
+        if rules.is_absent(&route) {
+            if ours.status != 501 {
+                wrong.push(format!("{}: {route} answers {}: take it out of [[absent]]", recording.name, ours.status));
+            }
+            continue;
+        }
+        let found = compare::differences(&recording.reply, &ours, &rules.normalise);
+        // more headers change nothing for anybody
+        if found.iter().all(|difference| difference.field.starts_with("header ")) {
+            equal += 1;
+        } else {
+            like += 1;
+        }
+        for difference in found.iter().filter(|difference| rules.explain(&route, difference).is_none()) {
+            let cut = |text: &str| text.chars().take(600).collect::<String>();
+            let (recorded, ours) = (cut(&difference.recorded), cut(&difference.ours));
+            wrong.push(format!(
+                "{}: {route}: {}\n    recorded {recorded}\n    ours     {ours}",
+                recording.name, difference.field
+            ));
+        }
+    }
+    println!("{} recordings: {equal} equal but for headers, {like} under rules; differences:", recordings.len());
+    for (reason, times) in rules.tally() {
+        println!("{times:5} {reason}");
+    }
+    assert!(wrong.is_empty(), "{} unexplained differences\n{}\n", wrong.len(), wrong.join("\n"));
+    let other_folder = std::env::var_os("GAUCHO_RECORDINGS").is_some();
+    let unused = rules.unused();
+    assert!(other_folder || unused.is_empty(), "rules without a difference:\n{}\n", unused.join("\n"));
+    assert!(other_folder || recordings.len() >= 245, "only {} recordings", recordings.len());
+}
+
+/// What a caller of a gateway of its own reads.
+async fn answer(recording: &Recording) -> Raw {
+    let upstream = upstream::Upstream::start(recording).await;
+    let house = Plan::new().upstreams(&[&upstream.url()]).build().await;
+    let Recording { method, path, headers, body, .. } = recording;
+    let ours = send(house.addr, method, path, headers, body.as_deref()).await.read().await;
+    house.close().await;
+    ours
+}
