@@ -71,7 +71,7 @@ impl Gateway {
                 Ok(wire::model_list(ids.iter().map(|(id, created)| ListedModel { id, created: *created })))
             }
             Listing::Model(id) => {
-                let name = ModelName::parse(id).map_err(|bad| not_found(id, &bad.to_string()))?;
+                let name = ModelName::parse(id).map_err(|bad| Fault::new(FaultClass::BadRequest, bad.to_string()))?;
                 let found = self.visible(app).into_iter().find(|model| model.name == name);
                 let model = found.ok_or_else(|| not_found(&name.to_string(), ""))?;
                 Ok(wire::model(ListedModel { id, created: created(&model) }))
@@ -147,7 +147,7 @@ impl Gateway {
                 self.holder(&name).ok_or_else(|| not_found(&name.to_string(), ""))?
             }
         };
-        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose)).await
+        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose, &request.fields)).await
     }
 
     /// The first endpoint that has the model itself, a usable one if there is one; a stub of one elsewhere is no more shown

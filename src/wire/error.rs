@@ -19,6 +19,8 @@ pub struct Refusal {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether its length is not told beforehand.
+    pub chunked: bool,
 }
 
 const JSON: &str = "application/json";
@@ -28,6 +30,9 @@ const JSON_UTF8: &str = "application/json; charset=utf-8";
 /// names no charset and ends the line.
 const FOUND_LATE: [&str; 4] =
     ["invalid model name", "invalid input type", "model is required", "top_logprobs must be between 0 and 20"];
+
+/// The same where the text holds the model's name.
+const UNABLE: &str = " does not support ";
 
 /// Renders a fault that ends a request before its first byte of answer.
 #[must_use]
@@ -51,14 +56,17 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     object(&mut body, dialect, fault, status);
     let late = fault.class != FaultClass::BadRequest
         || fault.upstream_status.is_some()
+        || fault.message.contains(UNABLE)
         || FOUND_LATE.contains(&fault.message.as_str());
     let content_type = if dialect != Dialect::Ollama && late {
         body.push(b'\n');
         JSON
+    } else if fault.for_a_stream {
+        JSON
     } else {
         JSON_UTF8
     };
-    Refusal { status, content_type, headers, body }
+    Refusal { status, content_type, headers, body, chunked: dialect == Dialect::Ollama && fault.for_a_stream }
 }
 
 /// Headers that say where an application stands against its limit, on good replies as on refusals.

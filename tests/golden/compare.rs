@@ -58,12 +58,19 @@ impl Comparer<'_> {
 
     /// Whether the table has a form for the field and both values are of it.
     fn same_form(&mut self, field: &str, recorded: &str, ours: &str) -> bool {
-        let Some(row) = self.table.iter().find(|row| glob(&row.field, field)) else { return false };
+        let table = self.table;
+        table.iter().filter(|row| glob(&row.field, field)).any(|row| self.is_of_form(row, recorded, ours))
+    }
+
+    fn is_of_form(&mut self, row: &Normalise, recorded: &str, ours: &str) -> bool {
         let both = |is: fn(&str) -> bool| is(recorded.trim_matches('"')) && is(ours.trim_matches('"'));
         match row.form {
             Form::Seconds => both(|text| text.len() == 10 && text.parse::<u64>().is_ok()),
             Form::Rfc3339 => both(|text| text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()),
             Form::HttpDate => both(|text| jiff::fmt::rfc2822::parse(text).is_ok() && text.ends_with(" GMT")),
+            Form::Text => recorded.starts_with('"') && ours.starts_with('"'),
+            Form::Number => both(|text| text.parse::<f64>().is_ok()),
+            Form::LocalDate => both(|text| text.parse::<jiff::Timestamp>().is_ok()),
             Form::BodyLength => *recorded == self.lengths[0] && *ours == self.lengths[1],
             Form::Id => {
                 let prefix = row.prefixes.iter().find(|prefix| recorded.trim_matches('"').starts_with(&**prefix));
@@ -128,7 +135,7 @@ impl Comparer<'_> {
         }
         let (one, other): (Vec<&str>, Vec<&str>) = (recorded.split('\n').collect(), ours.split('\n').collect());
         let error = |line: &&str| line.contains("\"error\":{") || line.starts_with("{\"error\":");
-        if one.len() != other.len() || one.iter().any(|line| error(line)) != other.iter().any(|line| error(line)) {
+        if one.len() != other.len() || one.iter().any(error) != other.iter().any(error) {
             return self.note("frame", recorded, ours);
         }
         for (one, other) in one.into_iter().zip(other) {

@@ -18,12 +18,12 @@ const INFERENCE: [&str; 4] = ["/api/chat", "/api/generate", "/api/embed", "/api/
 /// A running upstream.
 pub(crate) struct Upstream {
     addr: SocketAddr,
+    script: Arc<Mutex<Arc<Script>>>,
     task: tokio::task::JoinHandle<()>,
     _sim: Sim,
 }
 
 struct Script {
-    sim: SocketAddr,
     /// The method and the route that are answered as recorded.
     method: String,
     route: String,
@@ -32,6 +32,8 @@ struct Script {
     /// For `/api/show`: the request it is the answer to.
     shown: Option<(String, bool)>,
     reply: Vec<u8>,
+    /// Whether the one request only loads.
+    loads: bool,
     /// Models that the gateway has loaded.
     loaded: Mutex<HashSet<String>>,
 }
@@ -43,32 +45,26 @@ impl Drop for Upstream {
 }
 
 impl Upstream {
-    /// The upstream that answers as it did when `recording` was made.
-    pub(crate) async fn start(recording: &Recording) -> Self {
-        let settings = Settings { models: models(recording), speed: 1e4, ..Settings::default() };
+    /// The upstream as it was when `recordings` were made, which answers as in the first of them.
+    pub(crate) async fn start(recordings: &[&Recording]) -> Self {
+        let settings = Settings { models: models(recordings), speed: 1e4, ..Settings::default() };
         let sim = Sim::start(settings).await.unwrap();
-        let native = native::route(&recording.path);
-        let reply = if native.is_some() { native::reply(recording) } else { recording.reply.clone() };
-        let shown = (recording.path == "/api/show").then(|| show(&recording.json()));
-        let script = Script {
-            sim: sim.addr(),
-            method: recording.method.clone(),
-            route: native.unwrap_or(&recording.path).to_owned(),
-            shown,
-            refuses: recording.reply.status != 200,
-            reply: bytes(&reply),
-            loaded: Mutex::default(),
-        };
+        let script = Arc::new(Mutex::new(Arc::new(Script::of(recordings[0]))));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let script = Arc::new(script);
+        let (behind, current) = (sim.addr(), Arc::clone(&script));
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                open.spawn(serve(socket, Arc::clone(&script)));
+                open.spawn(serve(socket, behind, Arc::clone(&current)));
             }
         });
-        Self { addr, task, _sim: sim }
+        Self { addr, script, task, _sim: sim }
+    }
+
+    /// From now on it answers as in `recording`.
+    pub(crate) fn play(&self, recording: &Recording) {
+        *self.script.lock().unwrap() = Arc::new(Script::of(recording));
     }
 
     pub(crate) fn url(&self) -> String {
@@ -76,11 +72,41 @@ impl Upstream {
     }
 }
 
+/// Whether a recording needs an upstream and a gateway of its own: it is about lists and what is loaded, or about an
+/// upstream that fails.
+pub(crate) fn needs_its_own(recording: &Recording) -> bool {
+    let good = recording.reply.status == 200;
+    let asked = native::route(&recording.path).is_some() || INFERENCE.contains(&&*recording.path);
+    if !asked {
+        return good;
+    }
+    let body = recording.reply.body();
+    let ends = ["\"done\":true", "[DONE]", "message_stop", "response.completed"];
+    let broken = good && recording.reply.framing == "chunked" && !ends.iter().any(|end| body.contains(end));
+    recording.reply.status >= 500 || broken || good && loads(recording)
+}
+
+fn loads(recording: &Recording) -> bool {
+    let body = recording.json();
+    let empty = |field: &str| {
+        body[field].as_str().is_none_or(str::is_empty) && body[field].as_array().is_none_or(Vec::is_empty)
+    };
+    ["prompt", "Prompt", "messages", "input"].into_iter().all(empty)
+}
+
 /// The models that the real server had: the last two came later, and some were made or pulled for a case.
-fn models(recording: &Recording) -> Vec<Model> {
+fn models(recordings: &[&Recording]) -> Vec<Model> {
     let mut models = recorded_models();
-    let early = recording.reply.header("date").unwrap_or_default() < "Mon, 23 Nov 2026 06:41";
+    let early = |recording: &&Recording| recording.reply.header("date").unwrap_or_default() < "Mon, 23 Nov 2026 06:41";
+    let early = recordings.iter().all(early);
     models.retain(|model| !early || !matches!(model.name.as_str(), "tooly:latest" | "thinky:latest"));
+    for recording in recordings {
+        make(&mut models, recording);
+    }
+    models
+}
+
+fn make(models: &mut Vec<Model>, recording: &Recording) {
     let asked = recording.json()["model"].as_str().unwrap_or_default().to_owned();
     let plain = |name: &str| name.to_lowercase().replace("https://", "").replace("registry.ollama.ai/", "");
     let plain = |name: &str| plain(name).trim_start_matches("library/").trim_end_matches(":latest").to_owned();
@@ -90,7 +116,6 @@ fn models(recording: &Recording) -> Vec<Model> {
         made.name = asked;
         models.insert(0, made);
     }
-    models
 }
 
 fn show(body: &Value) -> (String, bool) {
@@ -117,13 +142,14 @@ fn bytes(raw: &Raw) -> Vec<u8> {
     out.into_bytes()
 }
 
-async fn serve(socket: TcpStream, script: Arc<Script>) {
+async fn serve(socket: TcpStream, behind: SocketAddr, current: Arc<Mutex<Arc<Script>>>) {
     let mut socket = BufReader::new(socket);
     while let Some((method, path, body)) = request(&mut socket).await {
+        let script = Arc::clone(&current.lock().unwrap());
         let answer = if script.is_the_one(&method, &path, &body) {
             script.reply.clone()
         } else {
-            let exchange = raw::send(script.sim, &method, &path, &[], Some(&body)).await;
+            let exchange = raw::send(behind, &method, &path, &[], Some(&body)).await;
             bytes(&exchange.read().await)
         };
         if socket.write_all(&answer).await.is_err() {
@@ -133,6 +159,20 @@ async fn serve(socket: TcpStream, script: Arc<Script>) {
 }
 
 impl Script {
+    fn of(recording: &Recording) -> Self {
+        let native = native::route(&recording.path);
+        let reply = if native.is_some() { native::reply(recording) } else { recording.reply.clone() };
+        Self {
+            method: recording.method.clone(),
+            route: native.unwrap_or(&recording.path).to_owned(),
+            refuses: recording.reply.status != 200,
+            shown: (recording.path == "/api/show").then(|| show(&recording.json())),
+            reply: bytes(&reply),
+            loads: loads(recording),
+            loaded: Mutex::default(),
+        }
+    }
+
     /// Whether a request is the caller's, or for what the recording is the answer to.
     fn is_the_one(&self, method: &str, path: &str, body: &str) -> bool {
         if path != self.route || method != self.method {
@@ -145,14 +185,15 @@ impl Script {
         !self.refuses && self.shown.as_ref().is_none_or(|shown| *shown == show(&body))
     }
 
-    /// A load comes before the first request for a model; a probe asks for one token or vector of `a`.
+    /// What only loads is the gateway's own, the first time also where the recorded request does no more; a probe asks
+    /// for one token or vector of `a`.
     fn is_the_gateways_own(&self, body: &Value) -> bool {
         if body["prompt"] == "a" && body["options"]["num_predict"] == 1 || body["input"] == "a" {
             return true;
         }
         let work = ["prompt", "messages", "input"].iter().any(|field| body.get(field).is_some());
         let model = body["model"].as_str().unwrap_or_default().to_owned();
-        !work && self.loaded.lock().unwrap().insert(model)
+        !work && (!self.loads || self.loaded.lock().unwrap().insert(model))
     }
 }
 

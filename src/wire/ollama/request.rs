@@ -149,12 +149,14 @@ pub(in crate::wire) fn check_inputs(input: Option<&str>) -> Result<(usize, usize
 }
 
 /// What `/api/show` is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ShowRequest {
     /// The model as the caller wrote it.
     pub model: String,
     /// Whether long arrays and tensors are wanted.
     pub verbose: bool,
+    /// What is to be shown in the place of the tag's own: `system`, `template`, `options`.
+    pub fields: Vec<JsonField>,
 }
 
 /// Reads the body of `/api/show`, whose model may stand in the deprecated `name` (the CLI sends it there).
@@ -167,5 +169,11 @@ pub fn decode_show(body: &[u8]) -> Result<ShowRequest, Fault> {
     let model = tokens.into_iter().flatten().map(unquote).find(|name| !name.is_empty()).unwrap_or_default();
     // show words an empty name as chat does
     check_model(Task::Chat, &model)?;
-    Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose") })
+    let mut fields: Vec<JsonField> = Vec::new();
+    for name in ["system", "template", "options"] {
+        if let Some(value) = document.get(name) {
+            fields.push((name.into(), raw(value)?));
+        }
+    }
+    Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose"), fields })
 }

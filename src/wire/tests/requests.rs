@@ -290,8 +290,10 @@ fn half_a_surrogate_pair_is_kept_for_ollama_to_replace() {
 #[test]
 fn show_takes_the_old_name() {
     let show = |body: &str| decode_show(body.as_bytes());
-    let wanted = ShowRequest { model: "m".into(), verbose: true };
-    assert_eq!(show(r#"{"model":"","system":"","name":"m","options":null,"Verbose":true}"#).unwrap(), wanted);
+    let shown = show(r#"{"model":"","system":"","name":"m","options":null,"Verbose":true}"#).unwrap();
+    assert_eq!((shown.model.as_str(), shown.verbose), ("m", true));
+    let sent = encode_show("m:latest", shown.verbose, &shown.fields);
+    assert_eq!(String::from_utf8(sent).unwrap(), r#"{"model":"m:latest","system":"","verbose":true}"#);
     assert_eq!(show(r#"{"model":"a","name":"b"}"#).unwrap().model, "a");
 }
 
