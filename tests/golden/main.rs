@@ -81,3 +81,43 @@ async fn answer<'a>(recordings: &[&'a Recording]) -> Vec<(&'a Recording, Raw)> {
     house.close().await;
     answers
 }
+
+/// `/v1` recordings and native ones of the same question.
+const TWINS: [(&str, &str); 10] = [
+    ("v1_chat_stream", "chat_stream"),
+    ("think_v1_chat_once", "think_on_chat_once"),
+    ("think_v1_messages_once", "think_on_chat_once"),
+    ("think_v1_messages_stream", "think_unset_chat_stream"),
+    ("think_v1_responses_once", "think_unset_chat_once"),
+    ("think_v1_responses_stream", "think_unset_chat_stream"),
+    ("tools_v1_chat_stream", "tools_chat_stream"),
+    ("tools_v1_messages_once", "tools_chat_stream"),
+    ("tools_v1_messages_stream", "tools_chat_stream"),
+    ("tools_v1_responses_stream", "tools_chat_stream"),
+];
+
+#[test]
+fn the_native_reply_behind_a_v1_one_says_what_ollama_said_natively() {
+    let recordings = recordings();
+    for (v1, twin) in TWINS {
+        let find = |name: &str| recordings.iter().find(|recording| recording.name == name);
+        // another folder need not have them
+        let (Some(v1), Some(twin)) = (find(v1), find(twin)) else { continue };
+        assert_eq!(said(&native::reply(v1).body()), said(&twin.reply.body()), "{}", v1.name);
+    }
+}
+
+/// Content, thinking, calls without their ids, and the reason of a native answer; `/v1` streams need not tell counts.
+fn said(body: &str) -> (String, String, Vec<serde_json::Value>, serde_json::Value) {
+    let lines: Vec<serde_json::Value> = body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text =
+        |field: &str| lines.iter().map(|line| line["message"][field].as_str().unwrap_or_default()).collect::<String>();
+    let calls = lines.iter().flat_map(|line| line["message"]["tool_calls"].as_array().into_iter().flatten());
+    let last = lines.last().unwrap();
+    (
+        text("content"),
+        text("thinking"),
+        calls.map(|call| call["function"].clone()).collect(),
+        last["done_reason"].clone(),
+    )
+}
