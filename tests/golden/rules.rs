@@ -75,7 +75,7 @@ struct Rule {
     recorded: Option<String>,
     ours: Option<String>,
     reason: String,
-    /// Whether it is to go, and this only says so.
+    /// Whether it is to go; then it may also explain nothing any more.
     #[serde(default)]
     pending: bool,
     #[serde(skip)]
@@ -133,9 +133,9 @@ impl Rules {
         Some(&rule.reason)
     }
 
-    /// Rules that explained nothing.
+    /// Rules that explained nothing, but for those that are to go anyway.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let rules = self.rule.iter().filter(|rule| rule.used.get() == 0).map(|rule| {
+        let rules = self.rule.iter().filter(|rule| rule.used.get() == 0 && !rule.pending).map(|rule| {
             format!("{} / {} / {:?} -> {:?}", rule.routes.join(", "), rule.field, rule.recorded, rule.ours)
         });
         let absent = self.absent.iter().filter(|absent| absent.used.get() == 0).map(|a| a.routes.join(", "));
