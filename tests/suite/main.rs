@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod abilities;
+mod as_written;
 mod bad_input;
 mod callers_leave;
 mod clients;
