@@ -49,7 +49,8 @@ pub(crate) fn more() -> Vec<Ask> {
     asks
 }
 
-const PLAIN: [(&str, &str); 16] = [
+const PLAIN: [(&str, &str); 17] = [
+    ("GET", "/api/status"),
     ("GET", "/api/ps"),
     ("GET", "/v1/models/stamped"),
     ("GET", "/v1/models/stamped:latest"),

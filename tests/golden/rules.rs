@@ -78,6 +78,9 @@ struct Rule {
     /// Whether it is to go; then it may also explain nothing any more.
     #[serde(default)]
     pending: bool,
+    /// Whether no recording here needs it, but a real server does, or a recording that is not here.
+    #[serde(default)]
+    unrecorded: bool,
     #[serde(skip)]
     used: Cell<usize>,
 }
@@ -135,9 +138,10 @@ impl Rules {
 
     /// Rules that explained nothing, but for those that are to go anyway.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let rules = self.rule.iter().filter(|rule| rule.used.get() == 0 && !rule.pending).map(|rule| {
-            format!("{} / {} / {:?} -> {:?}", rule.routes.join(", "), rule.field, rule.recorded, rule.ours)
-        });
+        let rules =
+            self.rule.iter().filter(|rule| rule.used.get() == 0 && !rule.pending && !rule.unrecorded).map(|rule| {
+                format!("{} / {} / {:?} -> {:?}", rule.routes.join(", "), rule.field, rule.recorded, rule.ours)
+            });
         let absent = self.absent.iter().filter(|absent| absent.used.get() == 0).map(|a| a.routes.join(", "));
         rules.chain(absent).collect()
     }
