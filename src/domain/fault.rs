@@ -150,6 +150,8 @@ pub struct Fault {
     pub place: Option<QueuePlace>,
     /// Upstream's own status and message, passed on where the dialect can.
     pub upstream_status: Option<u16>,
+    /// Whether Ollama refused with it in the place of a stream, which it writes otherwise than other refusals.
+    pub for_a_stream: bool,
     /// For the log only.
     pub detail: Option<String>,
 }
@@ -166,6 +168,7 @@ impl Fault {
             limit: None,
             place: None,
             upstream_status: None,
+            for_a_stream: false,
             detail: None,
         }
     }
@@ -195,6 +198,13 @@ impl Fault {
     #[must_use]
     pub fn upstream(mut self, status: u16) -> Self {
         self.upstream_status = Some(status);
+        self
+    }
+
+    /// Says that Ollama refused with it in the place of a stream.
+    #[must_use]
+    pub fn for_a_stream(mut self, so: bool) -> Self {
+        self.for_a_stream = so;
         self
     }
 

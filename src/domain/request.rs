@@ -181,8 +181,8 @@ pub struct InferenceRequest {
     pub stream: bool,
     /// What the caller wants done.
     pub intent: Intent,
-    /// Native fields in Ollama's spelling and order, without `model`, `stream`, `options`, `keep_alive`, `shift` and
-    /// `_debug*`; fields we do not know are among them, as written.
+    /// Native fields in Ollama's spelling and order, without `model`, `stream`, `options`, `keep_alive` and `shift`;
+    /// fields we do not know are among them, as written.
     pub fields: Vec<JsonField>,
     /// Sampling options (and unknown ones), without runner options.
     pub options: Vec<JsonField>,

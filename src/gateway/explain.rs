@@ -72,6 +72,7 @@ impl Gateway {
         let resolved = self.resolve(&name, &request).await;
         account["endpoints"] = self.tell_endpoints(&name, resolved.as_ref().ok(), &grant);
         let resolved = resolved?;
+        resolved.fit(&mut request)?;
         account["resolved"] = json!({ "model": resolved.name.to_string(), "weights": resolved.weights });
         // now that the weights are known, so is how much text a token of theirs is
         let tokens = self.parts.scheduler.estimate_tokens(&resolved.weights, SAMPLE).max(1);

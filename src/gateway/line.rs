@@ -103,7 +103,7 @@ impl Gateway {
         drop(caller);
         let body = body.read(self.max_body(&principal)).await?;
         flight.note(|record| record.usage.bytes_in = body.len() as u64);
-        let request = wire::decode(surface, &body)?;
+        let mut request = wire::decode(surface, &body)?;
         drop(body);
         flight.note(|record| record.stream = request.stream);
         let name = ModelName::parse(&request.model).map_err(|bad| malformed(&bad.to_string()))?;
@@ -111,6 +111,7 @@ impl Gateway {
         flight.note(|record| record.class = Some(grant.rules.class));
         let resolved = self.resolve(&name, &request).await?;
         flight.note(|record| record.model = Some(resolved.name.clone()));
+        resolved.fit(&mut request)?;
         let patience = wishes.patience(grant.rules.max_wait, self.parts.clock.now());
         let keepalive = wishes.keepalive(&request, grant.rules.keepalive);
         Ok(Ready { request, principal, grant, resolved, patience, keepalive })
@@ -135,7 +136,7 @@ impl Gateway {
             };
             match first {
                 Ok(first) => return Ok(Started { first, reply: Some(reply) }),
-                Err(fault) => attempts.failed(endpoint, fault, &self.parts, flight)?,
+                Err(fault) => attempts.failed(endpoint, as_asked(fault, ready), &self.parts, flight)?,
             }
         }
     }
@@ -264,12 +265,25 @@ pub(super) fn refused(fault: Fault, mut flight: InFlight) -> Answer {
         status: refusal.status,
         headers,
         content_type: refusal.content_type,
-        body: AnswerBody::whole(refusal.body, flight),
+        body: AnswerBody::whole(refusal.body, flight).chunked(refusal.chunked),
     }
 }
 
 fn malformed(text: &str) -> Fault {
     Fault::new(FaultClass::BadRequest, text).at("model")
+}
+
+/// Ollama's own words name the model as the gateway asked for it; the caller reads the name it sent.
+fn as_asked(mut fault: Fault, ready: &Ready) -> Fault {
+    let canonical = ready.resolved.name.to_string();
+    if fault.upstream_status.is_some() && fault.message.contains(&canonical) {
+        for quote in ['"', '\''] {
+            let (theirs, own) =
+                (format!("{quote}{canonical}{quote}"), format!("{quote}{}{quote}", ready.request.model));
+            fault.message = fault.message.replace(&theirs, &own);
+        }
+    }
+    fault
 }
 
 fn ended() -> Fault {

@@ -124,8 +124,11 @@ impl Pump {
             .map_err(|_| too_slow("did not begin to answer", patience))??;
         let status = response.status().as_u16();
         if status != 200 {
+            // only what Ollama finds after it chose to stream has no charset (`ollama-facts` 1.5)
+            let kind = response.headers().get("content-type");
+            let for_a_stream = self.order.stream && kind.is_some_and(|kind| kind == "application/json");
             let body = whole(response, timeouts.idle).await?;
-            return Err(wire::upstream_fault(status, &body));
+            return Err(wire::upstream_fault(status, &body).for_a_stream(for_a_stream));
         }
         if self.order.stream {
             self.stream(response, permit, observed).await

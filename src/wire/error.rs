@@ -19,6 +19,8 @@ pub struct Refusal {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether its length is not told beforehand.
+    pub chunked: bool,
 }
 
 const JSON: &str = "application/json";
@@ -28,6 +30,9 @@ const JSON_UTF8: &str = "application/json; charset=utf-8";
 /// names no charset and ends the line.
 const FOUND_LATE: [&str; 4] =
     ["invalid model name", "invalid input type", "model is required", "top_logprobs must be between 0 and 20"];
+
+/// The same where the text holds the model's name.
+const UNABLE: &str = " does not support ";
 
 /// Renders a fault that ends a request before its first byte of answer.
 #[must_use]
@@ -51,14 +56,17 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     object(&mut body, dialect, fault, status);
     let late = fault.class != FaultClass::BadRequest
         || fault.upstream_status.is_some()
+        || fault.message.contains(UNABLE)
         || FOUND_LATE.contains(&fault.message.as_str());
     let content_type = if dialect != Dialect::Ollama && late {
         body.push(b'\n');
         JSON
+    } else if fault.for_a_stream {
+        JSON
     } else {
         JSON_UTF8
     };
-    Refusal { status, content_type, headers, body }
+    Refusal { status, content_type, headers, body, chunked: dialect == Dialect::Ollama && fault.for_a_stream }
 }
 
 /// Headers that say where an application stands against its limit, on good replies as on refusals.
@@ -134,13 +142,14 @@ pub(super) fn object_in_stream(out: &mut Vec<u8>, dialect: Dialect, fault: &Faul
 fn openai(out: &mut Vec<u8>, fault: &Fault, status: u16) {
     // Ollama has no other types and no codes; ours appear only where Ollama never answers so
     let ours = fault.upstream_status.is_none()
-        && (fault.param.is_some() || !matches!(fault.class, FaultClass::BadRequest | FaultClass::NotFound));
+        && fault.class != FaultClass::NotFound
+        && (fault.param.is_some() || fault.class != FaultClass::BadRequest);
     push(out, "{\"error\":{\"message\":");
     string(out, &fault.message);
     push(out, ",\"type\":");
     string(out, openai_type(status, ours));
     push(out, ",\"param\":");
-    match &fault.param {
+    match fault.param.as_ref().filter(|_| ours) {
         Some(param) => string(out, param),
         None => push(out, "null"),
     }

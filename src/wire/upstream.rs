@@ -22,12 +22,15 @@ pub struct UpstreamTarget<'a> {
     pub output_cap: Option<u64>,
 }
 
-/// The body of an upstream `/api/show`.
+/// The body of an upstream `/api/show`; `fields` are the caller's own.
 #[must_use]
-pub fn encode_show(model: &str, verbose: bool) -> Vec<u8> {
+pub fn encode_show(model: &str, verbose: bool, fields: &[JsonField]) -> Vec<u8> {
     let mut out = Vec::with_capacity(model.len() + 32);
     push(&mut out, "{\"model\":");
     string(&mut out, model);
+    for (name, value) in fields {
+        member(&mut out, name, value);
+    }
     push(&mut out, if verbose { ",\"verbose\":true}" } else { "}" });
     out
 }

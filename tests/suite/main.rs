@@ -1,6 +1,8 @@
 //! Behaviours of the whole program, one module each, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod abilities;
+mod as_written;
 mod bad_input;
 mod callers_leave;
 mod clients;

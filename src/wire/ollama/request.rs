@@ -11,7 +11,7 @@ use crate::wire::options::{MOST_FIELDS, Merged};
 use crate::wire::out::is_empty_list;
 
 /// Fields that do not go upstream as they came.
-const TAKEN_APART: [&str; 6] = ["model", "stream", "options", "keep_alive", "shift", "_debug_render_only"];
+const TAKEN_APART: [&str; 5] = ["model", "stream", "options", "keep_alive", "shift"];
 
 /// Reads the body of a native surface.
 pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<InferenceRequest, Fault> {
@@ -46,7 +46,10 @@ pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<Inference
     Ok(InferenceRequest {
         surface,
         model,
-        stream: !surface.task().embeds() && document.get("stream") != Some("false"),
+        // what a prompt would be rendered to is told in one object
+        stream: !surface.task().embeds()
+            && document.get("stream") != Some("false")
+            && !document.is_true("_debug_render_only"),
         intent,
         fields: fields(&document, table)?,
         options: options.sampling,
@@ -146,12 +149,14 @@ pub(in crate::wire) fn check_inputs(input: Option<&str>) -> Result<(usize, usize
 }
 
 /// What `/api/show` is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ShowRequest {
     /// The model as the caller wrote it.
     pub model: String,
     /// Whether long arrays and tensors are wanted.
     pub verbose: bool,
+    /// What is to be shown in the place of the tag's own: `system`, `template`, `options`.
+    pub fields: Vec<JsonField>,
 }
 
 /// Reads the body of `/api/show`, whose model may stand in the deprecated `name` (the CLI sends it there).
@@ -164,5 +169,11 @@ pub fn decode_show(body: &[u8]) -> Result<ShowRequest, Fault> {
     let model = tokens.into_iter().flatten().map(unquote).find(|name| !name.is_empty()).unwrap_or_default();
     // show words an empty name as chat does
     check_model(Task::Chat, &model)?;
-    Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose") })
+    let mut fields: Vec<JsonField> = Vec::new();
+    for name in ["system", "template", "options"] {
+        if let Some(value) = document.get(name) {
+            fields.push((name.into(), raw(value)?));
+        }
+    }
+    Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose"), fields })
 }

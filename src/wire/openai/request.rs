@@ -31,6 +31,10 @@ pub(super) fn refuse_unsupported(document: &Document<'_>) -> Result<(), Fault> {
         ))
         .at("n"));
     }
+    if document.is_true("_debug_render_only") {
+        let text = "_debug_render_only is not served on /v1: send it to /api/chat or /api/generate";
+        return Err(bad(text).at("_debug_render_only"));
+    }
     let empty = |value: &str| value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}");
     if document.get("logit_bias").is_some_and(|bias| !empty(bias)) {
         return Err(bad("logit_bias is not supported by Ollama: leave it out").at("logit_bias"));

@@ -117,7 +117,7 @@ fn upstream_gets_what_the_gateway_decided() {
     let request = read(
         Surface::Chat,
         r#"{"model":"Chat","messages":[{"role":"user","content":"x"}],"stream":false,"format":"json","new":1,
-            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"shift":true,"_debug_render_only":true}"#,
+            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"shift":true,"_debug_render_only":false}"#,
     );
     let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
     let runner = [("num_ctx".into(), raw("8192")), ("shift".into(), raw("false"))];
@@ -130,7 +130,7 @@ fn upstream_gets_what_the_gateway_decided() {
     let body = encode_upstream(&request, &target);
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"shift":false,"keep_alive":-1}"#
+        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","_debug_render_only":false,"new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"shift":false,"keep_alive":-1}"#
     );
     target.output_cap = Some(1000);
     target.keep_alive = Some(Duration::from_millis(1500));
@@ -290,8 +290,10 @@ fn half_a_surrogate_pair_is_kept_for_ollama_to_replace() {
 #[test]
 fn show_takes_the_old_name() {
     let show = |body: &str| decode_show(body.as_bytes());
-    let wanted = ShowRequest { model: "m".into(), verbose: true };
-    assert_eq!(show(r#"{"model":"","system":"","name":"m","options":null,"Verbose":true}"#).unwrap(), wanted);
+    let shown = show(r#"{"model":"","system":"","name":"m","options":null,"Verbose":true}"#).unwrap();
+    assert_eq!((shown.model.as_str(), shown.verbose), ("m", true));
+    let sent = encode_show("m:latest", shown.verbose, &shown.fields);
+    assert_eq!(String::from_utf8(sent).unwrap(), r#"{"model":"m:latest","system":"","verbose":true}"#);
     assert_eq!(show(r#"{"model":"a","name":"b"}"#).unwrap().model, "a");
 }
 
