@@ -108,6 +108,9 @@ impl Pump {
             if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
                 discovery.hurry(permit.endpoint());
             }
+            if fault.class == FaultClass::ContextExceeded {
+                return sink.refused(fault, permit);
+            }
             sink.fault(fault);
         }
         permit.settle(observed);

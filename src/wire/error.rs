@@ -85,7 +85,7 @@ fn whole_seconds(time: Duration) -> u64 {
 /// The status of a fault.
 fn status(dialect: Dialect, fault: &Fault) -> u16 {
     match fault.class {
-        FaultClass::BadRequest => 400,
+        FaultClass::BadRequest | FaultClass::ContextExceeded => 400,
         // the Ollama CLI swallows the text of a 401
         FaultClass::Unauthenticated | FaultClass::Revoked if dialect == Dialect::Ollama => 403,
         FaultClass::Unauthenticated | FaultClass::Revoked => 401,

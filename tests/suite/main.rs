@@ -20,6 +20,7 @@ mod lists;
 mod live;
 mod odd_upstream;
 mod operations;
+mod overflow;
 mod process;
 mod queue_view;
 mod residency;

@@ -1,7 +1,7 @@
 //! `/v1/chat/completions` requests.
 
 use super::messages;
-use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, refuse_unsupported, shape, stop};
+use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, refuse_unsupported, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, Surface, Task};
 use crate::wire::go_json::{Document, elements, go_quote, read};
@@ -29,6 +29,7 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
         fields.push(made("tools", tools)?);
     }
     fields.extend(think(&document)?);
+    fields.extend(truncate(&document)?);
     for name in ["logprobs", "top_logprobs"] {
         if let Some(value) = document.get(name) {
             fields.push((name.into(), raw(value)?));

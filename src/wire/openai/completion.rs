@@ -1,6 +1,6 @@
 //! `/v1/completions` requests.
 
-use super::request::{keep_alive, made, options, refuse, refuse_unsupported, shape, stop};
+use super::request::{keep_alive, made, options, refuse, refuse_unsupported, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Measure, Surface, Task};
 use crate::wire::go_json::{number, read};
@@ -34,6 +34,7 @@ pub(in crate::wire) fn decode_completion(body: &[u8]) -> Result<InferenceRequest
         fields.push(made("logprobs", "true")?);
         fields.push(made("top_logprobs", count)?);
     }
+    fields.extend(truncate(&document)?);
     let model = document.text("model").into_owned();
     check_model(Task::Generate, &model)?;
     // a top_p of zero is none to Ollama

@@ -1,10 +1,11 @@
 //! `/v1/embeddings` requests.
 
-use super::request::{bad, made, refuse};
+use super::request::{bad, keep_alive, made, refuse, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, Measure, ReplyShape, Surface, Task};
 use crate::wire::go_json::{number, read};
 use crate::wire::ollama::{check_inputs, check_model};
+use crate::wire::options::Merged;
 use crate::wire::out::is_empty_list;
 
 /// Reads an embedding request and turns it into a native one.
@@ -30,16 +31,18 @@ pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest
     if let Some(dimensions) = document.get("dimensions").filter(|count| number(count) != 0.0) {
         fields.push(made("dimensions", dimensions)?);
     }
+    fields.extend(truncate(&document)?);
+    let options = Merged::read(document.all("options"))?.check()?;
     Ok(InferenceRequest {
         surface: Surface::V1Embeddings,
         model,
         stream: false,
         intent: Intent::Answer,
         fields,
-        options: Vec::new(),
-        runner_options: Vec::new(),
-        keep_alive: None,
-        shape: ReplyShape { include_usage: false, base64_vectors },
+        options: options.sampling,
+        runner_options: options.runner,
+        keep_alive: keep_alive(&document),
+        shape: ReplyShape { base64_vectors, ..ReplyShape::default() },
         measure: Measure { body_bytes: body.len(), prompt_bytes, inputs, output_cap: None },
     })
 }

@@ -114,6 +114,11 @@ pub(super) fn shape(document: &Document<'_>) -> Result<ReplyShape, Fault> {
     Ok(shape)
 }
 
+/// `truncate`, as on the native routes.
+pub(super) fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
+    document.get("truncate").map(|wish| made("truncate", wish)).transpose()
+}
+
 /// `keep_alive`, as on the native routes.
 pub(super) fn keep_alive(document: &Document<'_>) -> Option<Duration> {
     document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok())

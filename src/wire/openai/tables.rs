@@ -81,6 +81,7 @@ pub(super) static CHAT: Struct = Struct {
         ("logit_bias", Type::Any),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
     ],
 };
 
@@ -107,6 +108,7 @@ pub(super) static COMPLETION: Struct = Struct {
         ("logit_bias", Type::Any),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
     ],
 };
 
@@ -114,5 +116,13 @@ pub(super) static COMPLETION: Struct = Struct {
 pub(super) static EMBEDDINGS: Struct = Struct {
     full: "openai.EmbedRequest",
     short: "EmbedRequest",
-    fields: &[("input", Type::Any), ("model", Type::Text), ("dimensions", Type::Int), ("encoding_format", Type::Text)],
+    fields: &[
+        ("input", Type::Any),
+        ("model", Type::Text),
+        ("dimensions", Type::Int),
+        ("encoding_format", Type::Text),
+        ("options", Type::Map),
+        ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
+    ],
 };

@@ -18,7 +18,8 @@ fn refused(surface: Surface, body: &str) -> (FaultClass, String, Option<String>)
 
 /// What goes upstream when the gateway decides nothing.
 fn sent(surface: Surface, body: &str) -> Value {
-    let target = UpstreamTarget { model: "copy", runner_options: &[], keep_alive: None, output_cap: None };
+    let target =
+        UpstreamTarget { model: "copy", runner_options: &[], keep_alive: None, truncate: None, output_cap: None };
     serde_json::from_slice(&encode_upstream(&read(surface, body), &target)).unwrap()
 }
 
@@ -117,7 +118,7 @@ fn upstream_gets_what_the_gateway_decided() {
     let request = read(
         Surface::Chat,
         r#"{"model":"Chat","messages":[{"role":"user","content":"x"}],"stream":false,"format":"json","new":1,
-            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"shift":true,"_debug_render_only":true}"#,
+            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"truncate":true,"shift":true,"_debug_render_only":true}"#,
     );
     let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
     let runner = [("num_ctx".into(), raw("8192")), ("shift".into(), raw("false"))];
@@ -125,12 +126,13 @@ fn upstream_gets_what_the_gateway_decided() {
         model: "gaucho/chat:1",
         runner_options: &runner,
         keep_alive: Some(Duration::MAX),
+        truncate: Some(false),
         output_cap: Some(100),
     };
     let body = encode_upstream(&request, &target);
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"shift":false,"keep_alive":-1}"#
+        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"truncate":false,"shift":false,"keep_alive":-1}"#
     );
     target.output_cap = Some(1000);
     target.keep_alive = Some(Duration::from_millis(1500));
