@@ -21,6 +21,9 @@ pub struct Refusal {
     pub body: Vec<u8>,
 }
 
+/// When to come back where nothing says when.
+const LATER: Duration = Duration::from_secs(30);
+
 const JSON: &str = "application/json";
 const JSON_UTF8: &str = "application/json; charset=utf-8";
 
@@ -37,7 +40,9 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     if status == 401 {
         headers.push(("www-authenticate", "Bearer".to_owned()));
     }
-    if let Some(wait) = fault.retry_after {
+    // whoever is told to come back is told when
+    let wait = fault.retry_after.or_else(|| matches!(status, 429 | 503).then_some(LATER));
+    if let Some(wait) = wait {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
     if let Some(place) = &fault.place {

@@ -31,3 +31,4 @@ mod sim_sharing;
 mod straight_line;
 mod support;
 mod upstream_faults;
+mod v1_fields;

@@ -1,5 +1,6 @@
 //! `/v1/embeddings` requests.
 
+use super::fields;
 use super::request::{bad, keep_alive, made, refuse, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, Measure, ReplyShape, Surface, Task};
@@ -11,6 +12,7 @@ use crate::wire::out::is_empty_list;
 /// Reads an embedding request and turns it into a native one.
 pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::EMBEDDINGS).map_err(refuse)?;
+    fields::check(&document, fields::EMBEDDINGS)?;
     let encoding = document.text("encoding_format");
     let base64_vectors = encoding.eq_ignore_ascii_case("base64");
     if !(encoding.is_empty() || base64_vectors || encoding.eq_ignore_ascii_case("float")) {
@@ -29,6 +31,9 @@ pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest
     let (inputs, prompt_bytes) = check_inputs(Some(input))?;
     let mut fields = vec![made("input", input)?];
     if let Some(dimensions) = document.get("dimensions").filter(|count| number(count) != 0.0) {
+        if number(dimensions) < 0.0 {
+            return Err(bad(format!("dimensions is {dimensions}: use 1 or more, or leave it out")).at("dimensions"));
+        }
         fields.push(made("dimensions", dimensions)?);
     }
     fields.extend(truncate(&document)?);
