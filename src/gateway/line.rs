@@ -235,7 +235,8 @@ impl Gateway {
         };
         let body = wire::encode_upstream(request, &target);
         let stream = request.stream && !request.surface.task().embeds();
-        Ok(Order { task: request.surface.task(), stream, body, runner: Arc::clone(&runner.order) })
+        let cut = ready.fitting.truncate == Some(true);
+        Ok(Order { task: request.surface.task(), stream, body, cut, runner: Arc::clone(&runner.order) })
     }
 }
 

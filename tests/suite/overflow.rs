@@ -276,3 +276,17 @@ async fn a_stream_that_waited_aloud_is_told_in_a_comment() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn what_was_cut_teaches_nothing_of_how_long_prompts_are() {
+    let plan = Plan::new().app("shop").app("strict").policy("models.toml", PROFILES);
+    let house = plan.policy("strict.toml", "max_context = 1000\n").build().await;
+    for _ in 0..12 {
+        let cut = house.post("shop", "/api/generate", &long("/api/generate", "gemma:a", 900)).await;
+        assert_eq!((cut.status, told(&cut).0.as_str()), (200, "truncated"), "{cut:?}");
+    }
+    let refused = house.post("strict", "/api/generate", &long("/api/generate", "gemma:a", 2000)).await;
+    let text = refusal("/api/generate", 400, &refused);
+    assert!(text.contains("max_context"), "{text}");
+    house.close().await;
+}
