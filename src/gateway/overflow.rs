@@ -194,11 +194,16 @@ impl Why {
     }
 }
 
-/// The refusal. Its first words are those by which libraries know it in each dialect.
 fn too_long(sizes: Oversize, ready: &Ready, remedy: &str) -> Fault {
-    let about = if sizes.estimated { "about " } else { "" };
     let surface = ready.request.surface;
-    let text = match (surface.dialect(), sizes.prompt, sizes.context) {
+    let text = words(surface.dialect(), sizes) + remedy;
+    Fault::new(FaultClass::ContextExceeded, text).at(prompt_field(surface.task())).sized(sizes)
+}
+
+/// Both sizes, in the words by which libraries of each dialect know this refusal.
+fn words(dialect: Dialect, sizes: Oversize) -> String {
+    let about = if sizes.estimated { "about " } else { "" };
+    match (dialect, sizes.prompt, sizes.context) {
         (Dialect::Anthropic, Some(prompt), Some(context)) => {
             format!("prompt is too long: {about}{prompt} tokens > {context} maximum")
         }
@@ -210,6 +215,37 @@ fn too_long(sizes: Oversize, ready: &Ready, remedy: &str) -> Fault {
             format!("this model's maximum context length is {context} tokens here, and the prompt is longer")
         }
         _ => "the prompt is longer than this model's maximum context length".to_owned(),
-    };
-    Fault::new(FaultClass::ContextExceeded, text + remedy).at(prompt_field(surface.task())).sized(sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_dialect_has_the_words_its_libraries_look_for() {
+        let sizes = |prompt, context, estimated| Oversize { prompt, context, estimated };
+        let whole = sizes(Some(6010), Some(512), false);
+        for dialect in [Dialect::Ollama, Dialect::OpenAi] {
+            let text = words(dialect, whole);
+            assert_eq!(text, "this model's maximum context length is 512 tokens here, and the prompt has 6010");
+        }
+        assert_eq!(words(Dialect::Anthropic, whole), "prompt is too long: 6010 tokens > 512 maximum");
+        let about = words(Dialect::Anthropic, sizes(Some(600), Some(512), true));
+        assert_eq!(about, "prompt is too long: about 600 tokens > 512 maximum");
+        for dialect in [Dialect::Ollama, Dialect::OpenAi, Dialect::Anthropic] {
+            for (prompt, context) in [(None, None), (Some(5), None), (None, Some(4))] {
+                let text = words(dialect, sizes(prompt, context, prompt.is_some()));
+                assert!(text.contains("longer") || text.contains("too long"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_header_leaves_out_what_is_not_known() {
+        let text = |sizes, end| Overflow { sizes, end }.to_string();
+        let both = Oversize { prompt: Some(7), context: Some(4), estimated: true };
+        assert_eq!(text(both, OverflowEnd::Truncated), "truncated; prompt_tokens=7; context=4; estimated");
+        assert_eq!(text(Oversize::default(), OverflowEnd::Refused), "refused");
+    }
 }
