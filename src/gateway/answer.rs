@@ -98,7 +98,17 @@ impl AnswerBody {
                         waiting.said(out.len());
                         return Poll::Ready(Some(out.into()));
                     }
-                    Heard::Arrived(arrived) => self.arrive(*arrived),
+                    Heard::Arrived(arrived) => {
+                        let mut out = Vec::new();
+                        // the head is gone: what it would have said is a comment
+                        if let Some(overflow) = arrived.1.overflow() {
+                            encoder.comment(&format!("overflow; {overflow}"), &mut out);
+                        }
+                        self.arrive(*arrived);
+                        if !out.is_empty() {
+                            return Poll::Ready(Some(out.into()));
+                        }
+                    }
                 },
                 (Source::Whole(bytes), Some(flight)) => {
                     let bytes = bytes.take();

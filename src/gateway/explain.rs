@@ -162,6 +162,7 @@ fn tell_grant(grant: &Grant, policy: &mut Value) {
     policy["max_wait_seconds"] = json!(seconds(rules.max_wait));
     policy["max_queued"] = json!(rules.max_queued);
     policy["max_concurrent"] = json!(rules.max_concurrent);
+    policy["on_overflow"] = json!(rules.on_overflow.to_string());
     policy["output_cap"] = json!(grant.output_cap);
     policy["rate"] = match &grant.standing {
         Some(standing) => json!({ "limit": standing.limit, "remaining": standing.remaining }),

@@ -23,6 +23,9 @@ pub struct Refusal {
     pub chunked: bool,
 }
 
+/// When to come back where nothing says when.
+const LATER: Duration = Duration::from_secs(30);
+
 const JSON: &str = "application/json";
 const JSON_UTF8: &str = "application/json; charset=utf-8";
 
@@ -42,7 +45,9 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     if status == 401 {
         headers.push(("www-authenticate", "Bearer".to_owned()));
     }
-    if let Some(wait) = fault.retry_after {
+    // whoever is told to come back is told when
+    let wait = fault.retry_after.or_else(|| matches!(status, 429 | 503).then_some(LATER));
+    if let Some(wait) = wait {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
     if let Some(place) = &fault.place {
@@ -93,7 +98,7 @@ fn whole_seconds(time: Duration) -> u64 {
 /// The status of a fault.
 fn status(dialect: Dialect, fault: &Fault) -> u16 {
     match fault.class {
-        FaultClass::BadRequest => 400,
+        FaultClass::BadRequest | FaultClass::ContextExceeded => 400,
         // the Ollama CLI swallows the text of a 401
         FaultClass::Unauthenticated | FaultClass::Revoked if dialect == Dialect::Ollama => 403,
         FaultClass::Unauthenticated | FaultClass::Revoked => 401,

@@ -123,7 +123,8 @@ async fn what_is_authorised_is_what_ollama_runs() {
     assert_eq!(sent["model"], "gemma:a", "{sent}");
     assert_eq!((&sent["options"]["num_predict"], &sent["options"]["temperature"]), (&json!(2), &json!(0)), "{sent}");
     assert_eq!(sent["later"], json!([1]), "unknown fields pass: {sent}");
-    let known = |name: &&str| !["model", "prompt", "stream", "options", "keep_alive", "later"].contains(name);
+    let known =
+        |name: &&str| !["model", "prompt", "stream", "options", "keep_alive", "truncate", "later"].contains(name);
     assert_eq!(names.iter().find(|name| known(name)), None, "{names:?}");
     house.close().await;
 }

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::tables;
 use crate::domain::{
-    Fault, FaultClass, InferenceRequest, Intent, JsonField, Measure, ModelName, ReplyShape, Surface, Task,
+    Fault, FaultClass, InferenceRequest, Intent, JsonField, Measure, ModelName, ReplyShape, Surface, Task, field,
 };
 use crate::wire::go_json::{self, Bad, Document, elements, folds_to_start, number, read, unquote};
 use crate::wire::options::{MOST_FIELDS, Merged};
@@ -146,6 +146,18 @@ pub(in crate::wire) fn check_inputs(input: Option<&str>) -> Result<(usize, usize
     })
     .map_err(|_| invalid())?;
     if texts { Ok((count, bytes)) } else { Err(invalid()) }
+}
+
+/// Bytes of the longest of several embedding inputs; `None` for other requests.
+#[must_use]
+pub fn longest_input(request: &InferenceRequest) -> Option<usize> {
+    let input = field(&request.fields, "input")?.get();
+    let mut longest = input.len();
+    if input.starts_with('[') {
+        longest = 0;
+        let _ = elements(input, |item| longest = longest.max(item.len()));
+    }
+    Some(longest.saturating_sub(2))
 }
 
 /// What `/api/show` is asked.
