@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Phase, Readiness};
 use crate::config::Settings;
 use crate::domain::Clock;
-use crate::http::{Limits, Server, Shared, router};
+use crate::http::{Limits, Server, Shared, Web, router};
 use crate::store::Lease;
 
-use super::build::{House, Telemetry, build};
+use super::build::{House, Telemetry, build, local_rules};
 use super::{gauges, operators};
 
 /// For a peer that stops reading.
@@ -119,13 +119,17 @@ impl Gaucho {
             write_timeout: WRITE_TIMEOUT,
             connections: self.settings.limits.max_connections,
         };
-        let applications = Server::bind(self.settings.listen, limits).await.map_err(|why| vec![why])?;
-        let admin = Server::bind(self.settings.admin_listen, limits).await.map_err(|why| vec![why])?;
+        let applications =
+            Server::bind(self.settings.listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
+        let admin =
+            Server::bind(self.settings.admin_listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
         let addresses = Addresses {
             applications: applications.address().map_err(|why| vec![why])?,
             admin: admin.address().map_err(|why| vec![why])?,
         };
-        let shared = Shared { gateway: Arc::clone(&self.gateway), body_timeout: self.settings.limits.body_timeout };
+        let web = Web { rules: local_rules(&self.settings), on_loopback: addresses.applications.ip().is_loopback() };
+        let body_timeout = self.settings.limits.body_timeout;
+        let shared = Shared { gateway: Arc::clone(&self.gateway), body_timeout, web };
         let app = router(shared).merge(admin::probes(self.readiness.clone()));
         let (house, registry) = (Arc::clone(&self.house), self.telemetry.registry.clone());
         let metrics = Arc::new(move || {

@@ -12,6 +12,8 @@ pub enum FaultClass {
     BadRequest,
     /// The body is larger than allowed.
     TooLarge,
+    /// The body is compressed.
+    Encoded,
     /// The caller sent too slowly.
     TooSlow,
     /// No credential, or one that is not (or no longer) valid.
@@ -61,6 +63,7 @@ impl FaultClass {
         match self {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
+            Self::Encoded => "encoded_body",
             Self::TooSlow => "too_slow",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",

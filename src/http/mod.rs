@@ -4,11 +4,15 @@
 //! which surface; every answer it sends for a surface is made by `gateway`.
 
 mod body;
+mod browsers;
 mod caller;
 mod leftover;
+mod order;
 mod routes;
 mod server;
+mod table;
 mod timeout_io;
 
+pub use browsers::Web;
 pub use routes::{Shared, router};
 pub use server::{Limits, Server};

@@ -21,8 +21,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::domain::Clock;
+
 use super::caller::lift_key;
 use super::leftover::Leftover;
+use super::order::ordered;
 use super::timeout_io::TimeoutIo;
 
 /// Between the end of accepting and the end of idle connections.
@@ -44,6 +47,7 @@ pub struct Limits {
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
+    clock: Clock,
 }
 
 impl Server {
@@ -51,11 +55,11 @@ impl Server {
     ///
     /// # Errors
     /// A sentence that names the address and the usual remedy.
-    pub async fn bind(address: SocketAddr, limits: Limits) -> Result<Self, String> {
+    pub async fn bind(address: SocketAddr, limits: Limits, clock: Clock) -> Result<Self, String> {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             format!("cannot listen on {address}: {error}; choose another address, or stop what listens there")
         })?;
-        Ok(Self { listener, limits })
+        Ok(Self { listener, limits, clock })
     }
 
     /// The real address.
@@ -118,17 +122,20 @@ impl Server {
         let _ = stream.set_nodelay(true);
         keep_alive(&stream);
         let io = TokioIo::new(TimeoutIo::new(stream, self.limits.write_timeout));
+        let clock = self.clock.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             lift_key(&mut request);
             let (request, leftover) = Leftover::lend(request);
             let answer = guarded(app.clone().oneshot(request));
+            let clock = clock.clone();
             async move {
                 let response = answer.await?;
-                Ok::<_, Infallible>(match leftover {
+                let response = match leftover {
                     Some(leftover) => leftover.settle(response).await,
                     None => response,
-                })
+                };
+                Ok::<_, Infallible>(ordered(response, &clock))
             }
         });
         http1::Builder::new()

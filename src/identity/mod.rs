@@ -26,6 +26,6 @@ pub use fresh::keep_fresh;
 pub use key::Secret;
 pub use keyring::{Keyring, PolicyKeys};
 pub use keys::{KeyError, Keys, NewKey};
-pub use local::LocalRules;
+pub use local::{LocalRules, Page};
 pub use principal::Principal;
 pub use record::{KeyRecord, KeyState};

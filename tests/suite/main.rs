@@ -30,3 +30,4 @@ mod sim_sharing;
 mod straight_line;
 mod support;
 mod upstream_faults;
+mod web_pages;

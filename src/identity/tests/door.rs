@@ -21,7 +21,11 @@ fn headers(list: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn door_on(keyring: &Arc<Keyring>, clock: &Clock) -> Doorkeeper {
-    let rules = LocalRules { hostname: Some("GpuBox".into()), origins: vec!["https://*.corp.example".into()] };
+    let rules = LocalRules {
+        hostname: Some("GpuBox".into()),
+        origins: vec!["https://*.corp.example".into()],
+        ..LocalRules::default()
+    };
     Doorkeeper::new(Arc::clone(keyring), clock.clone(), rules)
 }
 
