@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Phase, Readiness};
 use crate::config::Settings;
 use crate::domain::Clock;
-use crate::http::{Limits, Server, Shared, Web, router};
+use crate::http::{Limits, Server, Shared, Tls, Web, router};
 use crate::store::Lease;
 
 use super::build::{House, Telemetry, build, local_rules};
@@ -121,6 +121,9 @@ impl Gaucho {
         };
         let applications =
             Server::bind(self.settings.listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
+        let tls = self.settings.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose();
+        let tls = tls.map_err(|why| vec![why])?;
+        let applications = applications.with_tls(tls.clone());
         let admin =
             Server::bind(self.settings.admin_listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
         let addresses = Addresses {
@@ -144,7 +147,11 @@ impl Gaucho {
         self.serving = Some(tokio::spawn(applications.run(app, self.stop.clone(), self.cut.clone())));
         // the probes answer until the very end
         self.operators = Some(tokio::spawn(admin.run(operators, self.halt.clone(), self.halt.clone())));
-        tracing::info!(applications = %addresses.applications, admin = %addresses.admin, "listening");
+        let speaks = if tls.is_some() { "https" } else { "http" };
+        if let Some(tls) = tls {
+            self.tasks.spawn(tls.follow(self.halt.clone()));
+        }
+        tracing::info!(applications = %addresses.applications, speaks, admin = %addresses.admin, "listening");
         self.addresses = Some(addresses);
         Ok(addresses)
     }

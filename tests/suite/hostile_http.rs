@@ -185,9 +185,9 @@ async fn a_path_reaches_its_own_route_or_none() {
         ("GET", keyed(&keyed("/api/tags")), 404),
         ("GET", "/v1/models/..%2f..%2fapi%2fdelete".to_owned(), 404),
         ("GET", "/v1/models/%ff%fe".to_owned(), 400),
-        ("GET", "http://evil.example/api/nothing".to_owned(), 404),
+        ("GET", "http://evil.example/api/nothing".to_owned(), 403),
         ("OPTIONS", "*".to_owned(), 404),
-        ("CONNECT", "evil.example:443".to_owned(), 404),
+        ("CONNECT", "evil.example:443".to_owned(), 403),
         ("BREW", "/api/chat".to_owned(), 405),
         ("GET", format!("/api/{}", "x/".repeat(10_000)), 404),
     ];
