@@ -24,6 +24,7 @@ mod operations;
 mod process;
 mod queue_view;
 mod residency;
+mod signed;
 mod sim_faults;
 mod sim_levers;
 mod sim_recordings;
