@@ -67,7 +67,7 @@ const MANAGEMENT: [(&str, &str); 12] = [
     ("/api/copy", "ollama cp"),
     ("/api/delete", "ollama rm"),
     ("/api/blobs/{digest}", "ollama create"),
-    ("/api/me", "ollama signin"),
+    ("/api/me", "ollama push` or `ollama signin"),
     ("/api/signout", "ollama signout"),
     ("/api/user/keys/{key}", "ollama signout"),
     ("/api/experimental/web_search", "ollama"),

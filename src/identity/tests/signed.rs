@@ -198,7 +198,7 @@ fn public_keys_are_kept_listed_and_ended_like_others() {
     assert!(matches!(again, KeyError::Ssh(SshKeyError::Taken { .. })) && again.to_string().contains("shop"), "{again}");
     let rotated = site.keys.rotate(&added.id.0, HOUR).unwrap_err();
     assert!(rotated.to_string().contains("gaucho key add-ssh shop"), "{rotated}");
-    assert_eq!(site.keys.list().unwrap(), [added.clone()]);
+    assert_eq!(site.keys.list().unwrap(), std::slice::from_ref(&added));
     assert!(site.keyring(&PolicyKeys::default()).is_sealed());
     site.keys.revoke(&added.id.0).unwrap();
     let moved = site.keys.add_ssh(&app("wiki"), client.public(), None, None).unwrap();
