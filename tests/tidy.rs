@@ -35,12 +35,14 @@ const RANKS: [(&str, u8); 21] = [
 const FORBIDDEN: [(&str, &str); 1] = [("admin", "gateway")];
 
 /// A framework and the rooms it may appear in.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("axum", &["http", "admin"]),
     ("hyper", &["http", "sim"]),
     ("hyper_util", &["http", "sim"]),
     ("reqwest", &["upstream"]),
-    ("rustls", &["upstream"]),
+    ("rustls", &["upstream", "http"]),
+    ("tokio_rustls", &["http"]),
+    ("aws_lc_rs", &["identity", "upstream", "http"]),
     ("nvml_wrapper", &["upstream"]),
     ("governor", &["policy"]),
     ("rusqlite", &["store"]),

@@ -88,7 +88,7 @@ pub(super) async fn build(
     let keyring = keyring(store.clone(), first_keys, clock).await.map_err(one)?;
     let memory = store.clone();
     tasks.spawn(keep_fresh(store, Arc::clone(&keyring), clock.clone(), policy_keys_seen, stop.clone()));
-    let doors = Doorkeeper::new(keyring, clock.clone(), LocalRules { hostname: hostname(), origins: Vec::new() });
+    let doors = Doorkeeper::new(keyring, clock.clone(), local_rules(settings));
     let desk = Arc::new(Desk::new(policies, clock.clone()));
     if let Some(folder) = folder {
         let reload = Reload { desk: Arc::clone(&desk), keys: policy_keys, metrics: metrics.clone() };
@@ -177,6 +177,11 @@ async fn blocking<T: Send + 'static, E: ToString + Send + 'static>(
 
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// What belongs to this machine, and what the operator lets in beside it.
+pub(super) fn local_rules(settings: &Settings) -> LocalRules {
+    LocalRules { hostname: hostname(), origins: settings.web.origins.clone(), hosts: settings.web.hosts.clone() }
 }
 
 fn hostname() -> Option<String> {

@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Phase, Readiness};
 use crate::config::Settings;
 use crate::domain::Clock;
-use crate::http::{Limits, Server, Shared, router};
+use crate::http::{Limits, Server, Shared, Tls, Web, router};
 use crate::store::Lease;
 
-use super::build::{House, Telemetry, build};
+use super::build::{House, Telemetry, build, local_rules};
 use super::{gauges, operators};
 
 /// For a peer that stops reading.
@@ -119,13 +119,20 @@ impl Gaucho {
             write_timeout: WRITE_TIMEOUT,
             connections: self.settings.limits.max_connections,
         };
-        let applications = Server::bind(self.settings.listen, limits).await.map_err(|why| vec![why])?;
-        let admin = Server::bind(self.settings.admin_listen, limits).await.map_err(|why| vec![why])?;
+        let applications =
+            Server::bind(self.settings.listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
+        let tls = self.settings.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose();
+        let tls = tls.map_err(|why| vec![why])?;
+        let applications = applications.with_tls(tls.clone());
+        let admin =
+            Server::bind(self.settings.admin_listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
         let addresses = Addresses {
             applications: applications.address().map_err(|why| vec![why])?,
             admin: admin.address().map_err(|why| vec![why])?,
         };
-        let shared = Shared { gateway: Arc::clone(&self.gateway), body_timeout: self.settings.limits.body_timeout };
+        let web = Web { rules: local_rules(&self.settings), on_loopback: addresses.applications.ip().is_loopback() };
+        let body_timeout = self.settings.limits.body_timeout;
+        let shared = Shared { gateway: Arc::clone(&self.gateway), body_timeout, web };
         let app = router(shared).merge(admin::probes(self.readiness.clone()));
         let (house, registry) = (Arc::clone(&self.house), self.telemetry.registry.clone());
         let metrics = Arc::new(move || {
@@ -140,7 +147,11 @@ impl Gaucho {
         self.serving = Some(tokio::spawn(applications.run(app, self.stop.clone(), self.cut.clone())));
         // the probes answer until the very end
         self.operators = Some(tokio::spawn(admin.run(operators, self.halt.clone(), self.halt.clone())));
-        tracing::info!(applications = %addresses.applications, admin = %addresses.admin, "listening");
+        let speaks = if tls.is_some() { "https" } else { "http" };
+        if let Some(tls) = tls {
+            self.tasks.spawn(tls.follow(self.halt.clone()));
+        }
+        tracing::info!(applications = %addresses.applications, speaks, admin = %addresses.admin, "listening");
         self.addresses = Some(addresses);
         Ok(addresses)
     }

@@ -12,7 +12,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde::Serialize;
 
 use crate::domain::{AppName, Clock};
-use crate::identity::{KeyError, KeyRecord, Keys, NewKey};
+use crate::identity::{KeyError, KeyRecord, Keys, NewKey, SshKey};
 use crate::store::Store;
 
 /// `gaucho key ...`
@@ -33,6 +33,22 @@ enum Verb {
         #[arg(long, value_name = "TIME", value_parser = time)]
         expires: Option<Duration>,
         /// A note that `key list` shows
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+    },
+    /// Let an Ollama client sign as an application (OLLAMA_AUTH=1) instead of sending a key
+    AddSsh {
+        /// The application: the name of its policy file without .toml
+        #[arg(value_parser = AppName::parse)]
+        app: AppName,
+        /// The client's public key, `ssh-ed25519 AAAA… name`, the file that holds it (~/.ollama/id_ed25519.pub), or - for
+        /// standard input
+        #[arg(required = true, value_name = "PUBLIC_KEY")]
+        key: Vec<String>,
+        /// How long it is valid, such as 90d or 12h; without it, for ever
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        expires: Option<Duration>,
+        /// A note that `key list` shows; without it, the name behind the key
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
     },
@@ -74,6 +90,8 @@ enum Failure {
     Key(#[from] KeyError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
+    #[error("the public key cannot be read from {from}: {error}")]
+    Unread { from: String, error: io::Error },
 }
 
 fn act(verb: &Verb, state: &Path, clock: &Clock, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
@@ -83,6 +101,14 @@ fn act(verb: &Verb, state: &Path, clock: &Clock, out: &mut dyn Write, err: &mut 
         Verb::Create { app, expires, label } => {
             let made = open(Store::open(state))?.create(app, *expires, label.as_deref())?;
             show_new(&made, out, err)?;
+        }
+        Verb::AddSsh { app, key, expires, label } => {
+            let (key, comment) = SshKey::parse(&public_key(key)?).map_err(KeyError::from)?;
+            let label = label.as_deref().or(comment.as_deref());
+            let KeyRecord { id, app, expires, .. } = open(Store::open(state))?.add_ssh(app, key, *expires, label)?;
+            let until = expires.map_or_else(|| "without end".into(), |expires| format!("until {}", date(expires)));
+            writeln!(out, "{id}")?;
+            writeln!(err, "key {id} for {app}: the public key {}, valid {until}", key.fingerprint())?;
         }
         Verb::List { json } => list(&open(Store::open_existing(state))?.list()?, *json, clock, out)?,
         Verb::Revoke { id } => {
@@ -99,6 +125,17 @@ fn act(verb: &Verb, state: &Path, clock: &Clock, out: &mut dyn Write, err: &mut 
         }
     }
     Ok(())
+}
+
+/// The text of a public key: as it stands, or what a file or standard input holds.
+fn public_key(words: &[String]) -> Result<String, Failure> {
+    let text = words.join(" ");
+    // more than one word is no file's name; and a key pasted wrongly is no file either
+    if words.len() > 1 || text.trim().contains(' ') || text.starts_with("ssh-") {
+        return Ok(text);
+    }
+    let read = if text == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(&text) };
+    read.map_err(|error| Failure::Unread { from: text, error })
 }
 
 /// The key goes out first: if that fails, the note says which key to revoke.
@@ -120,15 +157,18 @@ fn list(keys: &[KeyRecord], json: bool, clock: &Clock, out: &mut dyn Write) -> i
         serde_json::to_writer_pretty(&mut *out, &rows)?;
         return writeln!(out);
     }
-    let line = |out: &mut dyn Write, cells: [&str; 6]| {
-        let [id, state, created, expires, app, label] = cells;
-        let text = format!("{id:<10}  {state:<7}  {created:<20}  {expires:<20}  {app:<16}  {label}");
+    let line = |out: &mut dyn Write, cells: [&str; 7]| {
+        let [id, kind, state, created, expires, app, label] = cells;
+        let text = format!("{id:<10}  {kind:<4}  {state:<7}  {created:<20}  {expires:<20}  {app:<16}  {label}");
         writeln!(out, "{}", text.trim_end())
     };
-    line(out, ["ID", "STATE", "CREATED", "EXPIRES", "APP", "LABEL"])?;
+    line(out, ["ID", "KIND", "STATE", "CREATED", "EXPIRES", "APP", "LABEL"])?;
     for row in &rows {
         let expires = row.expires.as_deref().unwrap_or("never");
-        line(out, [&row.id, row.state, &row.created, expires, &row.app, row.label.as_deref().unwrap_or_default()])?;
+        line(
+            out,
+            [&row.id, row.kind, row.state, &row.created, expires, &row.app, row.label.as_deref().unwrap_or_default()],
+        )?;
     }
     Ok(())
 }
@@ -136,6 +176,9 @@ fn list(keys: &[KeyRecord], json: bool, clock: &Clock, out: &mut dyn Write) -> i
 #[derive(Serialize)]
 struct Row {
     id: String,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
     app: String,
     label: Option<String>,
     created: String,
@@ -149,6 +192,8 @@ impl Row {
     fn new(key: &KeyRecord, now: Duration) -> Self {
         Self {
             id: key.id.to_string(),
+            kind: if key.ssh.is_some() { "ssh" } else { "text" },
+            fingerprint: key.ssh.as_ref().map(SshKey::fingerprint),
             app: key.app.to_string(),
             label: key.label.clone(),
             created: date(key.created),
@@ -270,6 +315,29 @@ mod tests {
         assert!(code == 1 && err.contains("0123456789") && err.contains("gaucho key list"), "{err}");
         let (code, _, err) = shell.key(&["revoke", "a-secret-someone-pasted"]);
         assert!(code == 1 && !err.contains("pasted"), "{err}");
+    }
+
+    #[test]
+    fn a_public_key_is_taken_as_text_or_from_its_file() {
+        const PUBLIC: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL8icXYqs+4sTGk7c4CwqPaVtf4SUAHrGG28Z2bIMacB";
+        let shell = Shell::new();
+        let file = shell.dir.path().join("id_ed25519.pub");
+        std::fs::write(&file, format!("{PUBLIC} me@here\n")).unwrap();
+        let (code, id, err) = shell.key(&["add-ssh", "shop", file.to_str().unwrap(), "--expires", "1h"]);
+        assert!(code == 0 && err.contains("SHA256:gBiV2LtD7NWTonBrA5v3Lsc8my/B9MJP47GY6+Yx3QM"), "{err}");
+        let (_, table, _) = shell.key(&["list"]);
+        let line = table.lines().find(|line| line.starts_with(id.trim())).unwrap();
+        assert!(line.contains("ssh ") && line.contains("active") && line.ends_with("me@here"), "{line}");
+        let words: Vec<&str> = ["add-ssh", "shop"].into_iter().chain(PUBLIC.split(' ')).collect();
+        let (code, _, err) = shell.key(&words);
+        assert!(code == 1 && err.contains("already stands for shop"), "{err}");
+        assert_eq!(shell.key(&["revoke", id.trim()]).0, 0);
+        let (code, _, err) = shell.key(&["add-ssh", "shop", &format!("{PUBLIC} x"), "--label", "desk"]);
+        assert_eq!(code, 0, "{err}");
+        for (bad, said) in [("/nowhere/key.pub", "/nowhere/key.pub"), ("ssh-rsa AAAA", "ssh-ed25519")] {
+            let (code, out, err) = shell.key(&["add-ssh", "shop", bad]);
+            assert!(code == 1 && out.is_empty() && err.contains(said), "{bad}: {err}");
+        }
     }
 
     #[test]

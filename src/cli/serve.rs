@@ -22,6 +22,19 @@ pub(crate) struct ServeArgs {
     /// Address for operators: metrics and probes [env: GAUCHO_ADMIN_LISTEN] [default: 127.0.0.1:11436]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
+    /// Origins of web pages that may call, beside this machine's own, such as `https://chat.example`; one `*` in each stands
+    /// for any text [env: GAUCHO_ORIGINS]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    origins: Vec<String>,
+    /// Names under which a gateway on loopback may be called, beside this machine's own [env: GAUCHO_HOSTS]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    hosts: Vec<String>,
+    /// PEM file of a certificate: applications are then served over TLS [env: GAUCHO_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of its private key [env: GAUCHO_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// An Ollama server; repeat or separate by commas for several [env: GAUCHO_OLLAMA] [default: http://127.0.0.1:11434]
     #[arg(long, value_name = "URL")]
     ollama: Vec<String>,
@@ -44,6 +57,10 @@ impl ServeArgs {
         Overrides {
             listen: self.listen.clone(),
             admin_listen: self.admin_listen.clone(),
+            origins: self.origins.clone(),
+            hosts: self.hosts.clone(),
+            tls_cert: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
             ollama: self.ollama.clone(),
             policies: self.policies.clone(),
             state,

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::forms::{Address, EndpointName, GpuId, UpstreamUrl};
+use super::web::{HostName, Origin};
 use crate::policy::{Bytes, Form, OneOrMany, Placed, Span, Whole, document, titled};
 
 /// Slots of a server.
@@ -21,6 +22,13 @@ document! {
         listen: Address,
         /// Address for metrics and administration.
         admin_listen: Address,
+        /// Origins of web pages that may call the gateway, beside pages of this machine; one '*' in each stands for any text.
+        origins: Vec<Placed<Origin>>,
+        /// Names under which the gateway may be called while it listens on loopback, beside this machine's own: for a proxy
+        /// beside it that passes its own name on.
+        hosts: Vec<Placed<HostName>>,
+        /// Certificate of the listener for applications; without it, it speaks plain HTTP.
+        tls: TlsDocument,
         /// URL of the Ollama server, or a list of them; a table `endpoint` says more about each.
         ollama: OneOrMany<Placed<UpstreamUrl>>,
         /// One Ollama server.
@@ -42,6 +50,16 @@ document! {
         upstream: UpstreamDocument,
         /// Bounds of the gateway as a whole.
         limits: LimitsDocument,
+    }
+}
+
+document! {
+    /// A certificate; the files are read anew when they change.
+    pub(super) struct TlsDocument {
+        /// PEM file of the certificate and the chain to its issuer, relative to this file.
+        cert: String,
+        /// PEM file of its private key, relative to this file.
+        key: String,
     }
 }
 

@@ -10,11 +10,13 @@ mod forms;
 mod settings;
 mod sources;
 mod watch;
+mod web;
 
 pub use document::schema;
 pub use settings::{Endpoint, Limits, Secret, Settings, UpstreamTimeouts, endpoint_problems, load};
 pub use sources::{Overrides, process_env};
 pub use watch::watch;
+pub use web::{TlsFiles, Web};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use url::Url;
 use super::document::{Drain, EndpointDocument, LimitsDocument, SettingsDocument, Slots, Timeout, UpstreamDocument};
 use super::forms::{Address, GpuId, Textual, UpstreamUrl};
 use super::sources::{Overrides, Sources};
+use super::web::{self, TlsFiles, Web};
 use crate::domain::GpuName;
 use crate::policy::{self, KeepAlive, Placed, Policies, Problem, Scalar, Span};
 
@@ -22,6 +23,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Address for metrics and administration.
     pub admin_listen: SocketAddr,
+    /// What web pages may do.
+    pub web: Web,
+    /// The application listener's certificate, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
     /// What the admin listener asks for as `Authorization: Bearer`; the probes stay open.
     pub admin_token: Option<Secret>,
     /// The Ollama servers, at least one; a server's position is its `EndpointId`.
@@ -128,6 +133,8 @@ pub fn load(
     let settings = Settings {
         listen,
         admin_listen: admin,
+        web: web::web(&mut sources, &overrides, &written),
+        tls: web::tls(&mut sources, &overrides, written.tls.as_ref(), beside),
         admin_token: admin_token(&mut sources),
         endpoints: endpoints(&mut sources, &overrides, &written),
         policies: (overrides.policies.clone())

@@ -13,6 +13,14 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--admin-listen ADDRESS`.
     pub admin_listen: Option<String>,
+    /// `--origins ORIGIN`, repeatable; each may hold several, separated by commas.
+    pub origins: Vec<String>,
+    /// `--hosts NAME`, likewise.
+    pub hosts: Vec<String>,
+    /// `--tls-cert FILE`.
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key FILE`.
+    pub tls_key: Option<PathBuf>,
     /// `--ollama URL`, repeatable; each may hold several, separated by commas.
     pub ollama: Vec<String>,
     /// `--policies DIR`.

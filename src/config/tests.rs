@@ -300,3 +300,30 @@ async fn a_folder_that_goes_and_comes_back_is_still_watched() {
     fs::write(dir.join("a.toml"), "weight = 6").unwrap();
     assert_eq!(watching.weight().await, 6.0);
 }
+
+#[test]
+fn pages_hosts_and_certificates_come_from_every_source() {
+    let file =
+        "origins = [\"https://a.example\"]\nhosts = [\"GW.example\"]\n[tls]\ncert = \"c.pem\"\nkey = \"/k.pem\"\n";
+    let theirs = ("OLLAMA_ORIGINS", "https://o.example");
+    let settings = load_from(file, Overrides::default(), &[theirs]).unwrap();
+    assert_eq!(settings.web, Web { origins: vec!["https://a.example".into()], hosts: vec!["gw.example".into()] });
+    let tls = settings.tls.unwrap();
+    assert!(tls.cert.is_absolute() && tls.cert.ends_with("c.pem"), "relative to the file");
+    assert_eq!(tls.key, Path::new("/k.pem"));
+    let vars = [("GAUCHO_ORIGINS", "https://e.example, app://x,"), ("GAUCHO_TLS_CERT", "e.pem"), theirs];
+    let settings = load_from(file, Overrides::default(), &vars).unwrap();
+    assert_eq!((settings.web.origins.len(), settings.tls.unwrap().cert), (2, PathBuf::from("e.pem")));
+    let flags = Overrides { origins: vec!["*".into()], ..Overrides::default() };
+    assert_eq!(load_from(file, flags, &vars).unwrap().web.origins, ["*"]);
+    assert_eq!(env(&[theirs]).web.origins, ["https://o.example"], "as the servers have it");
+    let problems =
+        |text: &str, vars: &[(&str, &str)]| load_from(text, Overrides::default(), vars).unwrap_err().join("\n");
+    let half = problems("[tls]\ncert = \"c.pem\"\n", &[]);
+    assert!(half.contains("tls.key is missing"), "{half}");
+    assert!(problems("", &[("GAUCHO_TLS_KEY", "k.pem")]).contains("tls.cert is missing"));
+    let origin = problems("origins = [\"chat.example\"]\n", &[]);
+    assert!(origin.contains("gaucho.toml:1:") && origin.contains("https://chat.example"), "{origin}");
+    assert!(problems("", &[("GAUCHO_ORIGINS", "https://a/b")]).contains("GAUCHO_ORIGINS"));
+    assert!(problems("hosts = [\"gw:80\"]\n", &[]).contains("without scheme and port"));
+}

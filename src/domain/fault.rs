@@ -16,6 +16,8 @@ pub enum FaultClass {
     TooLarge,
     /// The prompt does not fit into the model's context.
     ContextExceeded,
+    /// The body is compressed.
+    Encoded,
     /// The caller sent too slowly.
     TooSlow,
     /// No credential, or one that is not (or no longer) valid.
@@ -67,6 +69,7 @@ impl FaultClass {
             Self::TooLarge => "too_large",
             // the code that OpenAI's clients know it by
             Self::ContextExceeded => "context_length_exceeded",
+            Self::Encoded => "encoded_body",
             Self::TooSlow => "too_slow",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, Method, Uri};
 
 use crate::domain::{Fault, Surface};
 
@@ -13,6 +13,10 @@ use crate::domain::{Fault, Surface};
 pub struct Caller {
     /// The peer's address.
     pub peer: IpAddr,
+    /// The method.
+    pub method: Method,
+    /// The target, without the key that was in its path.
+    pub target: Uri,
     /// The request's headers.
     pub headers: HeaderMap,
     /// The key from a `/k/<key>/…` path.

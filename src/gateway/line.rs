@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Resolved};
 use crate::domain::{
     Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId, date,
 };
-use crate::identity::{CallerFacts, Doorkeeper, Principal};
+use crate::identity::{CallerFacts, Doorkeeper, Principal, Target};
 use crate::policy::{Desk, Grant};
 use crate::scheduler::core::Refused;
 use crate::scheduler::{Permit, Scheduler};
@@ -162,7 +162,9 @@ impl Gateway {
 
     /// Step 2: who is calling.
     pub(super) fn identify(&self, caller: &Caller, flight: &mut InFlight) -> Result<Principal, Fault> {
-        let facts = CallerFacts::read(caller.peer, &caller.headers, caller.path_key.as_deref())?;
+        let (method, target) = (caller.method.as_str(), &caller.target);
+        let target = Target { method, path: target.path(), query: target.query() };
+        let facts = CallerFacts::read(caller.peer, target, &caller.headers, caller.path_key.as_deref())?;
         let principal = self.parts.doors.identify(&facts)?;
         flight.note(|record| {
             record.app = Some(principal.app().clone());

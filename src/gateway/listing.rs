@@ -27,6 +27,8 @@ pub enum Listing {
     Loaded,
     /// `GET /api/version`.
     Version,
+    /// `GET /api/status`.
+    Status,
     /// `GET /v1/models`.
     Models,
     /// `GET /v1/models/{id}`.
@@ -39,6 +41,7 @@ impl Listing {
             Self::Tags => "/api/tags",
             Self::Loaded => "/api/ps",
             Self::Version => "/api/version",
+            Self::Status => "/api/status",
             Self::Models => "/v1/models",
             Self::Model(_) => "/v1/models/{id}",
         }
@@ -65,6 +68,8 @@ impl Gateway {
             Listing::Tags => Ok(wire::native_list(self.visible(app).iter().map(|model| &*model.entry))),
             Listing::Loaded => Ok(wire::native_list(self.loaded(app).iter().map(|entry| &**entry))),
             Listing::Version => Ok(wire::version(&self.version()?)),
+            // models elsewhere are not served, as where the operator switched them off
+            Listing::Status => Ok(br#"{"cloud":{"disabled":true,"source":"config"}}"#.to_vec()),
             Listing::Models => {
                 let visible = self.visible(app);
                 let ids: Vec<_> = visible.iter().map(|model| (model.name.to_string(), created(model))).collect();
@@ -172,7 +177,7 @@ fn good(body: Vec<u8>, listing: &Listing, mut flight: InFlight) -> Answer {
     flight.note(|record| record.status = 200);
     let content_type = match listing {
         Listing::Models | Listing::Model(_) => "application/json",
-        Listing::Tags | Listing::Loaded | Listing::Version => "application/json; charset=utf-8",
+        Listing::Tags | Listing::Loaded | Listing::Version | Listing::Status => "application/json; charset=utf-8",
     };
     Answer { status: 200, headers: Vec::new(), content_type, body: AnswerBody::whole(body, flight) }
 }

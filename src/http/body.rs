@@ -14,7 +14,7 @@ use crate::gateway::ReadBody;
 
 /// A body that has not been read yet.
 pub(super) struct Unread {
-    encoding: Option<HeaderValue>,
+    encodings: Vec<HeaderValue>,
     /// The length it says it has.
     announced: Option<usize>,
     body: Body,
@@ -25,14 +25,15 @@ impl Unread {
     /// The body that came with these headers, to be read within `patience`.
     pub(super) fn new(headers: &HeaderMap, body: Body, patience: Duration) -> Self {
         let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        Self { encoding: headers.get(CONTENT_ENCODING).cloned(), announced, body, patience }
+        let encodings = headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
+        Self { encodings, announced, body, patience }
     }
 }
 
 impl ReadBody for Unread {
     fn read(self: Box<Self>, most: usize) -> BoxFuture<'static, Result<Bytes, Fault>> {
         Box::pin(async move {
-            plain(self.encoding.as_ref())?;
+            self.encodings.iter().try_for_each(plain)?;
             let announced = self.announced;
             if let Some(announced) = announced
                 && announced > most
@@ -77,14 +78,13 @@ async fn collect(mut body: Body, announced: usize, most: usize) -> Result<Bytes,
     Ok(first.unwrap_or_else(|| whole.freeze()))
 }
 
-fn plain(encoding: Option<&HeaderValue>) -> Result<(), Fault> {
-    let Some(encoding) = encoding else { return Ok(()) };
+fn plain(encoding: &HeaderValue) -> Result<(), Fault> {
     let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
     if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
         return Ok(());
     }
     let text = format!("request bodies with Content-Encoding {encoding:?} are not accepted: send plain JSON");
-    Err(Fault::new(FaultClass::BadRequest, text).at("Content-Encoding"))
+    Err(Fault::new(FaultClass::Encoded, text).at("Content-Encoding"))
 }
 
 fn too_large(size: usize, most: usize) -> Fault {

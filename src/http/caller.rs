@@ -40,6 +40,8 @@ impl<S: Sync> FromRequestParts<S> for From {
         Ok(Self(Caller {
             // no peer address would mean a caller that is certainly not local
             peer: peer.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
+            method: parts.method.clone(),
+            target: parts.uri.clone(),
             // nobody behind looks at them: a body is told what it needs (`Unread`)
             headers: std::mem::take(&mut parts.headers),
             path_key: key,

@@ -4,11 +4,22 @@
 //! which surface; every answer it sends for a surface is made by `gateway`.
 
 mod body;
+mod browsers;
 mod caller;
+mod connection;
 mod leftover;
+mod order;
+mod pulse;
 mod routes;
 mod server;
+mod table;
 mod timeout_io;
+mod tls;
 
+#[cfg(test)]
+mod tests;
+
+pub use browsers::Web;
 pub use routes::{Shared, router};
 pub use server::{Limits, Server};
+pub use tls::Tls;

@@ -1,4 +1,4 @@
-//! Every route of the application listener, and what Ollama does with paths that are none.
+//! Every route of the application listener and what it does. Methods, redirects and paths that are none: `table`.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -6,16 +6,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
+use axum::middleware;
 use axum::response::Response;
-use axum::routing::{MethodFilter, any, get, on, post};
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use http::{HeaderName, Method, StatusCode};
+use axum::routing::{any, get, post};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderName, StatusCode};
 
 use crate::domain::{Fault, FaultClass, Surface};
 use crate::gateway::{Answer, Call, Gateway, Listing};
 
 use super::body::Unread;
-use super::caller::{From, PathKey};
+use super::browsers::{self, Web};
+use super::caller::From;
+use super::table;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -24,6 +27,8 @@ pub struct Shared {
     pub gateway: Arc<OnceLock<Arc<Gateway>>>,
     /// For a request's whole body.
     pub body_timeout: Duration,
+    /// What is asked of browsers.
+    pub web: Web,
 }
 
 /// The application listener's routes.
@@ -38,10 +43,9 @@ pub fn router(shared: Shared) -> Router {
     {
         router = router.route(path, get(move |state, from| list(listing.clone(), state, from)));
     }
-    // Ollama answers HEAD on the lists above, not here
-    let loaded = on(MethodFilter::GET, |state, from| list(Listing::Loaded, state, from));
     router = router
-        .route("/api/ps", loaded)
+        .route("/api/ps", get(|state, from| list(Listing::Loaded, state, from)))
+        .route("/api/status", get(|state, from| list(Listing::Status, state, from)))
         .route("/v1/models/{id}", get(|state, from, Path(id): Path<String>| list(Listing::Model(id), state, from)))
         .route("/api/show", post(show))
         .route("/v1/gaucho/queue", get(queue));
@@ -51,7 +55,8 @@ pub fn router(shared: Shared) -> Router {
     for path in NOT_YET {
         router = router.route(path, post(move |state: State<Shared>, from: From| not_yet(path, state, from)));
     }
-    router.fallback(no_route).method_not_allowed_fallback(wrong_method).with_state(shared)
+    let web = middleware::from_fn_with_state(Arc::new(shared.web.clone()), browsers::check);
+    router.fallback(|| async { table::no_route() }).layer(web).with_state(shared)
 }
 
 /// Ollama's routes that change models or speak to ollama.com, and what to do instead.
@@ -62,7 +67,7 @@ const MANAGEMENT: [(&str, &str); 12] = [
     ("/api/copy", "ollama cp"),
     ("/api/delete", "ollama rm"),
     ("/api/blobs/{digest}", "ollama create"),
-    ("/api/me", "ollama signin"),
+    ("/api/me", "ollama push` or `ollama signin"),
     ("/api/signout", "ollama signout"),
     ("/api/user/keys/{key}", "ollama signout"),
     ("/api/experimental/web_search", "ollama"),
@@ -118,50 +123,6 @@ async fn not_yet(path: &'static str, State(shared): State<Shared>, From(caller):
     respond(gateway.closed(path, &caller, Fault::new(FaultClass::NotSupported, text)))
 }
 
-/// Ollama's router cleans paths by redirects (recordings `double_slash`, `root_trailing`); the rest is not found.
-async fn no_route(request: Request) -> Response {
-    let path = request.uri().path();
-    let cleaned = clean(path);
-    // `*` and `host:port` are no paths, and browsers read a redirect to `/\host` as one to another site
-    if cleaned == path || !path.starts_with('/') || path.contains('\\') {
-        return text(StatusCode::NOT_FOUND, "text/plain", "404 page not found");
-    }
-    let only_trailing = path.strip_suffix('/') == Some(cleaned.as_str());
-    let (status, word) = if only_trailing && request.method() == Method::GET {
-        (StatusCode::MOVED_PERMANENTLY, "Moved Permanently")
-    } else {
-        (StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect")
-    };
-    let key = request.extensions().get::<PathKey>().map(|PathKey(key)| format!("/k/{key}")).unwrap_or_default();
-    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let target = format!("{key}{cleaned}{query}");
-    let page = format!("<a href=\"{}\">{word}</a>.\n\n", target.replace('&', "&amp;").replace('"', "&#34;"));
-    let mut response = text(status, "text/html; charset=utf-8", page);
-    if let Ok(target) = HeaderValue::from_str(&target) {
-        response.headers_mut().insert(LOCATION, target);
-    }
-    response
-}
-
-/// The path without empty, `.` and `..` segments and without a trailing slash, as Go's `path.Clean` does.
-fn clean(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                kept.pop();
-            }
-            other => kept.push(other),
-        }
-    }
-    format!("/{}", kept.join("/"))
-}
-
-async fn wrong_method() -> Response {
-    text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 method not allowed")
-}
-
 fn standby() -> Response {
     let body = r#"{"error":"this gateway is a standby: another one holds the state folder; try again in a moment"}"#;
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "application/json; charset=utf-8", body);
@@ -169,7 +130,7 @@ fn standby() -> Response {
     response
 }
 
-fn text(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -185,23 +146,4 @@ fn respond(answer: Answer) -> Response {
         }
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_cleaned_as_go_does() {
-        for (path, cleaned) in [
-            ("//api/tags", "/api/tags"),
-            ("/api/tags/", "/api/tags"),
-            ("/v1/../api/delete", "/api/delete"),
-            ("/../..", "/"),
-            ("/api/./chat", "/api/chat"),
-            ("/api/nothing", "/api/nothing"),
-        ] {
-            assert_eq!(clean(path), cleaned, "{path}");
-        }
-    }
 }

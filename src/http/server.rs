@@ -1,29 +1,21 @@
 //! The accept loop: our own, because `axum::serve` sets neither `TCP_NODELAY` nor a header time limit.
+//!
+//! Owns the listener and its end. A connection's life is in `connection`.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::response::Response;
-use futures_util::FutureExt;
-use http::StatusCode;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tokio_util::task::TaskTracker;
 
-use super::caller::lift_key;
-use super::leftover::Leftover;
-use super::timeout_io::TimeoutIo;
+use crate::domain::Clock;
+
+use super::connection::{self, Common};
+use super::tls::Tls;
 
 /// Between the end of accepting and the end of idle connections.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -31,7 +23,7 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// How much and how long one connection may.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For the whole head of a request, and for a kept-alive connection between two requests.
+    /// For a peer to begin, for the whole head of a request, and for a kept-alive connection between two requests.
     pub header_timeout: Duration,
     /// For a peer that does not read what is sent to it.
     pub write_timeout: Duration,
@@ -40,10 +32,11 @@ pub struct Limits {
 }
 
 /// A bound listener.
-#[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
+    clock: Clock,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -51,11 +44,17 @@ impl Server {
     ///
     /// # Errors
     /// A sentence that names the address and the usual remedy.
-    pub async fn bind(address: SocketAddr, limits: Limits) -> Result<Self, String> {
+    pub async fn bind(address: SocketAddr, limits: Limits, clock: Clock) -> Result<Self, String> {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             format!("cannot listen on {address}: {error}; choose another address, or stop what listens there")
         })?;
-        Ok(Self { listener, limits })
+        Ok(Self { listener, limits, clock, tls: None })
+    }
+
+    /// The same, speaking TLS with this certificate and nothing else.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The real address.
@@ -68,12 +67,15 @@ impl Server {
 
     /// Serves until `stop`; then closes the door and waits for what is open, until `cut`.
     pub async fn run(self, app: Router, stop: CancellationToken, cut: CancellationToken) {
-        let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let Self { listener, limits, clock, tls } = self;
+        let closing = CancellationToken::new();
+        let common = Arc::new(Common { app, limits, clock, tls, closing: closing.clone(), cut });
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let open = TaskTracker::new();
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.listener.accept().await)
+                (place, listener.accept().await)
             };
             let (place, accepted) = tokio::select! {
                 () = stop.cancelled() => break,
@@ -88,76 +90,17 @@ impl Server {
                     continue;
                 }
             };
-            let connection = graceful.watch(self.connection(stream, peer, app.clone()));
-            let cut = cut.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    // a peer that leaves or misbehaves is its own affair; what it cost is in the ledger
-                    _ = connection => {}
-                    () = cut.cancelled() => {}
-                }
+            let common = Arc::clone(&common);
+            open.spawn(async move {
+                connection::serve(common, stream, peer).await;
                 drop(place);
             });
         }
-        drop(self.listener);
+        drop(listener);
         // a connection that was accepted but not yet read would be closed unheard
         tokio::time::sleep(LAST_WORDS).await;
-        tokio::select! {
-            () = graceful.shutdown() => {}
-            () = cut.cancelled() => {}
-        }
+        closing.cancel();
+        open.close();
+        open.wait().await;
     }
-
-    fn connection(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        app: Router,
-    ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + use<> {
-        // without it the first token of a stream waits for the peer's delayed acknowledgement
-        let _ = stream.set_nodelay(true);
-        keep_alive(&stream);
-        let io = TokioIo::new(TimeoutIo::new(stream, self.limits.write_timeout));
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            lift_key(&mut request);
-            let (request, leftover) = Leftover::lend(request);
-            let answer = guarded(app.clone().oneshot(request));
-            async move {
-                let response = answer.await?;
-                Ok::<_, Infallible>(match leftover {
-                    Some(leftover) => leftover.settle(response).await,
-                    None => response,
-                })
-            }
-        });
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_timeout)
-            .title_case_headers(true)
-            .max_buf_size(64 << 10)
-            .serve_connection(io, service)
-    }
-}
-
-/// A panic costs the request it happens in and nothing else; Ollama, too, answers 500 without a body then.
-async fn guarded(answer: impl Future<Output = Result<Response, Infallible>>) -> Result<Response, Infallible> {
-    match AssertUnwindSafe(answer).catch_unwind().await {
-        Ok(answered) => answered,
-        Err(_) => {
-            tracing::error!("a request met a defect of the gateway; please report it with the panic's text above");
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            Ok(response)
-        }
-    }
-}
-
-/// A peer that vanishes without a word is noticed in about a minute.
-fn keep_alive(stream: &TcpStream) {
-    let probes = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&probes);
 }

@@ -1,27 +1,44 @@
-//! A connection that gives up on a peer that stops reading.
+//! A connection that gives up on a peer that does not begin to speak, or stops reading.
 //!
 //! hyper has no write time limit: without one, a peer that never reads keeps its connection, and the answer buffered
-//! for it, for as long as it likes.
+//! for it, for as long as it likes. Nor has it a limit for the first bytes, by which it tells HTTP/2 from HTTP/1.1.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-pub(super) struct TimeoutIo {
-    stream: TcpStream,
+use super::pulse::Pulse;
+
+/// What an HTTP/2 client says first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(super) struct TimeoutIo<S> {
+    stream: S,
     patience: Duration,
     /// Runs while a write waits for the peer.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Until the peer's first bytes tell what it speaks.
+    greeting: Option<Greeting>,
+    pulse: Arc<Pulse>,
 }
 
-impl TimeoutIo {
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+struct Greeting {
+    /// Bytes of [`PREFACE`] so far.
+    seen: usize,
+    over: Pin<Box<Sleep>>,
+}
+
+impl<S> TimeoutIo<S> {
+    /// Limits for `stream`: `patience` for each write, `greeting` for the first bytes; a client of HTTP/2 is told to
+    /// `pulse`.
+    pub(super) fn new(stream: S, patience: Duration, greeting: Duration, pulse: Arc<Pulse>) -> Self {
+        let greeting = Greeting { seen: 0, over: Box::pin(tokio::time::sleep(greeting)) };
+        Self { stream, patience, stalled: None, greeting: Some(greeting), pulse }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -34,15 +51,39 @@ impl TimeoutIo {
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading")))
     }
-}
 
-impl AsyncRead for TimeoutIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    fn heard(&mut self, bytes: &[u8]) {
+        let Some(greeting) = &mut self.greeting else { return };
+        let rest = &PREFACE[greeting.seen..];
+        let compared = rest.len().min(bytes.len());
+        if bytes[..compared] != rest[..compared] {
+            self.greeting = None;
+        } else if compared == rest.len() {
+            self.greeting = None;
+            self.pulse.speaks_h2();
+        } else {
+            greeting.seen += compared;
+        }
     }
 }
 
-impl AsyncWrite for TimeoutIo {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutIo<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if let Some(greeting) = &mut this.greeting {
+            if read.is_ready() {
+                this.heard(&buf.filled()[before..]);
+            } else if greeting.over.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer said nothing")));
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, written)
@@ -62,10 +103,13 @@ impl AsyncWrite for TimeoutIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // under TLS it is here that a write waits
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, shut)
     }
 }

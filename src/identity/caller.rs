@@ -11,10 +11,22 @@ use crate::domain::{Fault, FaultClass};
 
 use super::key::Secret;
 use super::keyring::HOW;
+use super::signed::Signed;
 
 /// Headers by which proxies say that a request is not their own.
 const PROXIES: [&str; 6] = ["forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];
 const PROXY_PREFIX: &str = "x-forwarded";
+
+/// What a request is for, as its signer knew it: without the key that was in its path.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path, as sent.
+    pub path: &'a str,
+    /// What follows the question mark.
+    pub query: Option<&'a str>,
+}
 
 /// What is known of a caller.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +35,8 @@ pub struct CallerFacts<'a> {
     pub peer: IpAddr,
     /// The token of `Authorization: Bearer`.
     pub bearer: Option<Secret<&'a str>>,
+    /// The signature of `Authorization`, where it is one.
+    pub(super) signed: Option<Signed<'a>>,
     /// `x-api-key`.
     pub x_api_key: Option<Secret<&'a str>>,
     /// The key of `/k/<key>/…`, percent-decoded.
@@ -36,14 +50,24 @@ pub struct CallerFacts<'a> {
 }
 
 impl<'a> CallerFacts<'a> {
-    /// Reads the headers of a request from `peer`.
+    /// Reads the headers of a request from `peer` to `target`.
     ///
     /// # Errors
-    /// A header is there twice or is not plain text, or `Authorization` is not `Bearer`.
-    pub fn read(peer: IpAddr, headers: &'a HeaderMap, path_key: Option<&'a str>) -> Result<Self, Fault> {
+    /// A header is there twice or is not plain text, or `Authorization` is neither `Bearer` nor a signature.
+    pub fn read(
+        peer: IpAddr,
+        target: Target<'a>,
+        headers: &'a HeaderMap,
+        path_key: Option<&'a str>,
+    ) -> Result<Self, Fault> {
+        let (bearer, signed) = match text(headers, AUTHORIZATION.as_str())? {
+            None => (None, None),
+            Some(value) => proof(value, target)?,
+        };
         Ok(Self {
             peer,
-            bearer: text(headers, AUTHORIZATION.as_str())?.map(bearer).transpose()?,
+            bearer,
+            signed,
             x_api_key: text(headers, "x-api-key")?.map(Secret::new),
             path_key: path_key.map(Secret::new),
             host: text(headers, HOST.as_str())?,
@@ -83,17 +107,23 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Fault
     Ok(Some(text.trim()))
 }
 
-fn bearer(value: &str) -> Result<Secret<&str>, Fault> {
+/// The token of `Bearer`, or a signature.
+type Proof<'a> = (Option<Secret<&'a str>>, Option<Signed<'a>>);
+
+fn proof<'a>(value: &'a str, target: Target<'a>) -> Result<Proof<'a>, Fault> {
     const SCHEME: &str = "bearer";
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case(SCHEME) {
-        return Ok(Secret::new(token.trim()));
+        return Ok((Some(Secret::new(token.trim())), None));
+    }
+    if let Some(signed) = Signed::read(value, target) {
+        return Ok((None, Some(signed)));
     }
     Err(Fault::new(
         FaultClass::Unauthenticated,
         format!(
-            "header `Authorization` is not `Bearer KEY`; other schemes, and the signatures that OLLAMA_AUTH=1 makes \
-             the Ollama client send, are not accepted. For a key {HOW}"
+            "header `Authorization` is not `Bearer KEY`, nor a whole signature as OLLAMA_AUTH=1 makes the Ollama client \
+             send it (PUBLICKEY:SIGNATURE, ssh-ed25519); other schemes are not accepted. For a key {HOW}"
         ),
     ))
 }

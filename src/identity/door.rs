@@ -41,9 +41,17 @@ impl Doorkeeper {
                 Err(reason) => Err(refusal(reason, facts)),
             };
         }
-        match facts.credential()? {
-            Some(credential) => self.keyring.prove(credential.expose(), self.clock.wall()),
-            None => {
+        let now = self.clock.wall();
+        let keyed = facts.credential()?.map(|credential| self.keyring.prove(credential.expose(), now)).transpose()?;
+        let signed = facts.signed.map(|signed| signed.prove(&self.keyring, facts.peer, now)).transpose()?;
+        match (keyed, signed) {
+            (Some(keyed), Some(signed)) if keyed.app() != signed.app() => Err(Fault::new(
+                FaultClass::Unauthenticated,
+                "the request carries a key of one application and is signed for another: send one of both (OLLAMA_AUTH \
+                 makes the Ollama client sign: unset it)",
+            )),
+            (Some(principal), _) | (None, Some(principal)) => Ok(principal),
+            (None, None) => {
                 Err(Fault::new(FaultClass::Unauthenticated, format!("a key is needed here: {HOW}"))
                     .detail("no credential"))
             }

@@ -44,10 +44,15 @@ impl<T> fmt::Debug for Secret<T> {
 
 /// A new key's id and text. Fails only where the system has no randomness.
 pub(super) fn generate() -> Result<(KeyId, Secret<String>), getrandom::Error> {
-    let id = random_text(ID_ALPHABET, ID_LENGTH)?;
+    let id = new_id()?;
     let secret = random_text(SECRET_ALPHABET, SECRET_LENGTH)?;
     let text = format!("{PREFIX}{id}_{secret}");
-    Ok((KeyId(id.into()), Secret(text)))
+    Ok((id, Secret(text)))
+}
+
+/// A new key's id alone.
+pub(super) fn new_id() -> Result<KeyId, getrandom::Error> {
+    Ok(KeyId(random_text(ID_ALPHABET, ID_LENGTH)?.into()))
 }
 
 pub(super) fn hash(text: &[u8]) -> KeyHash {

@@ -5,7 +5,7 @@
 //! whatever was presented; a key that leaves takes its running requests along.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,9 @@ use crate::store::{Change, Store, StoreError};
 
 use super::key::{self, KeyHash};
 use super::principal::Principal;
-use super::record::{self, IDENTITY, KeyState, SEAL, StoredKey};
+use super::record::{self, IDENTITY, KeyRecord, KeyState, SEAL, StoredKey};
+use super::signed::Signer;
+use super::ssh::SshKey;
 
 /// Bytes of a credential that are looked at; a longer one is refused.
 const LONGEST: usize = 512;
@@ -41,12 +43,16 @@ pub struct Keyring {
     ring: ArcSwap<Ring>,
     /// One reload at a time.
     turn: Mutex<()>,
+    /// When it was filled first, since 1970: what was signed before may have been used before.
+    opened: Duration,
 }
 
 #[derive(Debug)]
 struct Ring {
     /// By the first half of the hash, so that no look-up compares a whole one; `entry.hash` decides, in constant time.
     entries: HashMap<[u8; 16], Entry>,
+    /// Public keys.
+    signers: HashMap<SshKey, Signer>,
     /// What an unknown key is compared with, so that it costs what a known one does.
     nobody: Entry,
     sealed: bool,
@@ -55,7 +61,13 @@ struct Ring {
 #[derive(Debug)]
 struct Entry {
     hash: KeyHash,
-    app: AppName,
+    holder: Holder,
+}
+
+/// Whom a key stands for, and for how long.
+#[derive(Debug)]
+pub(super) struct Holder {
+    pub(super) app: AppName,
     key: Option<KeyId>,
     expires: Option<Duration>,
     state: KeyState,
@@ -68,8 +80,8 @@ impl Keyring {
     /// # Errors
     /// The store cannot be read, or the seal cannot be kept: a gateway must not start then.
     pub fn load(store: &Store, policy: &PolicyKeys, now: Duration) -> Result<Self, StoreError> {
-        let nothing = Ring { entries: HashMap::new(), nobody: Entry::nobody(), sealed: false };
-        let keyring = Self { ring: ArcSwap::from_pointee(nothing), turn: Mutex::new(()) };
+        let nothing = Ring { entries: HashMap::new(), signers: HashMap::new(), nobody: Entry::nobody(), sealed: false };
+        let keyring = Self { ring: ArcSwap::from_pointee(nothing), turn: Mutex::new(()), opened: now };
         keyring.reload(store, policy, now)?;
         Ok(keyring)
     }
@@ -86,7 +98,8 @@ impl Keyring {
         let old = self.ring.load_full();
         let policies = policy.applications || !policy.hashes.is_empty();
         let sealed = old.sealed || kept_seal || policies || !stored.is_empty();
-        let mut ring = Ring { entries: entries(stored, policy, now), nobody: Entry::nobody(), sealed };
+        let signers = signers(&stored, now);
+        let mut ring = Ring { entries: entries(stored, policy, now), signers, nobody: Entry::nobody(), sealed };
         let left = ring.adopt(&old);
         self.ring.store(ring.into());
         left.iter().for_each(CancellationToken::cancel);
@@ -118,17 +131,22 @@ impl Keyring {
             let id = key::id_in(credential).map_or_else(String::new, |id| format!(" (its text says {id})"));
             return Err(refusal(format!("unknown key{id}")));
         }
-        match entry.state_at(now) {
-            KeyState::Active => Ok(Principal::new(entry.app.clone(), entry.key.clone(), entry.gone.clone())),
-            state => Err(refusal(format!("key {} of {} is {}", entry.name(), entry.app, state.as_str()))),
-        }
+        entry.holder.principal(now).map_err(refusal)
+    }
+
+    /// Reads with the signer of a public key, if there is one, and when this keyring was filled first (since 1970).
+    pub(super) fn signer<T>(&self, key: &SshKey, read: impl FnOnce(Option<&Signer>, Duration) -> T) -> T {
+        read(self.ring.load().signers.get(key), self.opened)
     }
 
     /// Ends what runs under keys whose time is over at `now` (since 1970).
     pub fn expire(&self, now: Duration) {
-        for entry in self.ring.load().entries.values() {
-            if entry.expires.is_some_and(|expires| expires <= now) {
-                entry.gone.cancel();
+        let ring = self.ring.load();
+        ring.signers.values().for_each(|signer| signer.uses.forget(now));
+        let signers = ring.signers.values().map(|signer| &signer.holder);
+        for holder in ring.entries.values().map(|entry| &entry.holder).chain(signers) {
+            if holder.expires.is_some_and(|expires| expires <= now) {
+                holder.gone.cancel();
             }
         }
     }
@@ -139,15 +157,15 @@ impl Ring {
     fn adopt(&mut self, old: &Self) -> Vec<CancellationToken> {
         let mut left = Vec::new();
         for (half, was) in &old.entries {
-            match self.entries.get_mut(half) {
-                Some(is) if is.hash == was.hash && is.app == was.app && is.state == KeyState::Active => {
-                    // a key that came back to life (its expiry was moved) does not end its new requests
-                    if !was.gone.is_cancelled() {
-                        is.gone = was.gone.clone();
-                    }
-                }
-                _ => left.push(was.gone.clone()),
+            let is = self.entries.get_mut(half).filter(|is| is.hash == was.hash).map(|is| &mut is.holder);
+            left.extend(was.holder.hand_over(is));
+        }
+        for (key, was) in &old.signers {
+            let mut is = self.signers.get_mut(key);
+            if let Some(is) = is.as_mut() {
+                is.uses = Arc::clone(&was.uses);
             }
+            left.extend(was.holder.hand_over(is.map(|is| &mut is.holder)));
         }
         left
     }
@@ -155,13 +173,42 @@ impl Ring {
 
 impl Entry {
     fn nobody() -> Self {
+        let holder =
+            Holder { app: AppName::local(), key: None, expires: None, state: KeyState::Revoked, gone: token() };
+        Self { hash: KeyHash::default(), holder }
+    }
+}
+
+impl Holder {
+    fn of(record: &KeyRecord, now: Duration) -> Self {
         Self {
-            hash: KeyHash::default(),
-            app: AppName::local(),
-            key: None,
-            expires: None,
-            state: KeyState::Revoked,
-            gone: CancellationToken::new(),
+            app: record.app.clone(),
+            key: Some(record.id.clone()),
+            expires: record.expires,
+            state: record.state(now),
+            gone: token(),
+        }
+    }
+
+    /// The principal, or for the log why it is none.
+    pub(super) fn principal(&self, now: Duration) -> Result<Principal, String> {
+        match self.state_at(now) {
+            KeyState::Active => Ok(Principal::new(self.app.clone(), self.key.clone(), self.gone.clone())),
+            state => Err(format!("key {} of {} is {}", self.name(), self.app, state.as_str())),
+        }
+    }
+
+    /// Lets its successor keep the token that requests wait on; gives the token back when there is none.
+    fn hand_over(&self, successor: Option<&mut Self>) -> Option<CancellationToken> {
+        match successor {
+            Some(is) if is.app == self.app && is.state == KeyState::Active => {
+                // a key that came back to life (its expiry was moved) does not end its new requests
+                if !self.gone.is_cancelled() {
+                    is.gone = self.gone.clone();
+                }
+                None
+            }
+            _ => Some(self.gone.clone()),
         }
     }
 
@@ -180,22 +227,27 @@ impl Entry {
 fn entries(stored: Vec<StoredKey>, policy: &PolicyKeys, now: Duration) -> HashMap<[u8; 16], Entry> {
     let mut entries = HashMap::new();
     for StoredKey { record, hash, .. } in stored {
-        let state = record.state(now);
-        let entry =
-            Entry { hash, app: record.app, key: Some(record.id), expires: record.expires, state, gone: token() };
-        entries.insert(half(&hash), entry);
+        let Some(hash) = hash else { continue };
+        entries.insert(half(&hash), Entry { hash, holder: Holder::of(&record, now) });
     }
     for (app, hash) in &policy.hashes {
         entries.entry(half(hash)).or_insert_with(|| Entry {
             hash: *hash,
-            app: app.clone(),
-            key: None,
-            expires: None,
-            state: KeyState::Active,
-            gone: token(),
+            holder: Holder { app: app.clone(), key: None, expires: None, state: KeyState::Active, gone: token() },
         });
     }
     entries
+}
+
+/// Where a public key has several records the valid one counts, and of those the oldest.
+fn signers(stored: &[StoredKey], now: Duration) -> HashMap<SshKey, Signer> {
+    let mut public: Vec<_> = stored.iter().filter_map(|key| Some((key.record.ssh?, &key.record))).collect();
+    public.sort_by_key(|(_, record)| (record.state(now) != KeyState::Active, record.created, record.id.clone()));
+    let mut signers = HashMap::new();
+    for (key, record) in public {
+        signers.entry(key).or_insert_with(|| Signer { holder: Holder::of(record, now), uses: Arc::default() });
+    }
+    signers
 }
 
 fn token() -> CancellationToken {

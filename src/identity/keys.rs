@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::domain::{AppName, Clock, KeyId};
 use crate::store::{Change, Store, StoreError};
 
-use super::key::{self, Secret};
+use super::key::{self, KeyHash, Secret};
 use super::record::{self, IDENTITY, KEYS, KeyRecord, KeyState, SEAL, StoredKey};
+use super::ssh::{SshKey, SshKeyError};
 
 /// How often a change is tried again when someone else changed the same key meanwhile.
 const TRIES: usize = 8;
@@ -50,6 +51,9 @@ pub enum KeyError {
     /// The system gave no random bytes.
     #[error("the system gave no random bytes for a key: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// A public key that cannot be taken so.
+    #[error(transparent)]
+    Ssh(#[from] SshKeyError),
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,30 +87,55 @@ impl Keys {
     /// # Errors
     /// [`KeyError::Label`], [`KeyError::NoLife`], or the key cannot be kept.
     pub fn create(&self, app: &AppName, life: Option<Duration>, label: Option<&str>) -> Result<NewKey, KeyError> {
-        if let Some(label) =
-            label.filter(|label| label.chars().count() > LONGEST_LABEL || label.contains(char::is_control))
-        {
-            return Err(KeyError::Label { label: label.to_owned() });
-        }
-        if life.is_some_and(|life| life.is_zero()) {
-            return Err(KeyError::NoLife);
-        }
-        let now = self.clock.wall();
+        check(life, label)?;
         for _ in 0..TRIES {
-            let made = self.keep_new(None, |id| KeyRecord {
-                id,
-                app: app.clone(),
-                label: label.map(str::to_owned),
-                created: now,
-                expires: life.map(|life| now.saturating_add(life)),
-                revoked: None,
-                rotated_from: None,
-            })?;
+            let made = self.keep_new(None, |id| self.record(id, app, life, label))?;
             if let Some(made) = made {
                 return Ok(made);
             }
         }
         Err(KeyError::Contended("that".into()))
+    }
+
+    /// Lets whoever holds the private half of `key` sign as `app`, for `life` or without end. From now on the gateway asks
+    /// for keys.
+    ///
+    /// # Errors
+    /// [`KeyError::Label`], [`KeyError::NoLife`], [`SshKeyError::Taken`], or it cannot be kept.
+    pub fn add_ssh(
+        &self,
+        app: &AppName,
+        key: SshKey,
+        life: Option<Duration>,
+        label: Option<&str>,
+    ) -> Result<KeyRecord, KeyError> {
+        check(life, label)?;
+        let now = self.clock.wall();
+        let same = |known: &KeyRecord| known.ssh == Some(key) && known.state(now) == KeyState::Active;
+        if let Some(KeyRecord { id, app, .. }) = self.list()?.into_iter().find(same) {
+            return Err(SshKeyError::Taken { id, app }.into());
+        }
+        for _ in 0..TRIES {
+            let record = KeyRecord { ssh: Some(key), ..self.record(key::new_id()?, app, life, label) };
+            if self.keep(&record, None, None)? {
+                return Ok(record);
+            }
+        }
+        Err(KeyError::Contended("that".into()))
+    }
+
+    fn record(&self, id: KeyId, app: &AppName, life: Option<Duration>, label: Option<&str>) -> KeyRecord {
+        let now = self.clock.wall();
+        KeyRecord {
+            id,
+            app: app.clone(),
+            label: label.map(str::to_owned),
+            created: now,
+            expires: life.map(|life| now.saturating_add(life)),
+            revoked: None,
+            rotated_from: None,
+            ssh: None,
+        }
     }
 
     /// Every key ever made here, the oldest first.
@@ -130,7 +159,7 @@ impl Keys {
                 return Ok(record);
             }
             record.revoked = Some(self.clock.wall());
-            let body = record::write(&record, &hash);
+            let body = record::write(&record, hash.as_ref());
             if self.store.commit(&[Change::Replace(KEYS, &record.id.0, version, &body)])?.is_some() {
                 return Ok(record);
             }
@@ -146,6 +175,9 @@ impl Keys {
     pub fn rotate(&self, id: &str, overlap: Duration) -> Result<NewKey, KeyError> {
         for _ in 0..TRIES {
             let old = self.find(id)?;
+            if old.record.ssh.is_some() {
+                return Err(SshKeyError::NotRotated { id: old.record.id, app: old.record.app }.into());
+            }
             let now = self.clock.wall();
             let state = old.record.state(now);
             if state != KeyState::Active {
@@ -154,7 +186,7 @@ impl Keys {
             let until = now.saturating_add(overlap);
             let mut ending = old.record.clone();
             ending.expires = Some(ending.expires.map_or(until, |expires| expires.min(until)));
-            let body = record::write(&ending, &old.hash);
+            let body = record::write(&ending, old.hash.as_ref());
             let change = Change::Replace(KEYS, &ending.id.0, old.version, &body);
             let made = self.keep_new(Some(change), |id| KeyRecord {
                 id,
@@ -178,12 +210,17 @@ impl Keys {
     ) -> Result<Option<NewKey>, KeyError> {
         let (id, text) = key::generate()?;
         let record = record(id);
-        let body = record::write(&record, &key::hash(text.expose().as_bytes()));
+        let kept = self.keep(&record, Some(&key::hash(text.expose().as_bytes())), also)?;
+        Ok(kept.then_some(NewKey { text, record }))
+    }
+
+    /// Whether it could be kept, with the seal and `also`; not when that met a conflict.
+    fn keep(&self, record: &KeyRecord, hash: Option<&KeyHash>, also: Option<Change<'_>>) -> Result<bool, KeyError> {
+        let body = record::write(record, hash);
         let seal = record::seal("a key was made", record.created);
         let mut changes = vec![Change::Ensure(IDENTITY, SEAL, &seal), Change::Insert(KEYS, &record.id.0, &body)];
         changes.extend(also);
-        let kept = self.store.commit(&changes)?;
-        Ok(kept.map(|_| NewKey { text, record }))
+        Ok(self.store.commit(&changes)?.is_some())
     }
 
     fn find(&self, text: &str) -> Result<StoredKey, KeyError> {
@@ -200,6 +237,17 @@ impl Keys {
     fn contended(id: &str) -> KeyError {
         KeyError::Contended(key::id_meant(id).map_or_else(|| "that".into(), |id| id.to_string()))
     }
+}
+
+fn check(life: Option<Duration>, label: Option<&str>) -> Result<(), KeyError> {
+    if let Some(label) = label.filter(|label| label.chars().count() > LONGEST_LABEL || label.contains(char::is_control))
+    {
+        return Err(KeyError::Label { label: label.to_owned() });
+    }
+    if life.is_some_and(|life| life.is_zero()) {
+        return Err(KeyError::NoLife);
+    }
+    Ok(())
 }
 
 fn hint(near: Option<&KeyId>) -> String {

@@ -33,8 +33,23 @@ const ORIGINS: [&str; 17] = [
 pub struct LocalRules {
     /// The machine's own host name, also allowed as `Host`.
     pub hostname: Option<String>,
-    /// Further origins, each with at most one `*` (`OLLAMA_ORIGINS`).
+    /// Further origins, each with at most one `*`; that alone stands for every page.
     pub origins: Vec<String>,
+    /// Further names that are allowed as `Host`, without a port.
+    pub hosts: Vec<String>,
+}
+
+/// What an `Origin` says of who asks; later ones are less welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Page {
+    /// No page, or one of this very host.
+    None,
+    /// One of any, since all are welcome.
+    Any,
+    /// One that is welcome.
+    Listed,
+    /// One that is not.
+    Foreign,
 }
 
 /// Why a caller does not count as local.
@@ -62,31 +77,39 @@ impl LocalRules {
         if !self.allows_host(host) {
             return Err(NotLocal::Host);
         }
-        if !self.allows_origin(facts.origin.unwrap_or_default(), host) {
+        if self.page(facts.origin.unwrap_or_default(), host) == Page::Foreign {
             return Err(NotLocal::Origin);
         }
         Ok(())
     }
 
-    fn allows_host(&self, host: &str) -> bool {
+    /// Whether a server that only this machine reaches is called by a name that means it.
+    #[must_use]
+    pub fn allows_host(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         if let Ok(address) = name.parse::<IpAddr>() {
             return is_own_network(address.to_canonical());
         }
         name.is_empty()
             || name == "localhost"
-            || self.hostname.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(&name))
+            || self.hostname.iter().chain(&self.hosts).any(|own| own.eq_ignore_ascii_case(&name))
             || [".localhost", ".local", ".internal"].iter().any(|ending| name.ends_with(ending))
     }
 
-    /// `host` has passed already, so a page that this gateway's own address served is welcome.
-    fn allows_origin(&self, origin: &str, host: &str) -> bool {
-        let same_host = || {
-            let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            rest.is_some_and(|rest| rest == host)
-        };
-        let patterns = || ORIGINS.into_iter().chain(self.origins.iter().map(String::as_str));
-        origin.is_empty() || same_host() || patterns().any(|pattern| matches(pattern, origin))
+    /// What the page is that `Origin` names. One that came from this very host is no foreign page: whether the host's name
+    /// is ours is another question.
+    #[must_use]
+    pub fn page(&self, origin: &str, host: &str) -> Page {
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        if origin.is_empty() || rest.is_some_and(|rest| rest == host) {
+            Page::None
+        } else if self.origins.iter().any(|pattern| pattern == "*") {
+            Page::Any
+        } else if ORIGINS.into_iter().chain(self.origins.iter().map(String::as_str)).any(|p| matches(p, origin)) {
+            Page::Listed
+        } else {
+            Page::Foreign
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::{AppName, KeyId};
 use crate::store::{Collection, Document, Store, StoreError, Version};
 
 use super::key::KeyHash;
+use super::ssh::SshKey;
 
 pub(super) const KEYS: Collection = Collection("keys");
 /// Facts about the state folder as a whole.
@@ -35,6 +36,8 @@ pub struct KeyRecord {
     pub revoked: Option<Duration>,
     /// The key it took over from.
     pub rotated_from: Option<KeyId>,
+    /// The public key that it is; `None` for one whose text is secret.
+    pub ssh: Option<SshKey>,
 }
 
 /// Whether a key is valid.
@@ -78,14 +81,18 @@ impl KeyRecord {
 #[derive(Debug, Clone)]
 pub(super) struct StoredKey {
     pub(super) record: KeyRecord,
-    pub(super) hash: KeyHash,
+    /// Of the secret text, where there is one.
+    pub(super) hash: Option<KeyHash>,
     pub(super) version: Version,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Body {
     app: String,
-    sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh_ed25519: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     created_ms: u64,
@@ -113,8 +120,15 @@ pub(super) fn read(document: &Document) -> Option<StoredKey> {
 
 fn parse(document: &Document) -> Option<StoredKey> {
     let body: Body = serde_json::from_str(&document.body).ok()?;
-    let mut hash = KeyHash::default();
-    hex::decode_to_slice(&body.sha256, &mut hash).ok()?;
+    let (hash, ssh) = match (&body.sha256, &body.ssh_ed25519) {
+        (Some(hex), None) => {
+            let mut hash = KeyHash::default();
+            hex::decode_to_slice(hex, &mut hash).ok()?;
+            (Some(hash), None)
+        }
+        (None, Some(key)) => (None, Some(SshKey::from_base64(key)?)),
+        _ => return None,
+    };
     let record = KeyRecord {
         id: KeyId(document.id.as_str().into()),
         app: AppName::parse(&body.app).ok()?,
@@ -123,15 +137,17 @@ fn parse(document: &Document) -> Option<StoredKey> {
         expires: body.expires_ms.map(Duration::from_millis),
         revoked: body.revoked_ms.map(Duration::from_millis),
         rotated_from: body.rotated_from.map(|id| KeyId(id.into())),
+        ssh,
     };
     Some(StoredKey { record, hash, version: document.version })
 }
 
 /// The document's JSON.
-pub(super) fn write(record: &KeyRecord, hash: &KeyHash) -> String {
+pub(super) fn write(record: &KeyRecord, hash: Option<&KeyHash>) -> String {
     let body = Body {
         app: record.app.as_str().to_owned(),
-        sha256: hex::encode(hash),
+        sha256: hash.map(hex::encode),
+        ssh_ed25519: record.ssh.as_ref().map(SshKey::base64),
         label: record.label.clone(),
         created_ms: millis(record.created),
         expires_ms: record.expires.map(millis),

@@ -106,6 +106,7 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         FaultClass::NotFound => 404,
         FaultClass::TooSlow | FaultClass::SlowReader => 408,
         FaultClass::TooLarge => 413,
+        FaultClass::Encoded => 415,
         FaultClass::RateLimited | FaultClass::QueueFull => 429,
         FaultClass::Internal => 500,
         FaultClass::NotSupported => 501,
@@ -173,7 +174,7 @@ fn openai_type(status: u16, ours: bool) -> &'static str {
         404 => "not_found_error",
         401 if ours => "authentication_error",
         403 if ours => "permission_error",
-        413 if ours => "invalid_request_error",
+        413 | 415 if ours => "invalid_request_error",
         429 if ours => "rate_limit_error",
         _ => "api_error",
     }
@@ -181,7 +182,7 @@ fn openai_type(status: u16, ours: bool) -> &'static str {
 
 fn anthropic_type(status: u16) -> &'static str {
     match status {
-        400 => "invalid_request_error",
+        400 | 415 => "invalid_request_error",
         401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",

@@ -130,7 +130,7 @@ async fn what_follows_a_body_is_another_request_and_never_part_of_the_first() {
     let house = house().await;
     let body = dialect::request("/api/generate", "gemma:a", false).to_string();
     let length = format!("Content-Length: {}\r\n\r\n{body}", body.len());
-    let second = "GET /api/delete HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let second = "DELETE /api/delete HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut exchange = raw::open(house.addr).await;
     exchange.write(format!("{}{second}", head(&house, "/api/generate", &length)).as_bytes()).await;
     assert_eq!(exchange.reply().await.status, 200);
@@ -171,25 +171,25 @@ async fn a_path_reaches_its_own_route_or_none() {
         ("DELETE", "/v1/../api/delete".to_owned(), 307),
         ("DELETE", "/v1/%2e%2e/api/delete".to_owned(), 404),
         ("DELETE", "/api/%64elete".to_owned(), 404),
-        ("POST", "/api/chat/..".to_owned(), 307),
+        ("POST", "/api/chat/..".to_owned(), 404),
         ("POST", "/api/chat%00".to_owned(), 404),
         ("POST", "/api/chat;x=1".to_owned(), 404),
         ("POST", "/API/CHAT".to_owned(), 404),
         ("GET", "/api\\tags".to_owned(), 404),
         ("GET", "/..\\..\\api\\tags".to_owned(), 404),
-        ("GET", "//evil.example/".to_owned(), 307),
+        ("GET", "//evil.example/".to_owned(), 404),
         ("GET", "/\\evil.example/".to_owned(), 404),
-        ("GET", "/k//evil.example/".to_owned(), 301),
+        ("GET", "/k//evil.example/".to_owned(), 404),
         ("GET", keyed("/../../api/tags"), 307),
-        ("GET", keyed("//evil.example"), 307),
+        ("GET", keyed("//evil.example"), 404),
         ("GET", keyed(&keyed("/api/tags")), 404),
         ("GET", "/v1/models/..%2f..%2fapi%2fdelete".to_owned(), 404),
         ("GET", "/v1/models/%ff%fe".to_owned(), 400),
-        ("GET", "http://evil.example/api/nothing".to_owned(), 404),
+        ("GET", "http://evil.example/api/nothing".to_owned(), 403),
         ("OPTIONS", "*".to_owned(), 404),
-        ("CONNECT", "evil.example:443".to_owned(), 404),
+        ("CONNECT", "evil.example:443".to_owned(), 403),
         ("BREW", "/api/chat".to_owned(), 405),
-        ("GET", format!("/api/{}", "x/".repeat(10_000)), 301),
+        ("GET", format!("/api/{}", "x/".repeat(10_000)), 404),
     ];
     let mut wrong = Vec::new();
     for (method, path, wanted) in cases {

@@ -10,6 +10,7 @@ use super::*;
 use crate::store::Change;
 
 const HERE: &str = "127.0.0.1";
+const TARGET: Target<'static> = Target { method: "GET", path: "/api/tags", query: None };
 
 fn headers(list: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -21,7 +22,11 @@ fn headers(list: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn door_on(keyring: &Arc<Keyring>, clock: &Clock) -> Doorkeeper {
-    let rules = LocalRules { hostname: Some("GpuBox".into()), origins: vec!["https://*.corp.example".into()] };
+    let rules = LocalRules {
+        hostname: Some("GpuBox".into()),
+        origins: vec!["https://*.corp.example".into()],
+        ..LocalRules::default()
+    };
     Doorkeeper::new(Arc::clone(keyring), clock.clone(), rules)
 }
 
@@ -33,7 +38,7 @@ impl Site {
 
 fn knock(door: &Doorkeeper, peer: &str, list: &[(&str, &str)], path_key: Option<&str>) -> Result<Principal, Fault> {
     let headers = headers(list);
-    door.identify(&CallerFacts::read(peer.parse::<IpAddr>().unwrap(), &headers, path_key)?)
+    door.identify(&CallerFacts::read(peer.parse::<IpAddr>().unwrap(), TARGET, &headers, path_key)?)
 }
 
 fn knock_here(door: &Doorkeeper, list: &[(&str, &str)]) -> Result<Principal, Fault> {
@@ -277,6 +282,6 @@ fn a_key_without_a_seal_is_sealed_on_sight() {
 #[test]
 fn facts_hide_keys_from_debug() {
     let list = headers(&[("authorization", "Bearer topsecret"), ("x-api-key", "topsecret")]);
-    let facts = CallerFacts::read(HERE.parse().unwrap(), &list, Some("topsecret")).unwrap();
+    let facts = CallerFacts::read(HERE.parse().unwrap(), TARGET, &list, Some("topsecret")).unwrap();
     assert!(!format!("{facts:?}").contains("topsecret"));
 }

@@ -6,6 +6,7 @@ mod door;
 mod fresh;
 mod keyring;
 mod keys;
+mod signed;
 
 use std::time::Duration;
 

@@ -76,6 +76,7 @@ fn every_class_has_its_status_in_each_dialect() {
         (BadRequest, 400, 400),
         (ContextExceeded, 400, 400),
         (TooLarge, 413, 413),
+        (Encoded, 415, 415),
         (TooSlow, 408, 408),
         (Unauthenticated, 403, 401),
         (Revoked, 403, 401),

@@ -3,6 +3,7 @@
 pub(crate) mod dialect;
 pub(crate) mod fake;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod nvml;
 pub(crate) mod raw;
 
