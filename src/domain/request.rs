@@ -44,11 +44,13 @@ pub enum Surface {
     V1Completions,
     /// `POST /v1/embeddings`.
     V1Embeddings,
+    /// `POST /v1/messages`.
+    V1Messages,
 }
 
 impl Surface {
     /// Every surface, for tables and tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Chat,
         Self::Generate,
         Self::Embed,
@@ -56,6 +58,7 @@ impl Surface {
         Self::V1Chat,
         Self::V1Completions,
         Self::V1Embeddings,
+        Self::V1Messages,
     ];
 
     /// The route, which is also the name policies use for it.
@@ -69,6 +72,7 @@ impl Surface {
             Self::V1Chat => "/v1/chat/completions",
             Self::V1Completions => "/v1/completions",
             Self::V1Embeddings => "/v1/embeddings",
+            Self::V1Messages => "/v1/messages",
         }
     }
 
@@ -78,6 +82,7 @@ impl Surface {
         match self {
             Self::Chat | Self::Generate | Self::Embed | Self::Embeddings => Dialect::Ollama,
             Self::V1Chat | Self::V1Completions | Self::V1Embeddings => Dialect::OpenAi,
+            Self::V1Messages => Dialect::Anthropic,
         }
     }
 
@@ -85,7 +90,7 @@ impl Surface {
     #[must_use]
     pub fn task(self) -> Task {
         match self {
-            Self::Chat | Self::V1Chat => Task::Chat,
+            Self::Chat | Self::V1Chat | Self::V1Messages => Task::Chat,
             Self::Generate | Self::V1Completions => Task::Generate,
             Self::Embed | Self::V1Embeddings => Task::Embed,
             Self::Embeddings => Task::Embeddings,
@@ -157,6 +162,8 @@ pub struct ReplyShape {
     pub base64_vectors: bool,
     /// `parallel_tool_calls: false`: no call after the first one is shown.
     pub one_tool_call: bool,
+    /// Prompt tokens as Ollama guesses them for the first event of a `/v1/messages` stream.
+    pub guessed_prompt: u64,
 }
 
 /// Sizes taken while decoding, so that no later room parses again.

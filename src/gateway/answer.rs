@@ -56,6 +56,9 @@ struct Stream {
     next: Option<Next>,
     reply: Option<Reply>,
     encoder: Encoder,
+    /// What is encoded and not handed over yet, and whether nothing follows it.
+    unsent: Bytes,
+    ended: bool,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -79,7 +82,7 @@ impl AnswerBody {
         revoked: WaitForCancellationFutureOwned,
         flight: InFlight,
     ) -> Self {
-        let stream = Stream { next: Some(Next::Event(first)), reply: Some(reply), encoder, revoked: Box::pin(revoked) };
+        let stream = Stream::new(Next::Event(first), Some(reply), encoder, Box::pin(revoked));
         Self { flight: Some(flight), source: Source::Stream(Box::new(stream)), chunked: true }
     }
 
@@ -117,17 +120,20 @@ impl AnswerBody {
                     return Poll::Ready(bytes);
                 }
                 (Source::Stream(stream), Some(flight)) => {
-                    let mut out = Vec::with_capacity(256);
-                    let mut ended = false;
                     // one event, one frame, as Ollama has it; an event may be nothing in the caller's dialect
-                    while !ended && out.is_empty() {
-                        let next = ready!(stream.poll_next(cx));
-                        ended = stream.encode(next, flight, &mut out);
+                    if stream.unsent.is_empty() {
+                        let mut out = Vec::with_capacity(256);
+                        while !stream.ended && out.is_empty() {
+                            let next = ready!(stream.poll_next(cx));
+                            stream.ended = stream.encode(next, flight, &mut out);
+                        }
+                        stream.unsent = out.into();
                     }
-                    if ended {
+                    let frame = stream.frame();
+                    if stream.ended && stream.unsent.is_empty() {
                         self.source = Source::Ended;
                     }
-                    return Poll::Ready(Some(out.into()));
+                    return Poll::Ready(Some(frame));
                 }
                 (Source::Ended, _) | (_, None) => return Poll::Ready(None),
             }
@@ -143,7 +149,7 @@ impl AnswerBody {
             Err(fault) => (Next::Fault(fault), None),
         };
         let revoked = Box::pin(ready.principal.gone().cancelled_owned());
-        self.source = Source::Stream(Box::new(Stream { next: Some(next), reply, encoder: *encoder, revoked }));
+        self.source = Source::Stream(Box::new(Stream::new(next, reply, *encoder, revoked)));
         self.flight = Some(flight);
     }
 }
@@ -156,6 +162,15 @@ enum Next {
 }
 
 impl Stream {
+    fn new(
+        first: Next,
+        reply: Option<Reply>,
+        encoder: Encoder,
+        revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    ) -> Self {
+        Self { next: Some(first), reply, encoder, unsent: Bytes::new(), ended: false, revoked }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if !matches!(self.next, Some(Next::Fault(_))) && self.revoked.as_mut().poll(cx).is_ready() {
             let text = "the key was revoked or has expired: the answer ends here";
@@ -174,6 +189,12 @@ impl Stream {
 }
 
 impl Stream {
+    /// The next frame of what is encoded.
+    fn frame(&mut self) -> Bytes {
+        let end = self.unsent.windows(2).position(|two| two == b"\n\n").filter(|_| self.encoder.frames_events());
+        self.unsent.split_to(end.map_or(self.unsent.len(), |end| end + 2))
+    }
+
     /// Appends what was found in the caller's dialect; true for the end.
     fn encode(&mut self, next: Next, flight: &mut InFlight, out: &mut Vec<u8>) -> bool {
         match next {

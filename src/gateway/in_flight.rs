@@ -34,6 +34,17 @@ impl InFlight {
         self.id
     }
 
+    /// What Ollama says of streams on these two routes only, refusals of a stream included (recordings `v1_messages_*`).
+    pub(super) fn stream_headers(&self) -> Vec<(&'static str, String)> {
+        let says = |record: &&Record| record.stream && matches!(record.route, "/v1/messages" | "/v1/responses");
+        match self.record.as_deref().filter(says) {
+            Some(_) => {
+                vec![("Cache-Control", "no-cache".to_owned()), ("Connection", "keep-alive".to_owned())]
+            }
+            None => Vec::new(),
+        }
+    }
+
     pub(super) fn dialect(&self) -> Dialect {
         self.record.as_ref().map_or(Dialect::Ollama, |record| record.dialect)
     }

@@ -270,6 +270,7 @@ pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answ
 pub(super) fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, String)> {
     let mut headers = vec![("X-Request-Id", flight.id().to_string())];
     headers.extend(overflow(flight));
+    headers.extend(flight.stream_headers());
     if let Some(standing) = &ready.grant.standing {
         headers.extend(wire::limit_headers(ready.request.surface.dialect(), standing));
     }
@@ -279,11 +280,12 @@ pub(super) fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, Strin
 /// The one door for refusals.
 pub(super) fn refused(fault: Fault, mut flight: InFlight) -> Answer {
     flight.faulted(&fault);
-    let refusal = wire::refusal(flight.dialect(), &fault);
+    let refusal = wire::refusal(flight.dialect(), &fault).of(flight.dialect(), flight.id());
     flight.note(|record| record.status = refusal.status);
     let mut headers = refusal.headers;
     headers.push(("X-Request-Id", flight.id().to_string()));
     headers.extend(overflow(&flight));
+    headers.extend(flight.stream_headers());
     Answer {
         status: refusal.status,
         headers,

@@ -8,7 +8,10 @@ use crate::domain::{Clock, date};
 /// Puts the headers in order and the date where it belongs.
 pub(super) fn ordered(mut response: Response, clock: &Clock) -> Response {
     let mut headers = std::mem::take(response.headers_mut());
-    let last = [CONTENT_LENGTH, CONNECTION].map(|name| (headers.remove(&name), name));
+    // a `keep-alive` is a handler's own, which Go sorts like any other
+    let closes = headers.get(CONNECTION).is_some_and(|value| value != "keep-alive");
+    let connection = if closes { headers.remove(CONNECTION) } else { None };
+    let last = [(headers.remove(CONTENT_LENGTH), CONTENT_LENGTH), (connection, CONNECTION)];
     let mut names: Vec<HeaderName> = headers.keys().cloned().collect();
     names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     let mut sorted = HeaderMap::with_capacity(names.len() + 2);

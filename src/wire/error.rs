@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::anthropic;
 use super::out::{push, string};
-use crate::domain::{Dialect, Fault, FaultClass, Limit};
+use crate::domain::{Dialect, Fault, FaultClass, Limit, RequestId};
 
 /// A whole reply that refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +60,13 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     }
     let mut body = Vec::with_capacity(128 + fault.message.len());
     object(&mut body, dialect, fault, status);
+    // on /v1/messages an empty name is found by the middleware itself
+    let early = dialect == Dialect::Anthropic && fault.message == "model is required";
     let late = fault.class != FaultClass::BadRequest
         || fault.upstream_status.is_some()
         || fault.message.contains(UNABLE)
         || FOUND_LATE.contains(&fault.message.as_str());
-    let content_type = if dialect != Dialect::Ollama && late {
+    let content_type = if dialect != Dialect::Ollama && late && !early {
         body.push(b'\n');
         JSON
     } else if fault.for_a_stream {
@@ -72,6 +75,20 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
         JSON_UTF8
     };
     Refusal { status, content_type, headers, body, chunked: dialect == Dialect::Ollama && fault.for_a_stream }
+}
+
+impl Refusal {
+    /// Names the request where the dialect does: Anthropic's errors hold an id.
+    #[must_use]
+    pub fn of(mut self, dialect: Dialect, request: RequestId) -> Self {
+        let end = self.body.iter().rposition(|byte| *byte == b'}').filter(|_| dialect == Dialect::Anthropic);
+        if let Some(end) = end {
+            let rest = self.body.split_off(end);
+            push(&mut self.body, &format!(",\"request_id\":\"{}\"", anthropic::id("req", request)));
+            self.body.extend(rest);
+        }
+        self
+    }
 }
 
 /// Headers that say where an application stands against its limit, on good replies as on refusals.

@@ -1,4 +1,4 @@
-//! The grammar of Ollama's native and OpenAI surfaces, both ways: bytes to requests, events to bytes.
+//! The grammar of Ollama's native, OpenAI and Anthropic surfaces, both ways: bytes to requests, events to bytes.
 //!
 //! Owns what a body means (`decode`), what goes upstream (`encode_upstream`), what comes back (`decode_event`,
 //! `upstream_fault`, `Lines`), what the caller reads (`Encoder`, `refusal`, the lists) and which status a fault gets.
@@ -6,8 +6,8 @@
 //!
 //! Invariants: nothing here panics on what a peer sent; a request that goes upstream is written from the parsed one,
 //! never copied from the caller's bytes; a key that Go would take for a known field never survives as an unknown one.
-//! Anthropic and Responses requests have no grammar here yet; their refusals have.
 
+mod anthropic;
 mod error;
 mod framing;
 mod go_json;
@@ -41,5 +41,6 @@ pub fn decode(surface: Surface, body: &[u8]) -> Result<InferenceRequest, Fault> 
         Surface::V1Chat => openai::decode_chat(body),
         Surface::V1Completions => openai::decode_completion(body),
         Surface::V1Embeddings => openai::decode_embeddings(body),
+        Surface::V1Messages => anthropic::decode_messages(body),
     }
 }

@@ -5,6 +5,7 @@
 
 use serde_json::value::RawValue;
 
+use super::anthropic::MessagesReply;
 use super::error::object_in_stream;
 use super::go_json::elements;
 use super::ollama;
@@ -29,6 +30,7 @@ enum Form {
     Chat(ChatReply),
     Completion(CompletionReply),
     Embeddings(EmbeddingReply),
+    Messages(MessagesReply),
 }
 
 impl Encoder {
@@ -45,6 +47,7 @@ impl Encoder {
             Surface::V1Chat => Form::Chat(ChatReply::new(&model, id, created, request.shape)),
             Surface::V1Completions => Form::Completion(CompletionReply::new(&model, id, created, request.shape)),
             Surface::V1Embeddings => Form::Embeddings(EmbeddingReply::new(model, request.shape)),
+            Surface::V1Messages => Form::Messages(MessagesReply::new(&model, id, request.shape.guessed_prompt)),
         };
         let stream = request.stream && !request.surface.task().embeds();
         Self { stream, one_call: request.shape.one_tool_call, called: false, form }
@@ -79,6 +82,7 @@ impl Encoder {
             }
             (Event::Piece(piece), Form::Chat(reply)) => reply.chunk(piece, out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.chunk(piece, out),
+            (Event::Piece(piece), Form::Messages(reply)) => reply.events(piece, out),
             (Event::Error(text), _) => self.fault(&Fault::new(FaultClass::UpstreamError, text.as_str()), out),
             // an embedding reply is never a stream; should it come to that, its one object is the stream
             (Event::Vectors(_), _) | (_, Form::Embeddings(_)) => out.extend(self.unary(event)),
@@ -100,6 +104,20 @@ impl Encoder {
         Some(Event::Piece(Box::new(Piece { tool_calls, ..(**piece).clone() })))
     }
 
+    fn dialect(&self) -> Dialect {
+        match self.form {
+            Form::Native(..) => Dialect::Ollama,
+            Form::Messages(_) => Dialect::Anthropic,
+            _ => Dialect::OpenAi,
+        }
+    }
+
+    /// Whether each event of a stream is a frame of its own, where several say one event of upstream.
+    #[must_use]
+    pub fn frames_events(&self) -> bool {
+        matches!(self.form, Form::Messages(_))
+    }
+
     /// Appends a comment, which readers of server-sent events skip; only for streams of that form.
     pub fn comment(&self, text: &str, out: &mut Vec<u8>) {
         push(out, ": ");
@@ -109,14 +127,17 @@ impl Encoder {
 
     /// Appends the frame that ends a stream with a fault, in the dialect's own form.
     pub fn fault(&self, fault: &Fault, out: &mut Vec<u8>) {
-        if matches!(self.form, Form::Native(..)) {
-            object_in_stream(out, Dialect::Ollama, fault);
-            out.push(b'\n');
-        } else {
-            push(out, "data: ");
-            object_in_stream(out, Dialect::OpenAi, fault);
-            push(out, "\n\n");
-        }
+        let dialect = self.dialect();
+        push(
+            out,
+            match dialect {
+                Dialect::Ollama => "",
+                Dialect::OpenAi => "data: ",
+                Dialect::Anthropic => "event: error\ndata: ",
+            },
+        );
+        object_in_stream(out, dialect, fault);
+        push(out, if dialect == Dialect::Ollama { "\n" } else { "\n\n" });
     }
 
     /// The whole body of a reply that is no stream.
@@ -128,16 +149,17 @@ impl Encoder {
             (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(&mut out, *task, model, piece),
             (Event::Piece(piece), Form::Chat(reply)) => reply.whole(piece, &mut out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.whole(piece, &mut out),
+            (Event::Piece(piece), Form::Messages(reply)) => reply.whole(piece, &mut out),
             (Event::Vectors(vectors), Form::Native(Task::Embeddings, _)) => ollama::vectors(&mut out, vectors),
             (Event::Vectors(vectors), Form::Native(_, model)) => ollama::embeddings(&mut out, model, vectors),
             (Event::Vectors(vectors), Form::Embeddings(reply)) => reply.whole(vectors, &mut out),
-            (Event::Error(text), form) => {
-                let native = matches!(form, Form::Native(..));
-                let dialect = if native { Dialect::Ollama } else { Dialect::OpenAi };
-                object_in_stream(&mut out, dialect, &Fault::new(FaultClass::UpstreamError, text.as_str()));
+            (Event::Error(text), _) => {
+                let fault = Fault::new(FaultClass::UpstreamError, text.as_str());
+                object_in_stream(&mut out, self.dialect(), &fault);
             }
             // decode_event never gives a text task vectors or the reverse
-            (Event::Piece(_), Form::Embeddings(_)) | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_)) => {}
+            (Event::Piece(_), Form::Embeddings(_))
+            | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_) | Form::Messages(_)) => {}
         }
         out
     }

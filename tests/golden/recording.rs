@@ -67,13 +67,26 @@ pub(crate) fn recordings() -> Vec<Recording> {
     files.iter().map(|file| read(&fs::read_to_string(file).unwrap())).collect()
 }
 
+/// JSON with a space behind every comma and colon.
+fn spaced(value: &serde_json::Value) -> String {
+    let list = |all: Vec<String>| all.join(", ");
+    match value {
+        serde_json::Value::Array(items) => format!("[{}]", list(items.iter().map(spaced).collect())),
+        serde_json::Value::Object(members) => {
+            let member = |(key, value)| format!("{}: {}", serde_json::Value::from(String::clone(key)), spaced(value));
+            format!("{{{}}}", list(members.iter().map(member).collect()))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn read(text: &str) -> Recording {
     let File { case, response } = serde_json::from_str(text).unwrap();
-    // a string was sent as it is, anything else as compact JSON with its keys in order
+    // a string was sent as it is, anything else as Python writes JSON, with its keys in order
     let body =
         case.body.filter(|body| body.get() != "null").map(|body| match serde_json::from_str(body.get()).unwrap() {
             serde_json::Value::String(text) => text,
-            value => value.to_string(),
+            value => spaced(&value),
         });
     let header = |(name, value): (String, serde_json::Value)| (name, value.as_str().unwrap().to_owned());
     Recording {

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::raw::Raw;
 
 /// The surfaces that write text.
-pub(crate) const TEXT: [&str; 4] = ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions"];
+pub(crate) const TEXT: [&str; 5] =
+    ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages"];
 /// Every surface.
-pub(crate) const ALL: [&str; 7] = [
+pub(crate) const ALL: [&str; 8] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -15,6 +16,7 @@ pub(crate) const ALL: [&str; 7] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/messages",
 ];
 
 /// A small good request for a surface.
@@ -24,7 +26,7 @@ pub(crate) fn request(path: &str, model: &str, stream: bool) -> Value {
         return json!({ "model": model, field: "a" });
     }
     let mut body = json!({ "model": model, "stream": stream });
-    if path.contains("chat") {
+    if path.contains("chat") || path.contains("messages") {
         body["messages"] = json!([{ "role": "user", "content": "Why?" }]);
     } else {
         body["prompt"] = json!("Why?");
@@ -67,7 +69,7 @@ pub(crate) fn message(path: &str, body: &Value) -> String {
 pub(crate) fn broken_stream(path: &str, reply: &Raw) -> String {
     assert_eq!(reply.status, 200, "{path}: {reply:?}");
     let body = reply.body();
-    assert!(!body.contains("[DONE]"), "{path}: a broken stream looks whole: {body}");
+    assert!(!body.contains("[DONE]") && !body.contains("message_stop"), "{path}: a broken stream looks whole: {body}");
     let last = body.trim_end().lines().last().unwrap_or_default();
     let object = if path.starts_with("/v1") {
         last.strip_prefix("data: ").unwrap_or_else(|| panic!("{path}: no event: {body}"))
@@ -80,6 +82,10 @@ pub(crate) fn broken_stream(path: &str, reply: &Raw) -> String {
 /// Whether a stream came to its good end.
 pub(crate) fn is_whole(path: &str, reply: &Raw) -> bool {
     let body = reply.body();
-    let end = if path.starts_with("/v1") { body.contains("data: [DONE]") } else { body.contains("\"done\":true") };
+    let end = match path {
+        "/v1/messages" => body.contains("event: message_stop"),
+        _ if path.starts_with("/v1") => body.contains("data: [DONE]"),
+        _ => body.contains("\"done\":true"),
+    };
     reply.status == 200 && !reply.cut && end && !body.contains("\"error\"")
 }

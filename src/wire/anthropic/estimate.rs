@@ -1,0 +1,74 @@
+//! The number of prompt tokens that a stream's first event names before anything was counted: bytes ÷ 4, exactly as Ollama
+//! guesses (anthropic.EstimateInputTokens of 0.32.15).
+
+use serde_json::Value;
+
+use super::tables;
+use crate::wire::go_json::{Document, elements, read, unquote, write_string};
+
+/// Ollama's guess for a whole request.
+pub(super) fn estimate(document: &Document<'_>) -> u64 {
+    let mut bytes = document.get("system").map_or(0, content);
+    let mut any = document.get("system").is_some();
+    let _ = elements(document.get("messages").unwrap_or("[]"), |message| {
+        any = true;
+        let Ok(message) = read(message.as_bytes(), &tables::MESSAGE) else { return };
+        bytes += message.text("role").len() + message.get("content").map_or(0, content);
+    });
+    let _ = elements(document.get("tools").unwrap_or("[]"), |tool| {
+        let Ok(tool) = read(tool.as_bytes(), &tables::TOOL) else { return };
+        bytes += tool.text("name").len() + tool.text("description").len();
+        bytes += tool.get("input_schema").map_or(0, str::len);
+    });
+    match u64::try_from(bytes / 4).unwrap_or(u64::MAX) {
+        0 => u64::from(any),
+        tokens => tokens,
+    }
+}
+
+/// Bytes of a text, or of blocks.
+fn content(value: &str) -> usize {
+    if value.starts_with('"') {
+        return unquote(value).len();
+    }
+    let mut bytes = 0;
+    let _ = elements(value, |item| bytes += block(item));
+    bytes
+}
+
+fn block(item: &str) -> usize {
+    let Ok(block) = read(item.as_bytes(), &tables::BLOCK) else { return 0 };
+    let bytes = block.text("text").len() + block.text("thinking").len();
+    if matches!(&*block.text("type"), "tool_use" | "tool_result") { bytes + written(&block) } else { bytes }
+}
+
+/// The length of the block as Ollama writes it: known fields only, empty ones left out.
+fn written(block: &Document<'_>) -> usize {
+    let mut members = 0;
+    let mut bytes = 2;
+    for name in ["type", "text", "source", "id", "name", "input", "tool_use_id", "content", "is_error", "thinking"] {
+        let Some(value) = block.get(name).filter(|value| !matches!(*value, "\"\"" | "false")) else { continue };
+        let Ok(value) = serde_json::from_str::<Value>(value) else { continue };
+        members += 1;
+        bytes += name.len() + 3 + size(&value);
+    }
+    bytes + usize::saturating_sub(members, 1)
+}
+
+/// The length of a value as Go writes it, without spaces.
+fn size(value: &Value) -> usize {
+    let text = |text: &str| {
+        let mut out = Vec::with_capacity(text.len() + 2);
+        write_string(&mut out, text);
+        out.len()
+    };
+    match value {
+        Value::String(string) => text(string),
+        Value::Array(items) => 2 + items.iter().map(size).sum::<usize>() + items.len().saturating_sub(1),
+        Value::Object(members) => {
+            let all = members.iter().map(|(key, value)| text(key) + 1 + size(value)).sum::<usize>();
+            2 + all + members.len().saturating_sub(1)
+        }
+        other => other.to_string().len(),
+    }
+}
