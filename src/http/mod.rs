@@ -6,6 +6,7 @@
 mod body;
 mod caller;
 mod leftover;
+mod path_key;
 mod routes;
 mod server;
 mod timeout_io;

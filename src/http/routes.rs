@@ -15,7 +15,8 @@ use crate::domain::{Fault, FaultClass, Surface};
 use crate::gateway::{Answer, Call, Gateway, Listing};
 
 use super::body::Unread;
-use super::caller::{From, PathKey};
+use super::caller::From;
+use super::path_key::PathKey;
 
 /// What the handlers share.
 #[derive(Clone)]

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::caller::lift_key;
 use super::leftover::Leftover;
+use super::path_key::lift_key;
 use super::timeout_io::TimeoutIo;
 
 /// Between the end of accepting and the end of idle connections.

@@ -162,6 +162,11 @@ fn duration(key: &str, value: &str) -> Result<Duration, Malformed> {
     count(key, value).map(Duration::from_nanos)
 }
 
+/// A value as written, but on one line: a line end in it, which can only be white space, would end a frame.
 fn raw(value: &str) -> Result<Box<RawValue>, Malformed> {
-    RawValue::from_string(value.to_owned()).map_err(|e| Malformed(e.to_string()))
+    let line = match memchr::memchr2(b'\n', b'\r', value.as_bytes()) {
+        Some(_) => value.replace(['\n', '\r'], " "),
+        None => value.to_owned(),
+    };
+    RawValue::from_string(line).map_err(|e| Malformed(e.to_string()))
 }
