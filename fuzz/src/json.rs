@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::Surface;
@@ -14,10 +13,10 @@ pub fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok() && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
-/// The value; one that a tree cannot hold (a number beyond any float, a lone surrogate, 128 levels) is null.
-pub fn value(bytes: &[u8]) -> Value {
+/// The text of one JSON value.
+pub fn checked(bytes: &[u8]) -> &str {
     assert!(is_json(bytes), "no JSON: {}", String::from_utf8_lossy(bytes));
-    serde_json::from_slice(bytes).unwrap_or(Value::Null)
+    std::str::from_utf8(bytes).unwrap_or_default().trim()
 }
 
 /// The members of an object in order, duplicates included.
@@ -48,15 +47,30 @@ pub fn members(bytes: &[u8]) -> Vec<(String, String)> {
 }
 
 /// The text that one object of a stream adds to the answer.
-pub fn said(surface: Surface, value: &Value) -> String {
-    let text = match surface.path() {
-        "/api/chat" => &value["message"]["content"],
-        "/api/generate" => &value["response"],
-        "/v1/chat/completions" => &value["choices"][0]["delta"]["content"],
-        "/v1/completions" => &value["choices"][0]["text"],
-        "/v1/responses" if value["type"] == "response.output_text.delta" => &value["delta"],
-        "/v1/messages" if value["delta"]["type"] == "text_delta" => &value["delta"]["text"],
-        _ => &Value::Null,
+pub fn said(surface: Surface, object: &str) -> String {
+    let path: &[&str] = match surface.path() {
+        "/api/chat" => &["message", "content"],
+        "/api/generate" => &["response"],
+        "/v1/chat/completions" => &["choices", "0", "delta", "content"],
+        "/v1/completions" => &["choices", "0", "text"],
+        "/v1/responses" if text(object, &["type"]) == "response.output_text.delta" => &["delta"],
+        "/v1/messages" if text(object, &["delta", "type"]) == "text_delta" => &["delta", "text"],
+        _ => return String::new(),
     };
-    text.as_str().unwrap_or_default().to_owned()
+    text(object, path)
+}
+
+/// The string at a path of keys and positions; empty where there is none.
+pub fn text(json: &str, path: &[&str]) -> String {
+    let Some((first, rest)) = path.split_first() else { return serde_json::from_str(json).unwrap_or_default() };
+    // raw values, because a tree cannot hold every number that a peer may send
+    let inner = match json.as_bytes().first() {
+        Some(b'{') => members(json.as_bytes()).into_iter().rev().find(|(key, _)| key == first).map(|(_, value)| value),
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+            first.parse().ok().and_then(|at: usize| items.get(at)).map(|item| item.get().to_owned())
+        }
+        _ => None,
+    };
+    inner.map_or_else(String::new, |inner| text(&inner, rest))
 }

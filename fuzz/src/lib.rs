@@ -85,7 +85,7 @@ pub fn heard(surface: Surface, stream: &[u8]) -> String {
         let (lines, rest) = lines([stream.as_bytes()], usize::MAX).expect("no limit");
         assert!(rest.is_empty(), "a cut line: {stream}");
         assert_eq!(lines.len(), stream.matches('\n').count(), "an empty line: {stream}");
-        return lines.iter().map(|line| json::said(surface, &json::value(line))).collect();
+        return lines.iter().map(|line| json::said(surface, json::checked(line))).collect();
     }
     let events = sse::events([stream.as_bytes()]);
     let mut text = String::new();
@@ -93,11 +93,11 @@ pub fn heard(surface: Surface, stream: &[u8]) -> String {
         if event.data == "[DONE]" {
             continue;
         }
-        let value = json::value(event.data.as_bytes());
+        let object = json::checked(event.data.as_bytes());
         if !event.name.is_empty() {
-            assert_eq!(value["type"].as_str(), Some(event.name.as_str()), "{event:?}");
+            assert_eq!(json::text(object, &["type"]), event.name, "{event:?}");
         }
-        text.push_str(&json::said(surface, &value));
+        text.push_str(&json::said(surface, object));
     }
     // blank lines end events and stand nowhere else
     assert!(stream.is_empty() || stream.ends_with("\n\n"), "an event without end: {stream}");
