@@ -5,6 +5,7 @@
 //! what (`policy`). Invariant: every call for one runner carries the same runner options, whichever tag is asked for,
 //! so that Ollama never reloads it (defect B3).
 
+mod ability;
 mod resolve;
 mod runner;
 

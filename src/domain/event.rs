@@ -22,6 +22,8 @@ pub enum Event {
 pub struct Piece {
     /// Upstream's `created_at`, RFC 3339 with nanoseconds.
     pub created_at: String,
+    /// `message.role`, where it is not `assistant` (empty in the answer to `_debug_render_only`).
+    pub role: Option<String>,
     /// `message.content` or `response`, decoded.
     pub text: String,
     /// `thinking`, decoded.

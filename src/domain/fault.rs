@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::Oversize;
+
 /// Why, in a word: the label of logs and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FaultClass {
@@ -12,6 +14,8 @@ pub enum FaultClass {
     BadRequest,
     /// The body is larger than allowed.
     TooLarge,
+    /// The prompt does not fit into the model's context.
+    ContextExceeded,
     /// The caller sent too slowly.
     TooSlow,
     /// No credential, or one that is not (or no longer) valid.
@@ -61,6 +65,8 @@ impl FaultClass {
         match self {
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
+            // the code that OpenAI's clients know it by
+            Self::ContextExceeded => "context_length_exceeded",
             Self::TooSlow => "too_slow",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
@@ -148,8 +154,12 @@ pub struct Fault {
     pub limit: Option<Limit>,
     /// The place in the queue, where that is what refused.
     pub place: Option<QueuePlace>,
+    /// What is known of a prompt that did not fit, where that is what refused.
+    pub oversize: Option<Oversize>,
     /// Upstream's own status and message, passed on where the dialect can.
     pub upstream_status: Option<u16>,
+    /// Whether Ollama refused with it in the place of a stream, which it writes otherwise than other refusals.
+    pub for_a_stream: bool,
     /// For the log only.
     pub detail: Option<String>,
 }
@@ -165,7 +175,9 @@ impl Fault {
             retry_after: None,
             limit: None,
             place: None,
+            oversize: None,
             upstream_status: None,
+            for_a_stream: false,
             detail: None,
         }
     }
@@ -198,10 +210,24 @@ impl Fault {
         self
     }
 
+    /// Says that Ollama refused with it in the place of a stream.
+    #[must_use]
+    pub fn for_a_stream(mut self, so: bool) -> Self {
+        self.for_a_stream = so;
+        self
+    }
+
     /// Says where the application stands against the limit that refused it.
     #[must_use]
     pub fn limited(mut self, limit: Limit) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Says how large the prompt was that did not fit.
+    #[must_use]
+    pub fn sized(mut self, oversize: Oversize) -> Self {
+        self.oversize = Some(oversize);
         self
     }
 

@@ -39,7 +39,6 @@ impl ModelName {
     /// [`InvalidName`] when a part is empty, too long, or holds a character Ollama does not allow.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let text = text.trim();
-        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
         let lower = text.to_ascii_lowercase();
         let rest = lower.strip_suffix(":local").unwrap_or(&lower);
         // a colon after the last slash starts the tag; one before it belongs to the host's port
@@ -50,7 +49,8 @@ impl ModelName {
         let mut parts = path.rsplitn(3, '/');
         let model = parts.next().unwrap_or_default();
         let namespace = parts.next().unwrap_or(NAMESPACE);
-        let host = parts.next().unwrap_or(HOST);
+        // a scheme stands before a host, and only there
+        let host = parts.next().map_or(HOST, |host| host.split_once("://").map_or(host, |(_, host)| host));
         let name = Self { host: host.into(), namespace: namespace.into(), model: model.into(), tag: tag.into() };
         if name.is_valid() { Ok(name) } else { Err(InvalidName) }
     }

@@ -155,6 +155,8 @@ pub struct ReplyShape {
     pub include_usage: bool,
     /// `encoding_format: "base64"` of `/v1/embeddings`.
     pub base64_vectors: bool,
+    /// `parallel_tool_calls: false`: no call after the first one is shown.
+    pub one_tool_call: bool,
 }
 
 /// Sizes taken while decoding, so that no later room parses again.
@@ -181,8 +183,9 @@ pub struct InferenceRequest {
     pub stream: bool,
     /// What the caller wants done.
     pub intent: Intent,
-    /// Native fields in Ollama's spelling and order, without `model`, `stream`, `options`, `keep_alive`, `shift` and
-    /// `_debug*`; fields we do not know are among them, as written.
+    /// Native fields in Ollama's spelling and order, without `model`, `stream`, `options`, `keep_alive` and `shift`;
+    /// fields we do not know are among them, as written. `truncate` among them is the caller's wish: what goes upstream is
+    /// the gateway's.
     pub fields: Vec<JsonField>,
     /// Sampling options (and unknown ones), without runner options.
     pub options: Vec<JsonField>,

@@ -16,6 +16,10 @@ use super::in_flight::InFlight;
 use super::line::{Ready, Started};
 use super::waiting::{Heard, Waiting};
 
+/// Longest body, in bytes, whose length is told beforehand: Go's HTTP server sends a longer one as a chunk (recordings
+/// `show`, `tags`).
+const LONGEST_WITH_LENGTH: usize = 2048;
+
 /// A reply: head and body.
 pub struct Answer {
     /// Status code.
@@ -33,6 +37,8 @@ pub struct AnswerBody {
     /// The guard; while the request still waits it is inside the source.
     flight: Option<InFlight>,
     source: Source,
+    /// Whether the length is kept to ourselves.
+    chunked: bool,
 }
 
 enum Source {
@@ -56,7 +62,13 @@ struct Stream {
 impl AnswerBody {
     /// A body known from the start. The guard's outcome is settled already unless the whole is `good`.
     pub(super) fn whole(bytes: Vec<u8>, flight: InFlight) -> Self {
-        Self { flight: Some(flight), source: Source::Whole(Some(bytes.into())) }
+        Self { flight: Some(flight), source: Source::Whole(Some(bytes.into())), chunked: false }
+    }
+
+    /// The same without telling its length beforehand, if `so`.
+    pub(super) fn chunked(mut self, so: bool) -> Self {
+        self.chunked = so;
+        self
     }
 
     /// A stream whose first event is known.
@@ -68,12 +80,12 @@ impl AnswerBody {
         flight: InFlight,
     ) -> Self {
         let stream = Stream { next: Some(Next::Event(first)), reply: Some(reply), encoder, revoked: Box::pin(revoked) };
-        Self { flight: Some(flight), source: Source::Stream(Box::new(stream)) }
+        Self { flight: Some(flight), source: Source::Stream(Box::new(stream)), chunked: true }
     }
 
     /// A stream whose first event is still to come.
     pub(super) fn waiting(waiting: Waiting, encoder: Encoder) -> Self {
-        Self { flight: None, source: Source::Waiting(Box::new(waiting), Box::new(encoder)) }
+        Self { flight: None, source: Source::Waiting(Box::new(waiting), Box::new(encoder)), chunked: true }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -86,7 +98,17 @@ impl AnswerBody {
                         waiting.said(out.len());
                         return Poll::Ready(Some(out.into()));
                     }
-                    Heard::Arrived(arrived) => self.arrive(*arrived),
+                    Heard::Arrived(arrived) => {
+                        let mut out = Vec::new();
+                        // the head is gone: what it would have said is a comment
+                        if let Some(overflow) = arrived.1.overflow() {
+                            encoder.comment(&format!("overflow; {overflow}"), &mut out);
+                        }
+                        self.arrive(*arrived);
+                        if !out.is_empty() {
+                            return Poll::Ready(Some(out.into()));
+                        }
+                    }
                 },
                 (Source::Whole(bytes), Some(flight)) => {
                     let bytes = bytes.take();
@@ -196,6 +218,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            Source::Whole(Some(bytes)) if self.chunked || bytes.len() > LONGEST_WITH_LENGTH => SizeHint::default(),
             Source::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Source::Whole(None) | Source::Ended => SizeHint::with_exact(0),
             Source::Stream(_) | Source::Waiting(..) => SizeHint::default(),

@@ -5,6 +5,7 @@
 
 use crate::catalog::Resolved;
 use crate::domain::{EndpointId, Fault, FaultClass, Moment};
+use crate::scheduler::Permit;
 use crate::upstream::may_go_elsewhere;
 
 use super::in_flight::InFlight;
@@ -18,6 +19,8 @@ const RECALLS: usize = 2;
 pub(super) struct Attempts {
     /// Where it may still run.
     pub(super) resolved: Resolved,
+    /// The turn of a call that was refused without any work.
+    pub(super) kept: Option<Permit>,
     /// When it must have started.
     pub(super) deadline: Moment,
     failed: Vec<Fault>,
@@ -29,7 +32,7 @@ pub(super) struct Attempts {
 
 impl Attempts {
     pub(super) fn new(resolved: Resolved, deadline: Moment, now: Moment) -> Self {
-        Self { resolved, deadline, failed: Vec::new(), recalled: 0, since: now }
+        Self { resolved, kept: None, deadline, failed: Vec::new(), recalled: 0, since: now }
     }
 
     /// When it first asked for a slot, unless this is the first time.

@@ -72,6 +72,7 @@ impl Gateway {
         let resolved = self.resolve(&name, &request).await;
         account["endpoints"] = self.tell_endpoints(&name, resolved.as_ref().ok(), &grant);
         let resolved = resolved?;
+        resolved.fit(&mut request)?;
         account["resolved"] = json!({ "model": resolved.name.to_string(), "weights": resolved.weights });
         // now that the weights are known, so is how much text a token of theirs is
         let tokens = self.parts.scheduler.estimate_tokens(&resolved.weights, SAMPLE).max(1);
@@ -161,6 +162,7 @@ fn tell_grant(grant: &Grant, policy: &mut Value) {
     policy["max_wait_seconds"] = json!(seconds(rules.max_wait));
     policy["max_queued"] = json!(rules.max_queued);
     policy["max_concurrent"] = json!(rules.max_concurrent);
+    policy["on_overflow"] = json!(rules.on_overflow.to_string());
     policy["output_cap"] = json!(grant.output_cap);
     policy["rate"] = match &grant.standing {
         Some(standing) => json!({ "limit": standing.limit, "remaining": standing.remaining }),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Clock, Dialect, Event, Fault, Moment, Outcome, RequestId};
+use crate::domain::{Clock, Dialect, Event, Fault, Moment, Outcome, Overflow, RequestId};
 use crate::ledger::Record;
 
 use super::settle::Settler;
@@ -46,6 +46,11 @@ impl InFlight {
     /// How long it waited for its slot.
     pub(super) fn queued(&self) -> Duration {
         self.record.as_ref().map_or(Duration::ZERO, |record| record.usage.queue)
+    }
+
+    /// What became of a prompt that did not fit.
+    pub(super) fn overflow(&self) -> Option<&Overflow> {
+        self.record.as_ref()?.overflow.as_ref()
     }
 
     /// Time since the request arrived.

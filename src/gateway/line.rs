@@ -19,6 +19,7 @@ use super::answer::{Answer, AnswerBody};
 use super::call::{Call, Caller};
 use super::elsewhere::Attempts;
 use super::in_flight::InFlight;
+use super::overflow::{Fitting, Refused as Oversized};
 use super::settle::Settler;
 use super::ticket;
 use super::wishes::{Patience, Wishes};
@@ -59,6 +60,8 @@ pub(super) struct Ready {
     pub(super) grant: Grant,
     pub(super) resolved: Resolved,
     pub(super) patience: Patience,
+    /// What is done so that the prompt fits.
+    pub(super) fitting: Fitting,
     /// How often the caller hears that it still waits.
     pub(super) keepalive: Option<Duration>,
 }
@@ -82,14 +85,14 @@ impl Gateway {
     /// guard in its body settles the request when it ends or its caller leaves.
     pub async fn serve(self: &Arc<Self>, call: Call) -> Answer {
         let mut flight = self.begin(call.surface.path());
-        let ready = match self.run(call, &mut flight).await {
+        let mut ready = match self.run(call, &mut flight).await {
             Ok(ready) => ready,
             Err(fault) => return refused(fault, flight),
         };
         if let Some(every) = ready.keepalive {
             return self.wait_aloud(ready, every, flight).await;
         }
-        match self.start(&ready, &mut flight).await {
+        match self.start(&mut ready, &mut flight).await {
             Ok(started) => good(ready, started, flight),
             Err(fault) => refused(fault, flight),
         }
@@ -103,7 +106,7 @@ impl Gateway {
         drop(caller);
         let body = body.read(self.max_body(&principal)).await?;
         flight.note(|record| record.usage.bytes_in = body.len() as u64);
-        let request = wire::decode(surface, &body)?;
+        let mut request = wire::decode(surface, &body)?;
         drop(body);
         flight.note(|record| record.stream = request.stream);
         let name = ModelName::parse(&request.model).map_err(|bad| malformed(&bad.to_string()))?;
@@ -111,20 +114,27 @@ impl Gateway {
         flight.note(|record| record.class = Some(grant.rules.class));
         let resolved = self.resolve(&name, &request).await?;
         flight.note(|record| record.model = Some(resolved.name.clone()));
+        resolved.fit(&mut request)?;
         let patience = wishes.patience(grant.rules.max_wait, self.parts.clock.now());
         let keepalive = wishes.keepalive(&request, grant.rules.keepalive);
-        Ok(Ready { request, principal, grant, resolved, patience, keepalive })
+        let fitting = Fitting::of(&request);
+        Ok(Ready { request, principal, grant, resolved, patience, fitting, keepalive })
     }
 
     /// The line from the queue to the first event.
-    pub(super) async fn start(&self, ready: &Ready, flight: &mut InFlight) -> Result<Started, Fault> {
+    pub(super) async fn start(&self, ready: &mut Ready, flight: &mut InFlight) -> Result<Started, Fault> {
         if ready.request.intent == Intent::Unload {
             return Ok(Started { first: unloaded(&self.parts.clock), reply: None });
         }
         let mut attempts = Attempts::new(ready.resolved.clone(), ready.patience.until, self.parts.clock.now());
         loop {
-            let permit = self.admit(ready, &attempts, flight).await;
-            let permit = permit.map_err(|refusal| attempts.refused(refusal, flight))?;
+            let permit = match attempts.kept.take() {
+                Some(kept) => kept,
+                None => {
+                    let permit = self.admit(ready, &attempts, flight).await;
+                    permit.map_err(|refusal| attempts.refused(refusal, flight))?
+                }
+            };
             let endpoint = permit.endpoint();
             let order = self.order(&permit, ready)?;
             let mut reply = self.parts.upstream.call(permit, order);
@@ -135,7 +145,11 @@ impl Gateway {
             };
             match first {
                 Ok(first) => return Ok(Started { first, reply: Some(reply) }),
-                Err(fault) => attempts.failed(endpoint, fault, &self.parts, flight)?,
+                Err(fault) if fault.class == FaultClass::ContextExceeded => {
+                    let oversized = Oversized { fault, endpoint, permit: reply.unused() };
+                    attempts = self.overflowed(oversized, ready, attempts, flight).await?;
+                }
+                Err(fault) => attempts.failed(endpoint, as_asked(fault, ready), &self.parts, flight)?,
             }
         }
     }
@@ -164,11 +178,15 @@ impl Gateway {
 
     /// Step 5: what the name means. A name nobody has may have been pulled a moment ago, so the fleet is asked again.
     pub(super) async fn resolve(&self, name: &ModelName, request: &InferenceRequest) -> Result<Resolved, Fault> {
-        let embeds = request.surface.task().embeds();
-        match self.parts.catalog.resolve(name, &request.model, embeds) {
+        self.resolve_as(name, &request.model, request.surface.task().embeds()).await
+    }
+
+    /// As [`Gateway::resolve`], for a name that its callers know as `asked`.
+    pub(super) async fn resolve_as(&self, name: &ModelName, asked: &str, embeds: bool) -> Result<Resolved, Fault> {
+        match self.parts.catalog.resolve(name, asked, embeds) {
             Err(fault) if matches!(fault.class, FaultClass::NotFound | FaultClass::Unreachable) => {
                 self.parts.discovery.refresh(FRESH).await;
-                self.parts.catalog.resolve(name, &request.model, embeds)
+                self.parts.catalog.resolve(name, asked, embeds)
             }
             resolved => resolved,
         }
@@ -213,11 +231,13 @@ impl Gateway {
             model: &model,
             runner_options: &runner.order.options,
             keep_alive: Some(runner.order.keep_alive),
+            truncate: ready.fitting.truncate,
             output_cap: grant.output_cap,
         };
         let body = wire::encode_upstream(request, &target);
         let stream = request.stream && !request.surface.task().embeds();
-        Ok(Order { task: request.surface.task(), stream, body, runner: Arc::clone(&runner.order) })
+        let cut = ready.fitting.truncate == Some(true);
+        Ok(Order { task: request.surface.task(), stream, body, cut, runner: Arc::clone(&runner.order) })
     }
 }
 
@@ -247,6 +267,7 @@ pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answ
 /// The headers that every answer to a granted request has.
 pub(super) fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, String)> {
     let mut headers = vec![("X-Request-Id", flight.id().to_string())];
+    headers.extend(overflow(flight));
     if let Some(standing) = &ready.grant.standing {
         headers.extend(wire::limit_headers(ready.request.surface.dialect(), standing));
     }
@@ -260,16 +281,35 @@ pub(super) fn refused(fault: Fault, mut flight: InFlight) -> Answer {
     flight.note(|record| record.status = refusal.status);
     let mut headers = refusal.headers;
     headers.push(("X-Request-Id", flight.id().to_string()));
+    headers.extend(overflow(&flight));
     Answer {
         status: refusal.status,
         headers,
         content_type: refusal.content_type,
-        body: AnswerBody::whole(refusal.body, flight),
+        body: AnswerBody::whole(refusal.body, flight).chunked(refusal.chunked),
     }
+}
+
+/// The header that says what became of a prompt that did not fit.
+fn overflow(flight: &InFlight) -> Option<(&'static str, String)> {
+    flight.overflow().map(|overflow| ("X-Gaucho-Overflow", overflow.to_string()))
 }
 
 fn malformed(text: &str) -> Fault {
     Fault::new(FaultClass::BadRequest, text).at("model")
+}
+
+/// Ollama's own words name the model as the gateway asked for it; the caller reads the name it sent.
+fn as_asked(mut fault: Fault, ready: &Ready) -> Fault {
+    let canonical = ready.resolved.name.to_string();
+    if fault.upstream_status.is_some() && fault.message.contains(&canonical) {
+        for quote in ['"', '\''] {
+            let (theirs, own) =
+                (format!("{quote}{canonical}{quote}"), format!("{quote}{}{quote}", ready.request.model));
+            fault.message = fault.message.replace(&theirs, &own);
+        }
+    }
+    fault
 }
 
 fn ended() -> Fault {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{AppName, EndpointId, Fault, FaultClass, ModelName, ModelView};
+use crate::domain::{AppName, EndpointId, Fault, FaultClass, InvalidName, ModelName, ModelView};
 use crate::wire::{self, ListedModel};
 
 use super::answer::{Answer, AnswerBody};
@@ -71,7 +71,7 @@ impl Gateway {
                 Ok(wire::model_list(ids.iter().map(|(id, created)| ListedModel { id, created: *created })))
             }
             Listing::Model(id) => {
-                let name = ModelName::parse(id).map_err(|bad| not_found(id, &bad.to_string()))?;
+                let name = ModelName::parse(id).map_err(|bad| unnamed(id, &bad))?;
                 let found = self.visible(app).into_iter().find(|model| model.name == name);
                 let model = found.ok_or_else(|| not_found(&name.to_string(), ""))?;
                 Ok(wire::model(ListedModel { id, created: created(&model) }))
@@ -134,7 +134,7 @@ impl Gateway {
         let principal = self.identify(caller, flight)?;
         let body = body.read(self.max_body(&principal)).await?;
         let request = wire::decode_show(&body)?;
-        let bad = |bad: crate::domain::InvalidName| Fault::new(FaultClass::BadRequest, bad.to_string()).at("model");
+        let bad = |bad: InvalidName| Fault::new(FaultClass::BadRequest, bad.to_string()).at("model");
         let name = ModelName::parse(&request.model).map_err(bad)?;
         if !self.parts.desk.may_see(principal.app(), &name) {
             return Err(not_found(&name.to_string(), "the application may not use it"));
@@ -147,7 +147,7 @@ impl Gateway {
                 self.holder(&name).ok_or_else(|| not_found(&name.to_string(), ""))?
             }
         };
-        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose)).await
+        self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose, &request.fields)).await
     }
 
     /// The first endpoint that has the model itself, a usable one if there is one; a stub of one elsewhere is no more shown
@@ -181,6 +181,11 @@ fn good(body: Vec<u8>, listing: &Listing, mut flight: InFlight) -> Answer {
 fn created(model: &ModelView) -> u64 {
     let at: Option<jiff::Timestamp> = model.modified_at.parse().ok();
     at.and_then(|at| u64::try_from(at.as_second()).ok()).unwrap_or(0)
+}
+
+/// No model can have this id. One with slashes is no id at Ollama but another path, which it does not have.
+fn unnamed(id: &str, bad: &InvalidName) -> Fault {
+    if id.contains('/') { not_found(id, "") } else { Fault::new(FaultClass::BadRequest, bad.to_string()) }
 }
 
 fn not_found(name: &str, detail: &str) -> Fault {

@@ -10,6 +10,7 @@ mod explain;
 mod in_flight;
 mod line;
 mod listing;
+mod overflow;
 mod queue;
 mod settle;
 mod ticket;

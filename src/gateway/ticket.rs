@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::Resolved;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId, Task};
 use crate::policy::Grant;
 use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, WaitReason, Work, WorkKind};
 
@@ -16,7 +16,7 @@ const BACK: Duration = Duration::from_secs(30);
 /// What the scheduler needs to know of the request, which must have started at `deadline`.
 ///
 /// # Errors
-/// `BadRequest` when the prompt is larger than the application's `max_context`; `Forbidden` when the model is only on
+/// `ContextExceeded` when the prompt is larger than the application's `max_context`; `Forbidden` when the model is only on
 /// endpoints that the application may not use.
 pub(super) fn make(
     parts: &Parts,
@@ -31,7 +31,7 @@ pub(super) fn make(
     if let Some(most) = rules.max_context {
         let tokens = parts.scheduler.estimate_tokens(&resolved.weights, measure.prompt_bytes);
         if tokens > most {
-            return Err(too_long(tokens, most));
+            return Err(too_long(tokens, most).at(prompt_field(request.surface.task())));
         }
     }
     let allowed = |name: &str, url: &str| rules.endpoints.allow(name, url);
@@ -84,7 +84,16 @@ fn too_long(tokens: u64, most: u64) -> Fault {
         "the prompt is about {tokens} tokens, this application may use {most} (max_context): shorten it, \
          or ask the operator to raise it"
     );
-    Fault::new(FaultClass::BadRequest, text).at("messages")
+    Fault::new(FaultClass::ContextExceeded, text)
+}
+
+/// The field that holds the prompt.
+pub(super) fn prompt_field(task: Task) -> &'static str {
+    match task {
+        Task::Chat => "messages",
+        Task::Embed => "input",
+        Task::Generate | Task::Embeddings => "prompt",
+    }
 }
 
 /// The scheduler's no, in words that say which limit, its value and when to come back.

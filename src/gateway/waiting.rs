@@ -43,14 +43,14 @@ pub(super) enum Heard {
 impl Gateway {
     /// From the queue to the first event, aloud. What can be said at once, a refusal above all, keeps its status; else the
     /// head goes out now, and what comes later comes in the stream.
-    pub(super) async fn wait_aloud(self: &Arc<Self>, ready: Ready, every: Duration, flight: InFlight) -> Answer {
+    pub(super) async fn wait_aloud(self: &Arc<Self>, mut ready: Ready, every: Duration, flight: InFlight) -> Answer {
         let (label, headers) = (flight.id(), head(&ready, &flight));
         let encoder = Encoder::new(&ready.request, label, flight.arrived_wall().as_secs());
         let gateway = Arc::clone(self);
         let mut walk: Walk = Box::pin(async move {
             let mut flight = flight;
             flight.note(|record| record.status = 200);
-            let started = gateway.start(&ready, &mut flight).await;
+            let started = gateway.start(&mut ready, &mut flight).await;
             (ready, flight, started)
         });
         match std::future::poll_fn(|cx| Poll::Ready(walk.as_mut().poll(cx))).await {

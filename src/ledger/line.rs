@@ -18,6 +18,8 @@ struct Line<'a> {
     model: Option<String>,
     endpoint: Option<&'a str>,
     retries: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overflow: Option<String>,
     dialect: &'static str,
     route: &'static str,
     stream: bool,
@@ -58,6 +60,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
         model: record.model.as_ref().map(ToString::to_string),
         endpoint: record.endpoint.as_ref().map(|(_, name)| name.as_str()),
         retries: record.retried.len(),
+        overflow: record.overflow.as_ref().map(ToString::to_string),
         dialect: record.dialect.as_str(),
         route: record.route,
         stream: record.stream,

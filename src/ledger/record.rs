@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::domain::{
-    AppName, Class, Dialect, EndpointId, FaultClass, KeyId, ModelName, Origin, Outcome, RequestId, Usage,
+    AppName, Class, Dialect, EndpointId, FaultClass, KeyId, ModelName, Origin, Outcome, Overflow, RequestId, Usage,
 };
 use crate::telemetry::{Finished, LogLines, RequestMetrics};
 
@@ -34,6 +34,8 @@ pub struct Record {
     pub endpoint: Option<(EndpointId, String)>,
     /// Calls before it that failed before their first event: the endpoint's name, and why.
     pub retried: Vec<(String, FaultClass)>,
+    /// What became of a prompt that did not fit into its model's context.
+    pub overflow: Option<Overflow>,
     /// Whether a stream was asked for.
     pub stream: bool,
     /// Status code sent.
@@ -68,6 +70,7 @@ impl Record {
             model: None,
             endpoint: None,
             retried: Vec::new(),
+            overflow: None,
             stream: false,
             status: 499,
             outcome: Outcome::Left,
@@ -124,6 +127,9 @@ impl Ledger {
         for (name, class) in &record.retried {
             self.metrics.retry(name, *class);
             self.metrics.upstream_error(name, *class);
+        }
+        if let (Some(app), Some(overflow)) = (&record.app, &record.overflow) {
+            self.metrics.overflow(app, record.model.as_ref(), overflow.end.as_str());
         }
         if let (Some(class), Some(_)) = (record.class, endpoint) {
             self.metrics.admitted(class.as_str(), record.usage.queue);

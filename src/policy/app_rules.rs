@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::document::RunnerOptions;
+use super::document::{OnOverflow, RunnerOptions};
 use super::glob::Glob;
 use crate::domain::{Class, ModelName, Surface};
 
@@ -43,6 +43,8 @@ pub struct AppRules {
     pub max_embed_inputs: usize,
     /// What happens to runner options that a client sends.
     pub runner_options: RunnerOptions,
+    /// What happens to a prompt that does not fit into the model's context.
+    pub on_overflow: OnOverflow,
 }
 
 /// The built-in defaults: every model on every route, no rate, a bounded queue.
@@ -65,6 +67,7 @@ impl Default for AppRules {
             max_body: 32 << 20,
             max_embed_inputs: 2048,
             runner_options: RunnerOptions::Clamp,
+            on_overflow: OnOverflow::Truncate,
         }
     }
 }

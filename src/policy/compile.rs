@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use super::app_rules::{AppRules, Endpoints, Models, Rate};
-use super::document::{AppDocument, Ceiling, KeyHash, Placed, Problem};
+use super::document::{AppDocument, Ceiling, KeyHash, OnOverflow, Placed, Problem};
 use crate::domain::AppName;
 
 /// The rules of an application (or of `default.toml`), over those of `base`. Values that can tie to each other
 /// (rate and burst) are checked here.
 pub(super) fn app_rules(written: &AppDocument, base: &AppRules, problems: &mut Vec<Problem>) -> AppRules {
-    AppRules {
+    let rules = AppRules {
         description: value(&written.description).cloned(),
         models: value(&written.models)
             .map_or_else(|| base.models.clone(), |globs| Models(globs.iter().map(|glob| glob.0.clone()).collect())),
@@ -41,6 +41,23 @@ pub(super) fn app_rules(written: &AppDocument, base: &AppRules, problems: &mut V
         max_embed_inputs: value(&written.max_embed_inputs)
             .map_or(base.max_embed_inputs, |most| usize::try_from(most.unsigned()).unwrap_or(usize::MAX)),
         runner_options: value(&written.runner_options).copied().unwrap_or(base.runner_options),
+        on_overflow: value(&written.on_overflow).unwrap_or(&base.on_overflow).clone(),
+    };
+    route(written, &rules, problems);
+    rules
+}
+
+/// A model that overflow goes to must be one that the application may use.
+fn route(written: &AppDocument, rules: &AppRules, problems: &mut Vec<Problem>) {
+    let OnOverflow::Route(model) = &rules.on_overflow else { return };
+    let (on_overflow, models) = (written.on_overflow.as_ref(), written.models.as_ref());
+    let Some(place) = on_overflow.map(|placed| &placed.place).or(models.map(|placed| &placed.place)) else { return };
+    if !rules.models.allow(model) {
+        let message = format!(
+            "on_overflow routes to {model}, which models leaves out: add it to models (here or in default.toml), or \
+             route elsewhere"
+        );
+        problems.push(place.problem(model.to_string(), message));
     }
 }
 

@@ -90,6 +90,17 @@ impl Desk {
         self.judge(app, request, name, |rate| self.quotas.look(app, rate))
     }
 
+    /// Judges a granted request again, for another model. It is not counted again: it is the same request.
+    ///
+    /// # Errors
+    /// As [`Desk::grant`], without the rate.
+    pub fn regrant(&self, grant: &Grant, request: &InferenceRequest, name: &ModelName) -> Result<Grant, Fault> {
+        let policies = self.policies.load();
+        let (app, rules, profile) = (&grant.app, policies.app(&grant.app), policies.profile(name));
+        rules::check(&Ask { app, rules: &rules, profile: &profile, request, name })?;
+        Ok(Grant { rules, profile, ..grant.clone() })
+    }
+
     fn judge(
         &self,
         app: &AppName,

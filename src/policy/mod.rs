@@ -20,7 +20,7 @@ mod rules;
 mod schema;
 
 pub use app_rules::{AppRules, Endpoints, Models, Rate};
-pub use document::{KeepAlive, Problem, RunnerOptions};
+pub use document::{KeepAlive, OnOverflow, Problem, RunnerOptions};
 pub use folder::Folder;
 pub use grant::{Desk, Grant};
 pub use policies::Policies;

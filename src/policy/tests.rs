@@ -176,6 +176,48 @@ fn every_mistake_of_every_file_is_listed_with_its_place() {
 }
 
 #[test]
+fn overflow_goes_to_a_model_that_the_application_may_use() {
+    let route = "on_overflow = { route = \"qwen2.5:7b\" }\n";
+    let found = problems(&[("a.toml", &format!("models = [\"llama3.2:*\"]\n{route}"))]);
+    assert_eq!(
+        found,
+        [
+            "a.toml:2:15: on_overflow: on_overflow routes to qwen2.5:7b, which models leaves out: add it to models (here or in \
+          default.toml), or route elsewhere"
+        ]
+    );
+    let found = problems(&[("default.toml", route), ("a.toml", "models = [\"llama3.2:*\"]")]);
+    assert!(found.len() == 1 && found[0].starts_with("a.toml:1:10: models: "), "{found:?}");
+    let policies = load(&[
+        ("default.toml", route),
+        ("a.toml", "models = [\"qwen2.5:*\"]"),
+        ("b.toml", "on_overflow = \"refuse\""),
+    ]);
+    assert_eq!(policies.app(&app("a")).on_overflow, OnOverflow::Route(name("qwen2.5:7b")));
+    assert_eq!(policies.app(&app("b")).on_overflow, OnOverflow::Refuse);
+    assert_eq!(Policies::built_in().app(&app("c")).on_overflow, OnOverflow::Truncate);
+    for (text, shown) in [("\"cut\"", "\"cut\""), ("{ route = \"m:cloud\" }", "")] {
+        let found = problems(&[("a.toml", &format!("on_overflow = {text}"))]);
+        assert!(found.len() == 1 && found[0].contains(shown) && found[0].contains("{ route = "), "{found:?}");
+    }
+}
+
+#[test]
+fn a_granted_request_may_be_judged_for_another_model_without_being_counted_again() {
+    let (desk, _) = desk(&[
+        ("a.toml", "models = [\"small\", \"large\"]\nrequests_per_minute = 1\n"),
+        ("models.toml", "[models.large]\nnum_ctx = 8192"),
+    ]);
+    let request = request(Surface::Chat);
+    let grant = desk.grant(&app("a"), &request, &name("small")).unwrap();
+    assert_eq!(grant.standing.map(|limit| limit.remaining), Some(0));
+    let again = desk.regrant(&grant, &request, &name("large")).unwrap();
+    assert_eq!(again.standing, grant.standing);
+    assert!(again.profile.options.contains_key("num_ctx") && grant.profile.options.is_empty());
+    assert_eq!(desk.regrant(&grant, &request, &name("other")).unwrap_err().class, FaultClass::Forbidden);
+}
+
+#[test]
 fn several_syntax_errors_are_listed_at_once_beside_wrong_values() {
     let text = "weight = \nclass = \"x\"\nburst == 3\nweigth = 2\nmodels = [\"a\"";
     let found = problems(&[("a.toml", text)]);

@@ -50,6 +50,7 @@ pub struct RequestMetrics {
     slots_used: Gauges<2>,
     upstream_errors: Counters<2>,
     retries: Counters<2>,
+    overflows: Counters<3>,
     ejected: Gauges<1>,
     ejections: Counters<2>,
     policy_reloads: Counters<1>,
@@ -92,6 +93,11 @@ impl RequestMetrics {
                 "gateway_retries",
                 "Calls that failed before their first event and were made elsewhere, by where and why they failed",
                 ["endpoint", "reason"],
+            ),
+            overflows: to.counters(
+                "gateway_overflows",
+                "Prompts that did not fit into the model's context, by what became of them",
+                ["app", "model", "end"],
             ),
             ejected: to.gauges(
                 "upstream_ejected",
@@ -174,6 +180,12 @@ impl RequestMetrics {
     /// Counts a call that failed at `endpoint` and was made elsewhere.
     pub fn retry(&self, endpoint: &str, reason: FaultClass) {
         self.retries.add([label(endpoint), reason.as_str().into()], 1);
+    }
+
+    /// Counts a prompt that did not fit; `model` is where it ended, `end` one of a handful of words.
+    pub fn overflow(&self, app: &AppName, model: Option<&ModelName>, end: &'static str) {
+        let model = model.map_or(UNKNOWN, |model| model.to_string().into());
+        self.overflows.add([app.as_str().to_owned().into(), model, end.into()], 1);
     }
 
     /// Says whether an endpoint is ejected.

@@ -28,6 +28,8 @@ pub struct Order {
     pub stream: bool,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether it lets Ollama cut its prompt: what the prompt's size then takes says nothing of others.
+    pub cut: bool,
     /// How the runner is asked for, as the body says too.
     pub runner: Arc<LoadOrder>,
 }
@@ -104,12 +106,16 @@ impl Pump {
             ended = self.drive(&permit, &mut observed) => ended,
             () = recalled => Err(taken_back(self.began)),
         };
+        observed.complete = observed.complete && !self.order.cut;
         let Self { discovery, sink, watched, .. } = self;
         // judged first: whoever learns of the fault may ask again at once
         watched.ended(&ended);
         if let Err(fault) = ended {
             if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
                 discovery.hurry(permit.endpoint());
+            }
+            if fault.class == FaultClass::ContextExceeded {
+                return sink.refused(fault, permit);
             }
             sink.fault(fault);
         }
@@ -124,8 +130,11 @@ impl Pump {
             .map_err(|_| too_slow("did not begin to answer", patience))??;
         let status = response.status().as_u16();
         if status != 200 {
+            // only what Ollama finds after it chose to stream has no charset (`ollama-facts` 1.5)
+            let kind = response.headers().get("content-type");
+            let for_a_stream = self.order.stream && kind.is_some_and(|kind| kind == "application/json");
             let body = whole(response, timeouts.idle).await?;
-            return Err(wire::upstream_fault(status, &body));
+            return Err(wire::upstream_fault(status, &body).for_a_stream(for_a_stream));
         }
         if self.order.stream {
             self.stream(response, permit, observed).await

@@ -414,7 +414,7 @@ fn tell(old: &EndpointView, new: &EndpointView) {
 
 /// Without `verbose`: the lists of every token that it adds are megabytes.
 async fn show(client: &Client, endpoint: &Endpoint, name: &ModelName) -> Shown {
-    match client.ask(endpoint, "/api/show", wire::encode_show(&name.to_string(), false)).await {
+    match client.ask(endpoint, "/api/show", wire::encode_show(&name.to_string(), false, &[])).await {
         Ok((200, body)) => reading::shown(&body),
         Ok((status, _)) => assumed(name, &format!("status {status}")),
         Err(why) => assumed(name, &why),

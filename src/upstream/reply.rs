@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::domain::{Event, Fault, FaultClass};
+use crate::scheduler::Permit;
 
 /// Most events of one reply that wait to be taken; far above any real answer, the bytes bind first.
 const MOST_EVENTS: usize = 1 << 20;
@@ -20,7 +21,15 @@ pub type Taken = Result<Event, Fault>;
 
 /// The same on its way, with its bytes. The channel's memory is blocks of these and every reply has one: a fault, which
 /// comes once if at all, is kept out of them.
-type Sent = (Result<Event, Box<Fault>>, usize);
+type Sent = (Result<Event, Box<Failed>>, usize);
+
+/// How a reply ends badly.
+#[derive(Debug)]
+struct Failed {
+    fault: Fault,
+    /// The permit, where the call used up nothing of it.
+    unused: Option<Permit>,
+}
 
 /// Bytes that replies may hold in memory.
 #[derive(Debug, Clone)]
@@ -100,7 +109,17 @@ impl Sink {
 
     /// Ends the reply with a fault.
     pub(super) fn fault(&self, fault: Fault) {
-        let _ = self.tx.try_send((Err(Box::new(fault)), 0));
+        self.fail(Failed { fault, unused: None });
+    }
+
+    /// Ends the reply with a refusal that did no work, and hands the permit on: the call may be made again in its turn.
+    /// A caller that has gone, or does not want it, drops it, which frees the slot.
+    pub(super) fn refused(&self, fault: Fault, permit: Permit) {
+        self.fail(Failed { fault, unused: Some(permit) });
+    }
+
+    fn fail(&self, failed: Failed) {
+        let _ = self.tx.try_send((Err(Box::new(failed)), 0));
     }
 }
 
@@ -110,13 +129,14 @@ pub struct Reply {
     account: Arc<Account>,
     rx: mpsc::Receiver<Sent>,
     pump: Option<AbortHandle>,
+    unused: Option<Permit>,
 }
 
 /// Both ends of a reply.
 pub(super) fn pipe(budget: &Budget) -> (Sink, Reply) {
     let account = Arc::new(Account { budget: budget.clone(), held: AtomicUsize::new(0) });
     let (tx, rx) = mpsc::channel(MOST_EVENTS);
-    (Sink { account: Arc::clone(&account), tx }, Reply { account, rx, pump: None })
+    (Sink { account: Arc::clone(&account), tx }, Reply { account, rx, pump: None, unused: None })
 }
 
 impl Reply {
@@ -130,6 +150,12 @@ impl Reply {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// The permit of a call that was refused without any work: whoever makes the call again at the same endpoint need
+    /// not queue for it.
+    pub fn unused(&mut self) -> Option<Permit> {
+        self.unused.take()
+    }
+
     /// As [`Reply::next`], for hand-written bodies.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Taken>> {
         self.rx.poll_recv(cx).map(|next| {
@@ -139,7 +165,10 @@ impl Reply {
                     // the pump is about to end by itself, and has yet to tell what it learned
                     self.pump = None;
                 }
-                taken.map_err(|fault| *fault)
+                taken.map_err(|failed| {
+                    self.unused = failed.unused;
+                    failed.fault
+                })
             })
         })
     }

@@ -110,8 +110,13 @@ impl Stagehand {
         let body = wire::encode_load(&order.model, &order.options, order.keep_alive);
         let most = self.client.timeouts.first_event;
         let within = within.map_or(most, |within| within.min(most));
-        let asked = self.client.ask_within(endpoint, route(order), body, within);
-        match asked.await? {
+        let mut answer = self.client.ask_within(endpoint, route(order), body.clone(), within).await?;
+        if answer.0 == 400 && !order.embeds {
+            // a model may make vectors only although its tag is listed as one that writes
+            let second = self.client.ask_within(endpoint, EMBED, body, within).await?;
+            answer = if second.0 == 200 { second } else { answer };
+        }
+        match answer {
             (200, _) => Ok(()),
             (status, body) => {
                 Err(LoadError { reason: wire::upstream_fault(status, &body).message, gone: status == 404 })
@@ -123,7 +128,8 @@ impl Stagehand {
     async fn probe(&self, id: EndpointId, order: &LoadOrder, within: Duration) -> bool {
         let Ok(endpoint) = self.client.endpoint(id) else { return false };
         let body = wire::encode_probe(&order.model, &order.options, order.keep_alive, order.embeds);
-        matches!(self.client.ask_within(endpoint, route(order), body, within).await, Ok((200, _)))
+        // a refusal is an answer too: the runner is alive
+        matches!(self.client.ask_within(endpoint, route(order), body, within).await, Ok((200 | 400, _)))
     }
 
     async fn unload(&self, id: EndpointId, weights: &str, order: &LoadOrder) -> bool {
@@ -159,5 +165,7 @@ impl Stagehand {
 
 /// The route that loads a model without work for it (`ollama-facts` 2.6).
 fn route(order: &LoadOrder) -> &'static str {
-    if order.embeds { "/api/embed" } else { "/api/generate" }
+    if order.embeds { EMBED } else { "/api/generate" }
 }
+
+const EMBED: &str = "/api/embed";

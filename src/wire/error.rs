@@ -19,7 +19,12 @@ pub struct Refusal {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether its length is not told beforehand.
+    pub chunked: bool,
 }
+
+/// When to come back where nothing says when.
+const LATER: Duration = Duration::from_secs(30);
 
 const JSON: &str = "application/json";
 const JSON_UTF8: &str = "application/json; charset=utf-8";
@@ -29,6 +34,9 @@ const JSON_UTF8: &str = "application/json; charset=utf-8";
 const FOUND_LATE: [&str; 4] =
     ["invalid model name", "invalid input type", "model is required", "top_logprobs must be between 0 and 20"];
 
+/// The same where the text holds the model's name.
+const UNABLE: &str = " does not support ";
+
 /// Renders a fault that ends a request before its first byte of answer.
 #[must_use]
 pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
@@ -37,7 +45,9 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     if status == 401 {
         headers.push(("www-authenticate", "Bearer".to_owned()));
     }
-    if let Some(wait) = fault.retry_after {
+    // whoever is told to come back is told when
+    let wait = fault.retry_after.or_else(|| matches!(status, 429 | 503).then_some(LATER));
+    if let Some(wait) = wait {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
     if let Some(place) = &fault.place {
@@ -51,14 +61,17 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     object(&mut body, dialect, fault, status);
     let late = fault.class != FaultClass::BadRequest
         || fault.upstream_status.is_some()
+        || fault.message.contains(UNABLE)
         || FOUND_LATE.contains(&fault.message.as_str());
     let content_type = if dialect != Dialect::Ollama && late {
         body.push(b'\n');
         JSON
+    } else if fault.for_a_stream {
+        JSON
     } else {
         JSON_UTF8
     };
-    Refusal { status, content_type, headers, body }
+    Refusal { status, content_type, headers, body, chunked: dialect == Dialect::Ollama && fault.for_a_stream }
 }
 
 /// Headers that say where an application stands against its limit, on good replies as on refusals.
@@ -85,7 +98,7 @@ fn whole_seconds(time: Duration) -> u64 {
 /// The status of a fault.
 fn status(dialect: Dialect, fault: &Fault) -> u16 {
     match fault.class {
-        FaultClass::BadRequest => 400,
+        FaultClass::BadRequest | FaultClass::ContextExceeded => 400,
         // the Ollama CLI swallows the text of a 401
         FaultClass::Unauthenticated | FaultClass::Revoked if dialect == Dialect::Ollama => 403,
         FaultClass::Unauthenticated | FaultClass::Revoked => 401,
@@ -134,13 +147,14 @@ pub(super) fn object_in_stream(out: &mut Vec<u8>, dialect: Dialect, fault: &Faul
 fn openai(out: &mut Vec<u8>, fault: &Fault, status: u16) {
     // Ollama has no other types and no codes; ours appear only where Ollama never answers so
     let ours = fault.upstream_status.is_none()
-        && (fault.param.is_some() || !matches!(fault.class, FaultClass::BadRequest | FaultClass::NotFound));
+        && fault.class != FaultClass::NotFound
+        && (fault.param.is_some() || fault.class != FaultClass::BadRequest);
     push(out, "{\"error\":{\"message\":");
     string(out, &fault.message);
     push(out, ",\"type\":");
     string(out, openai_type(status, ours));
     push(out, ",\"param\":");
-    match &fault.param {
+    match fault.param.as_ref().filter(|_| ours) {
         Some(param) => string(out, param),
         None => push(out, "null"),
     }

@@ -25,7 +25,7 @@ mod tests;
 pub use error::{Refusal, limit_headers, refusal};
 pub use framing::{Lines, TooLong};
 pub use list::{ListedModel, model, model_list, native_list, version};
-pub use ollama::{Malformed, ShowRequest, decode_event, decode_show, upstream_fault};
+pub use ollama::{Malformed, ShowRequest, decode_event, decode_show, longest_input, upstream_fault};
 pub use reply::Encoder;
 pub use upstream::{UpstreamTarget, encode_load, encode_probe, encode_show, encode_upstream};
 

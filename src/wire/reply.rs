@@ -3,16 +3,22 @@
 //! One [`Encoder`] per request, because some dialects have state: the first chunk names the role, the finish knows of
 //! earlier tool calls. The formats themselves live with their dialects.
 
+use serde_json::value::RawValue;
+
 use super::error::object_in_stream;
+use super::go_json::elements;
 use super::ollama;
 use super::openai::{ChatReply, CompletionReply, EmbeddingReply};
-use super::out::{push, string};
+use super::out::{filled, push, string};
 use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Piece, RequestId, Surface, Task};
 
 /// Encodes one reply.
 #[derive(Debug)]
 pub struct Encoder {
     stream: bool,
+    /// No tool call is shown after the first one.
+    one_call: bool,
+    called: bool,
     form: Form,
 }
 
@@ -40,7 +46,8 @@ impl Encoder {
             Surface::V1Completions => Form::Completion(CompletionReply::new(&model, id, created, request.shape)),
             Surface::V1Embeddings => Form::Embeddings(EmbeddingReply::new(model, request.shape)),
         };
-        Self { stream: request.stream && !request.surface.task().embeds(), form }
+        let stream = request.stream && !request.surface.task().embeds();
+        Self { stream, one_call: request.shape.one_tool_call, called: false, form }
     }
 
     /// Whether the reply that starts with `first` is a stream. Not so when the caller wants none, and for Ollama's
@@ -63,7 +70,9 @@ impl Encoder {
 
     /// Appends the one frame of a stream that says `event`.
     pub fn stream(&mut self, event: &Event, out: &mut Vec<u8>) {
-        match (event, &mut self.form) {
+        let first = self.first_call(event);
+        self.called = self.called || first.is_some();
+        match (first.as_ref().unwrap_or(event), &mut self.form) {
             (Event::Piece(piece), Form::Native(task, model)) => {
                 ollama::piece(out, *task, model, piece);
                 out.push(b'\n');
@@ -74,6 +83,21 @@ impl Encoder {
             // an embedding reply is never a stream; should it come to that, its one object is the stream
             (Event::Vectors(_), _) | (_, Form::Embeddings(_)) => out.extend(self.unary(event)),
         }
+    }
+
+    /// The event with the first tool call of the answer only, or none after it, where the caller wants no more than one;
+    /// `None` where there is nothing to leave out.
+    fn first_call(&self, event: &Event) -> Option<Event> {
+        let Event::Piece(piece) = event else { return None };
+        let calls = filled(piece.tool_calls.as_deref()).filter(|_| self.one_call)?;
+        let mut first = None;
+        // cannot fail: the list was scanned when the event was
+        let _ = elements(calls.get(), |call| {
+            first.get_or_insert(call);
+        });
+        let first = first.filter(|_| !self.called);
+        let tool_calls = first.and_then(|call| RawValue::from_string(format!("[{call}]")).ok());
+        Some(Event::Piece(Box::new(Piece { tool_calls, ..(**piece).clone() })))
     }
 
     /// Appends a comment, which readers of server-sent events skip; only for streams of that form.
@@ -99,7 +123,8 @@ impl Encoder {
     #[must_use]
     pub fn unary(&self, event: &Event) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
-        match (event, &self.form) {
+        let first = self.first_call(event);
+        match (first.as_ref().unwrap_or(event), &self.form) {
             (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(&mut out, *task, model, piece),
             (Event::Piece(piece), Form::Chat(reply)) => reply.whole(piece, &mut out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.whole(piece, &mut out),

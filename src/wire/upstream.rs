@@ -18,16 +18,21 @@ pub struct UpstreamTarget<'a> {
     pub runner_options: &'a [JsonField],
     /// How long the model stays loaded; [`Duration::MAX`] is for ever, `None` leaves it to Ollama.
     pub keep_alive: Option<Duration>,
+    /// Whether Ollama may cut a prompt that does not fit; `None` leaves it to Ollama, which cuts in silence.
+    pub truncate: Option<bool>,
     /// Most tokens to generate; used when it is lower than what the caller asked for, or the caller set no bound.
     pub output_cap: Option<u64>,
 }
 
-/// The body of an upstream `/api/show`.
+/// The body of an upstream `/api/show`; `fields` are the caller's own.
 #[must_use]
-pub fn encode_show(model: &str, verbose: bool) -> Vec<u8> {
+pub fn encode_show(model: &str, verbose: bool, fields: &[JsonField]) -> Vec<u8> {
     let mut out = Vec::with_capacity(model.len() + 32);
     push(&mut out, "{\"model\":");
     string(&mut out, model);
+    for (name, value) in fields {
+        member(&mut out, name, value);
+    }
     push(&mut out, if verbose { ",\"verbose\":true}" } else { "}" });
     out
 }
@@ -77,13 +82,16 @@ pub fn encode_upstream(request: &InferenceRequest, target: &UpstreamTarget<'_>) 
     let mut out = Vec::with_capacity(request.measure.body_bytes + 256);
     push(&mut out, "{\"model\":");
     string(&mut out, target.model);
-    for (name, value) in &request.fields {
+    for (name, value) in request.fields.iter().filter(|(name, _)| &**name != "truncate") {
         member(&mut out, name, value);
     }
     if !request.surface.task().embeds() {
         push(&mut out, if request.stream { ",\"stream\":true" } else { ",\"stream\":false" });
     }
     options(&mut out, request, target);
+    if let Some(truncate) = target.truncate {
+        push(&mut out, if truncate { ",\"truncate\":true" } else { ",\"truncate\":false" });
+    }
     if let Some((name, value)) = target.runner_options.iter().find(|(name, _)| &**name == "shift") {
         member(&mut out, name, value);
     }

@@ -64,7 +64,7 @@ async fn it_says_who_would_start_wait_or_be_refused_and_sends_nothing() {
     let refusals = [
         (&["--model", "llama3.2:3b"][..], &["policy    refuses it", "may not use model"][..]),
         (&["--model", "gemma:none"], &["policy    allows it", "does not have the model", "refused (not_found)"]),
-        (&["--model", "gemma:a", "--prompt-tokens", "2500"], &["refused (bad_request)", "max_context"]),
+        (&["--model", "gemma:a", "--prompt-tokens", "2500"], &["refused (context_length_exceeded)", "max_context"]),
         (&["--model", "gemma:a", "--prompt-tokens", "90000000"], &["refused (too_large)"]),
         (&["--model", "a b"], &["policy    not asked", "invalid model name"]),
     ];

@@ -1,6 +1,8 @@
 //! Behaviours of the whole program, one module each, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod abilities;
+mod as_written;
 mod bad_input;
 mod callers_leave;
 mod clients;
@@ -20,6 +22,7 @@ mod lists;
 mod live;
 mod odd_upstream;
 mod operations;
+mod overflow;
 mod process;
 mod queue_view;
 mod residency;
@@ -30,3 +33,4 @@ mod sim_sharing;
 mod straight_line;
 mod support;
 mod upstream_faults;
+mod v1_fields;

@@ -2,6 +2,7 @@
 //!
 //! Owns the keys and the forms that only they use. It does not own defaults or rules between keys (`compile`).
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -54,6 +55,8 @@ document! {
         max_embed_inputs: Whole<1, 1_000_000>,
         /// What happens to runner options and keep_alive that a client sends: clamp puts the runner profile's in their place, refuse answers 400.
         runner_options: RunnerOptions,
+        /// What happens to a prompt that does not fit into the model's context: truncate lets Ollama cut it and says so, refuse answers 400 with both sizes, { route = "model" } asks a model with a larger context. Embeddings are never routed: they are refused then.
+        on_overflow: OnOverflow,
         /// Hashes of keys that stand for this application: "sha256:" and 64 hex digits.
         key_hashes: Vec<Placed<KeyHash>>,
     }
@@ -235,6 +238,60 @@ impl Scalar for RunnerOptions {
 
     fn schema() -> Value {
         json!({ "enum": ["clamp", "refuse"] })
+    }
+}
+
+/// What happens to a prompt that does not fit into the model's context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnOverflow {
+    /// Ollama cuts it, and the caller is told.
+    Truncate,
+    /// The request is refused with both sizes.
+    Refuse,
+    /// The request goes to this model, as if it had been asked for.
+    Route(ModelName),
+}
+
+impl fmt::Display for OnOverflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncate => f.write_str("truncate"),
+            Self::Refuse => f.write_str("refuse"),
+            Self::Route(model) => write!(f, "route to {model}"),
+        }
+    }
+}
+
+impl Scalar for OnOverflow {
+    fn parse(value: &DeValue<'_>) -> Option<Self> {
+        if let Some(table) = value.as_table() {
+            let mut keys = table.iter();
+            let (Some((key, model)), None) = (keys.next(), keys.next()) else { return None };
+            let name = ModelName::parse(model.get_ref().as_str().filter(|_| key.get_ref() == "route")?);
+            return name.ok().filter(|name| !name.is_cloud()).map(Self::Route);
+        }
+        match value.as_str()? {
+            "truncate" => Some(Self::Truncate),
+            "refuse" => Some(Self::Refuse),
+            _ => None,
+        }
+    }
+
+    fn allowed() -> String {
+        "\"truncate\", \"refuse\" or { route = \"model\" } with the name of a model (no pattern, never :cloud)"
+            .to_owned()
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [
+            { "enum": ["truncate", "refuse"] },
+            {
+                "type": "object",
+                "properties": { "route": { "type": "string", "pattern": r"^[A-Za-z0-9_.:/-]+$" } },
+                "required": ["route"],
+                "additionalProperties": false,
+            },
+        ] })
     }
 }
 

@@ -13,8 +13,8 @@ mod models;
 mod reader;
 mod units;
 
-pub use app::RunnerOptions;
 pub(crate) use app::{AppDocument, Cadence, KeyHash, ModelGlob, default_schema};
+pub use app::{OnOverflow, RunnerOptions};
 pub(crate) use declare::document;
 pub(crate) use forms::{Bytes, Ceiling, Form, OneOrMany, Scalar, Span, Whole, object_schema};
 pub(crate) use models::{ModelsDocument, ProfileDocument, Profiles};

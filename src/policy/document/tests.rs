@@ -95,6 +95,16 @@ const APPS: &[&str] = &[
     "keepalive = \"10s\"",
     "keepalive = 61",
     "keepalive = \"never\"",
+    "on_overflow = \"truncate\"",
+    "on_overflow = \"refuse\"",
+    "on_overflow = \"cut\"",
+    "on_overflow = \"route\"",
+    "on_overflow = { route = \"qwen2.5:7b\" }",
+    "on_overflow = { route = \"qwen2.5:*\" }",
+    "on_overflow = { route = 7 }",
+    "on_overflow = { to = \"m\" }",
+    "on_overflow = { route = \"m\", twice = true }",
+    "on_overflow = {}",
 ];
 
 const MODELS: &[&str] = &[

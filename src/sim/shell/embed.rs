@@ -84,7 +84,13 @@ async fn answer(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> Re
             Route::Legacy => embeddings(&[]),
         }));
     }
-    let work = Work { app, lease, model: &model, admitted: &admitted, truncate: request.truncate.unwrap_or(true) };
+    let too_long = match (route, request.truncate.unwrap_or(true)) {
+        (Route::Embed, true) => None,
+        (Route::Embed, false) => Some(StatusCode::BAD_REQUEST),
+        // the older route never cuts, and says of everything that went wrong that it was the server
+        (Route::Legacy, _) => Some(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    let work = Work { app, lease, model: &model, admitted: &admitted, too_long };
     // every input takes the single slot by itself, all of them in one go
     let made = try_join_all(inputs.iter().zip(0..).map(|(text, input)| work.one(text, input))).await?;
     if let (Route::Legacy, Some(only)) = (route, made.first()) {
@@ -137,7 +143,8 @@ struct Work<'a> {
     lease: &'a Lease,
     model: &'a Model,
     admitted: &'a Admitted,
-    truncate: bool,
+    /// The status of a refusal of what is too long; `None` cuts it.
+    too_long: Option<StatusCode>,
 }
 
 impl Work<'_> {
@@ -150,8 +157,8 @@ impl Work<'_> {
         // the marks at both ends count
         let wanted = text::count(input) + 2;
         let room = self.admitted.options.runner.num_ctx.min(self.model.context_length);
-        if wanted > room && !self.truncate {
-            return Err(refuse(StatusCode::BAD_REQUEST, "the input length exceeds the context length"));
+        if let Some(status) = self.too_long.filter(|_| wanted > room) {
+            return Err(refuse(status, "the input length exceeds the context length"));
         }
         let tokens = wanted.min(room);
         let spent = Duration::try_from_secs_f64(tokens as f64 / self.model.prompt_tokens_per_second);

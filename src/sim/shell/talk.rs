@@ -131,7 +131,7 @@ async fn prepare(app: &Arc<App>, route: Route, body: &Bytes, lease: &Lease) -> R
         return Err(ok(Answer::rendered(route, &request.model, created_at(), &prompt.text)));
     }
     check_format(&request.format)?;
-    let inside = runner_refuses(&model, &request, &mut prompt, admitted.options.runner.num_ctx);
+    let inside = runner_refuses(&model, &request, &mut prompt, &admitted);
     let streams = request.stream.unwrap_or(true);
     let answer = compose(&model, route, request, &prompt, &admitted, think);
     Ok(Ready { answer, streams, together: model.parallel_speed, inside })
@@ -187,13 +187,16 @@ fn check_format(format: &Value) -> Result<(), Final> {
 }
 
 /// What llama-server refuses in its own words, which Ollama passes on as text.
-fn runner_refuses(model: &Model, request: &Inference, prompt: &mut Prompt, num_ctx: u64) -> Option<Final> {
+fn runner_refuses(model: &Model, request: &Inference, prompt: &mut Prompt, admitted: &Admitted) -> Option<Final> {
+    let runner = &admitted.options.runner;
     let images = !request.images.is_empty() || request.messages.iter().any(|message| !message.images.is_empty());
     let text = if images && !model.can("vision") {
         let message = "Multimodal data provided, but model does not support multimodal requests.";
         json!({"error": {"code": 400, "message": message, "type": "invalid_request_error"}}).to_string()
     } else {
-        fit(prompt, num_ctx, request.truncate.unwrap_or(true)).err()?
+        // a prompt with images is never cut
+        let truncate = request.truncate.unwrap_or(true) && !images;
+        fit(prompt, runner.num_ctx, truncate, runner.shift).err()?
     };
     Some(refuse(StatusCode::BAD_REQUEST, &text))
 }

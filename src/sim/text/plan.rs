@@ -49,7 +49,10 @@ const MARKS: u64 = 2;
 
 /// Plans the answer.
 pub(in crate::sim) fn plan(model: &Model, prompt: &Prompt, wish: &Wish<'_>) -> Plan {
-    let seed = format!("{}\n{}\n{}\n{}", model.weights, wish.sampling.seed, wish.request.format, prompt.text);
+    let mut seed = format!("{}\n{}\n{}\n{}", model.weights, wish.sampling.seed, wish.request.format, prompt.text);
+    // what it sees counts like what it reads
+    seed.extend(wish.request.messages.iter().flat_map(|message| &message.images).map(String::as_str));
+    seed.extend(wish.request.images.iter().map(String::as_str));
     let mut source = Source(mix(seed.as_bytes()));
     let room = if wish.shift { wish.num_ctx.saturating_mul(10) } else { wish.num_ctx.saturating_sub(prompt.tokens) };
     let cap = wish.sampling.num_predict.unwrap_or(u64::MAX).min(room);

@@ -92,8 +92,8 @@ fn render(messages: &[Message]) -> Prompt {
 /// Fits the prompt into `num_ctx` tokens: what is too long is cut to half of it, in silence, as Ollama does.
 ///
 /// # Errors
-/// The runner's own words, when the caller forbade that.
-pub(in crate::sim) fn fit(prompt: &mut Prompt, num_ctx: u64, truncate: bool) -> Result<(), String> {
+/// The runner's own words, when the caller forbade that; Ollama's, when the runner has no context `shift`.
+pub(in crate::sim) fn fit(prompt: &mut Prompt, num_ctx: u64, truncate: bool, shift: bool) -> Result<(), String> {
     if prompt.tokens < num_ctx {
         return Ok(());
     }
@@ -104,6 +104,11 @@ pub(in crate::sim) fn fit(prompt: &mut Prompt, num_ctx: u64, truncate: bool) -> 
              ({num_ctx} tokens), try increasing it\",\"type\":\"exceed_context_size_error\",\
              \"n_prompt_tokens\":{tokens},\"n_ctx\":{num_ctx}}}}}"
         ));
+    }
+    if !shift {
+        let text = "the prompt is longer than the context length currently available to the model; shorten the prompt, \
+                    adjust the context length in settings, or use a model with a longer context length";
+        return Err(text.to_owned());
     }
     prompt.tokens = (num_ctx / 2 + 3).min(num_ctx.saturating_sub(1));
     Ok(())

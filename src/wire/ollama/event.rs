@@ -47,6 +47,29 @@ pub fn decode_event(task: Task, line: &[u8]) -> Result<Event, Malformed> {
     }
 }
 
+/// Fields of Ollama's own, of which null means that they are not there; of others it is a value.
+const KNOWN: [&str; 19] = [
+    "model",
+    "created_at",
+    "response",
+    "thinking",
+    "tool_calls",
+    "message",
+    "embeddings",
+    "embedding",
+    "done",
+    "done_reason",
+    "context",
+    "logprobs",
+    "error",
+    "total_duration",
+    "load_duration",
+    "prompt_eval_count",
+    "prompt_eval_duration",
+    "eval_count",
+    "eval_duration",
+];
+
 #[derive(Default)]
 struct Reply {
     error: Option<String>,
@@ -58,7 +81,7 @@ struct Reply {
 
 impl Reply {
     fn take(&mut self, task: Task, key: Cow<'_, str>, value: &str) -> Result<(), Malformed> {
-        if value == "null" && key != "error" {
+        if value == "null" && KNOWN.contains(&&*key) {
             return Ok(());
         }
         match &*key {
@@ -86,8 +109,9 @@ impl Reply {
         let piece = &mut self.piece;
         let mut take = |key: Cow<'_, str>, value: &str| {
             match &*key {
-                _ if value == "null" => {}
-                "role" => {}
+                "role" | "content" | "thinking" | "tool_calls" if value == "null" => {}
+                "role" if value == "\"assistant\"" => {}
+                "role" => piece.role = Some(text(&key, value)?),
                 "content" => piece.text = text(&key, value)?,
                 "thinking" => piece.thinking = some_text(&key, value)?,
                 "tool_calls" => piece.tool_calls = Some(raw(value)?),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::domain::{Fault, FaultClass};
+use crate::domain::{Fault, FaultClass, Oversize};
 use crate::wire::go_json::{members, unquote};
 
-/// How long to wait after Ollama's own queue was full: it names no time itself.
+/// How long to wait after Ollama's own queue was full, or a proxy's limit reached: they name no time themselves.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
 /// Most bytes of an unreadable body that go to the log.
@@ -17,13 +17,17 @@ pub fn upstream_fault(status: u16, body: &[u8]) -> Fault {
     if matches!(status, 401 | 403 | 407) {
         return closed(status, body);
     }
+    let said = message(body);
+    let oversize = said.as_deref().and_then(oversize);
     let class = match status {
+        // the older embeddings route says 500 for the caller's mistake
+        400 | 500 if oversize.is_some() => FaultClass::ContextExceeded,
         400 => FaultClass::BadRequest,
         404 => FaultClass::NotFound,
         503 => FaultClass::Busy,
         _ => FaultClass::UpstreamError,
     };
-    let fault = match message(body) {
+    let mut fault = match said {
         Some(message) => Fault::new(class, message),
         None => {
             let excerpt = body.get(..EXCERPT).unwrap_or(body);
@@ -31,8 +35,9 @@ pub fn upstream_fault(status: u16, body: &[u8]) -> Fault {
                 .detail(String::from_utf8_lossy(excerpt))
         }
     };
+    fault.oversize = oversize;
     let fault = fault.upstream(status);
-    if class == FaultClass::Busy { fault.retry(BUSY_WAIT) } else { fault }
+    if matches!(status, 429 | 503) { fault.retry(BUSY_WAIT) } else { fault }
 }
 
 /// Ollama asks nobody who they are: a proxy before it, or its own check of names, does not know the gateway. The caller's
@@ -44,6 +49,34 @@ fn closed(status: u16, body: &[u8]) -> Fault {
     );
     let excerpt = body.get(..EXCERPT).unwrap_or(body);
     Fault::new(FaultClass::UpstreamError, text).detail(String::from_utf8_lossy(excerpt))
+}
+
+/// What Ollama says when a prompt does not fit: the runner's own JSON as a text, which has both sizes, or one of its own
+/// sentences (`ollama-facts` 1.5), which have none. `None` for anything else.
+fn oversize(message: &str) -> Option<Oversize> {
+    const SENTENCES: [&str; 4] = [
+        "the input length exceeds the context length",
+        "the prompt is longer than the context length",
+        "input after truncation exceeds maximum context length",
+        "input exceeds maximum context length",
+    ];
+    if SENTENCES.iter().any(|sentence| message.starts_with(sentence)) {
+        return Some(Oversize::default());
+    }
+    if !message.contains("exceed_context_size_error") {
+        return None;
+    }
+    let mut sizes = Oversize::default();
+    let _ = members(message, |key, error| {
+        if key == "error" {
+            let _ = members(error, |key, value| match &*key {
+                "n_prompt_tokens" => sizes.prompt = value.parse().ok(),
+                "n_ctx" => sizes.context = value.parse().ok(),
+                _ => {}
+            });
+        }
+    });
+    Some(sizes)
 }
 
 fn message(body: &[u8]) -> Option<String> {

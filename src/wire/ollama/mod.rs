@@ -11,7 +11,7 @@ mod tables;
 
 pub use event::{Malformed, decode_event};
 pub use fault::upstream_fault;
-pub use request::{ShowRequest, decode_show};
+pub use request::{ShowRequest, decode_show, longest_input};
 
 pub(super) use reply::{embeddings, piece, vectors};
 pub(super) use request::{check_inputs, check_model, check_top_logprobs, decode, raw};

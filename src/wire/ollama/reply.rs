@@ -25,7 +25,9 @@ pub(in crate::wire) fn piece(out: &mut Vec<u8>, task: Task, model: &[u8], piece:
         tool_calls(out, piece);
         logprobs(out, piece);
     } else {
-        push(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
+        push(out, ",\"message\":{\"role\":");
+        string(out, piece.role.as_deref().unwrap_or("assistant"));
+        push(out, ",\"content\":");
         string(out, &piece.text);
         thinking(out, piece);
         tool_calls(out, piece);

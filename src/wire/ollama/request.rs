@@ -4,14 +4,14 @@ use serde_json::value::RawValue;
 
 use super::tables;
 use crate::domain::{
-    Fault, FaultClass, InferenceRequest, Intent, JsonField, Measure, ModelName, ReplyShape, Surface, Task,
+    Fault, FaultClass, InferenceRequest, Intent, JsonField, Measure, ModelName, ReplyShape, Surface, Task, field,
 };
 use crate::wire::go_json::{self, Bad, Document, elements, folds_to_start, number, read, unquote};
 use crate::wire::options::{MOST_FIELDS, Merged};
 use crate::wire::out::is_empty_list;
 
 /// Fields that do not go upstream as they came.
-const TAKEN_APART: [&str; 6] = ["model", "stream", "options", "keep_alive", "shift", "_debug_render_only"];
+const TAKEN_APART: [&str; 5] = ["model", "stream", "options", "keep_alive", "shift"];
 
 /// Reads the body of a native surface.
 pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<InferenceRequest, Fault> {
@@ -46,7 +46,10 @@ pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<Inference
     Ok(InferenceRequest {
         surface,
         model,
-        stream: !surface.task().embeds() && document.get("stream") != Some("false"),
+        // what a prompt would be rendered to is told in one object
+        stream: !surface.task().embeds()
+            && document.get("stream") != Some("false")
+            && !document.is_true("_debug_render_only"),
         intent,
         fields: fields(&document, table)?,
         options: options.sampling,
@@ -145,13 +148,27 @@ pub(in crate::wire) fn check_inputs(input: Option<&str>) -> Result<(usize, usize
     if texts { Ok((count, bytes)) } else { Err(invalid()) }
 }
 
+/// Bytes of the longest of several embedding inputs; `None` for other requests.
+#[must_use]
+pub fn longest_input(request: &InferenceRequest) -> Option<usize> {
+    let input = field(&request.fields, "input")?.get();
+    let mut longest = input.len();
+    if input.starts_with('[') {
+        longest = 0;
+        let _ = elements(input, |item| longest = longest.max(item.len()));
+    }
+    Some(longest.saturating_sub(2))
+}
+
 /// What `/api/show` is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ShowRequest {
     /// The model as the caller wrote it.
     pub model: String,
     /// Whether long arrays and tensors are wanted.
     pub verbose: bool,
+    /// What is to be shown in the place of the tag's own: `system`, `template`, `options`.
+    pub fields: Vec<JsonField>,
 }
 
 /// Reads the body of `/api/show`, whose model may stand in the deprecated `name` (the CLI sends it there).
@@ -164,5 +181,11 @@ pub fn decode_show(body: &[u8]) -> Result<ShowRequest, Fault> {
     let model = tokens.into_iter().flatten().map(unquote).find(|name| !name.is_empty()).unwrap_or_default();
     // show words an empty name as chat does
     check_model(Task::Chat, &model)?;
-    Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose") })
+    let mut fields: Vec<JsonField> = Vec::new();
+    for name in ["system", "template", "options"] {
+        if let Some(value) = document.get(name) {
+            fields.push((name.into(), raw(value)?));
+        }
+    }
+    Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose"), fields })
 }

@@ -1,10 +1,11 @@
 //! `/v1/chat/completions` requests.
 
+use super::fields::{self, shown};
 use super::messages;
-use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, refuse_unsupported, shape, stop};
+use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape, stop, truncate};
 use super::tables;
-use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, Surface, Task};
-use crate::wire::go_json::{Document, elements, go_quote, read};
+use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
+use crate::wire::go_json::{Document, elements, go_quote, members, number, read, unquote};
 use crate::wire::ollama::{check_model, check_top_logprobs, raw};
 
 /// Reads a chat request and turns it into a native one.
@@ -15,7 +16,8 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
     if list.is_empty() {
         return Err(bad("[] is too short - 'messages'"));
     }
-    refuse_unsupported(&document)?;
+    fields::check(&document, fields::CHAT)?;
+    check_caps(&document)?;
     let keeps_tools = keeps_tools(&document)?;
     let converted = messages::convert(&list)?;
     let mut measure =
@@ -25,16 +27,21 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
         fields.push(made("format", &format)?);
     }
     if let (true, Some(tools)) = (keeps_tools, document.get("tools")) {
+        check_tools(tools)?;
         measure.prompt_bytes += tools.len();
         fields.push(made("tools", tools)?);
     }
     fields.extend(think(&document)?);
+    fields.extend(truncate(&document)?);
     for name in ["logprobs", "top_logprobs"] {
         if let Some(value) = document.get(name) {
             fields.push((name.into(), raw(value)?));
         }
     }
     check_top_logprobs(&document)?;
+    if document.get("top_logprobs").is_some_and(|count| number(count) > 0.0) && !document.is_true("logprobs") {
+        return Err(bad("top_logprobs is set without logprobs: set logprobs to true as well").at("top_logprobs"));
+    }
     let model = document.text("model").into_owned();
     check_model(Task::Chat, &model)?;
     let stop = stop(&document, false)?;
@@ -50,7 +57,7 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
         options: options.sampling,
         runner_options: options.runner,
         keep_alive: keep_alive(&document),
-        shape: shape(&document)?,
+        shape: ReplyShape { one_tool_call: document.get("parallel_tool_calls") == Some("false"), ..shape(&document)? },
         measure,
     })
 }
@@ -78,11 +85,48 @@ fn format(document: &Document<'_>) -> Result<Option<String>, Fault> {
             schema = inner.get("schema").map(str::to_owned).or(schema);
         }
     }
-    Ok(match kind.as_str() {
-        "json_object" => Some("\"json\"".into()),
-        "json_schema" => schema,
-        _ => None,
-    })
+    match kind.as_str() {
+        "" | "text" => Ok(None),
+        "json_object" => Ok(Some("\"json\"".into())),
+        "json_schema" if schema.is_some() => Ok(schema),
+        "json_schema" => {
+            let text =
+                "response_format is a json_schema without a schema: put it into response_format.json_schema.schema";
+            Err(bad(text).at("response_format.json_schema.schema"))
+        }
+        _ => Err(bad(format!(
+            "response_format.type is {}: use \"text\", \"json_object\" or \"json_schema\"",
+            shown(&go_quote(&kind))
+        ))
+        .at("response_format.type")),
+    }
+}
+
+/// Two names for one limit must not say two things.
+fn check_caps(document: &Document<'_>) -> Result<(), Fault> {
+    match (document.get("max_tokens"), document.get("max_completion_tokens")) {
+        (Some(old), Some(new)) if number(old) != number(new) => Err(bad(format!(
+            "max_tokens is {old} and max_completion_tokens is {new}, but both mean the same: send only the latter"
+        ))
+        .at("max_tokens")),
+        _ => Ok(()),
+    }
+}
+
+/// Ollama takes a tool of any type for a function without a name.
+fn check_tools(tools: &str) -> Result<(), Fault> {
+    let (mut at, mut odd) = (0, None);
+    let _ = elements(tools, |tool| {
+        let _ = members(tool, |key, value| {
+            if key == "type" && value.starts_with('"') && !matches!(&*unquote(value), "function" | "") {
+                odd.get_or_insert((at, value));
+            }
+        });
+        at += 1;
+    });
+    let Some((at, kind)) = odd else { return Ok(()) };
+    let text = format!("tools[{at}].type is {}, but only functions can be called here: use \"function\"", shown(kind));
+    Err(bad(text).at(format!("tools[{at}].type")))
 }
 
 /// `reasoning.effort`, else `reasoning_effort`, as `think`.

@@ -1,6 +1,7 @@
 //! `/v1/completions` requests.
 
-use super::request::{keep_alive, made, options, refuse, refuse_unsupported, shape, stop};
+use super::fields;
+use super::request::{keep_alive, made, options, refuse, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Measure, Surface, Task};
 use crate::wire::go_json::{number, read};
@@ -20,20 +21,21 @@ const NAMED: [(&str, &str); 6] = [
 pub(in crate::wire) fn decode_completion(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::COMPLETION).map_err(refuse)?;
     let stop = stop(&document, true)?;
-    refuse_unsupported(&document)?;
+    fields::check(&document, fields::COMPLETIONS)?;
     let mut fields = Vec::with_capacity(4);
     for name in ["prompt", "suffix"] {
         if let Some(value) = document.get(name) {
             fields.push((name.into(), raw(value)?));
         }
     }
-    if let Some(count) = document.get("logprobs").filter(|count| number(count) > 0.0) {
-        if number(count) > 20.0 {
+    if let Some(count) = document.get("logprobs") {
+        if !(0.0..=20.0).contains(&number(count)) {
             return Err(Fault::new(FaultClass::BadRequest, "top_logprobs must be between 0 and 20"));
         }
         fields.push(made("logprobs", "true")?);
         fields.push(made("top_logprobs", count)?);
     }
+    fields.extend(truncate(&document)?);
     let model = document.text("model").into_owned();
     check_model(Task::Generate, &model)?;
     // a top_p of zero is none to Ollama

@@ -1,15 +1,18 @@
 //! `/v1/embeddings` requests.
 
-use super::request::{bad, made, refuse};
+use super::fields;
+use super::request::{bad, keep_alive, made, refuse, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, Measure, ReplyShape, Surface, Task};
 use crate::wire::go_json::{number, read};
 use crate::wire::ollama::{check_inputs, check_model};
+use crate::wire::options::Merged;
 use crate::wire::out::is_empty_list;
 
 /// Reads an embedding request and turns it into a native one.
 pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::EMBEDDINGS).map_err(refuse)?;
+    fields::check(&document, fields::EMBEDDINGS)?;
     let encoding = document.text("encoding_format");
     let base64_vectors = encoding.eq_ignore_ascii_case("base64");
     if !(encoding.is_empty() || base64_vectors || encoding.eq_ignore_ascii_case("float")) {
@@ -28,18 +31,23 @@ pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest
     let (inputs, prompt_bytes) = check_inputs(Some(input))?;
     let mut fields = vec![made("input", input)?];
     if let Some(dimensions) = document.get("dimensions").filter(|count| number(count) != 0.0) {
+        if number(dimensions) < 0.0 {
+            return Err(bad(format!("dimensions is {dimensions}: use 1 or more, or leave it out")).at("dimensions"));
+        }
         fields.push(made("dimensions", dimensions)?);
     }
+    fields.extend(truncate(&document)?);
+    let options = Merged::read(document.all("options"))?.check()?;
     Ok(InferenceRequest {
         surface: Surface::V1Embeddings,
         model,
         stream: false,
         intent: Intent::Answer,
         fields,
-        options: Vec::new(),
-        runner_options: Vec::new(),
-        keep_alive: None,
-        shape: ReplyShape { include_usage: false, base64_vectors },
+        options: options.sampling,
+        runner_options: options.runner,
+        keep_alive: keep_alive(&document),
+        shape: ReplyShape { base64_vectors, ..ReplyShape::default() },
         measure: Measure { body_bytes: body.len(), prompt_bytes, inputs, output_cap: None },
     })
 }

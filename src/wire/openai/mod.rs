@@ -1,8 +1,8 @@
 //! OpenAI's dialect as Ollama speaks it: `/v1` requests become native ones, native events become `/v1` replies.
 //!
 //! Owns the conversion both ways, field by field as Ollama's own. Deliberate differences: `max_completion_tokens`
-//! counts as `max_tokens`; `options` and `keep_alive` are taken as on the native routes; what cannot be honoured
-//! (`n` above 1, a forced `tool_choice`, `logit_bias`) is refused, not ignored; unknown fields end here, because
+//! counts as `max_tokens`; `options`, `keep_alive` and `truncate` are taken as on the native routes; what OpenAI documents
+//! and cannot be honoured is refused, not ignored (`fields` has every one of them); unknown fields end here, because
 //! Ollama's own `/v1` drops them and the native route would give some of them a meaning.
 
 mod chat;
@@ -11,6 +11,7 @@ mod completion;
 mod completion_reply;
 mod embedding_reply;
 mod embeddings;
+mod fields;
 mod messages;
 mod request;
 mod tables;

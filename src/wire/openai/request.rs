@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::fields::shown;
 use super::tables;
 use crate::domain::{Fault, FaultClass, JsonField, ReplyShape};
-use crate::wire::go_json::{self, Bad, Document, elements, number, read, unquote};
+use crate::wire::go_json::{self, Bad, Document, elements, read, unquote};
 use crate::wire::ollama::raw;
 use crate::wire::options::{Merged, Options};
 
@@ -23,21 +24,6 @@ pub(super) fn made(name: &str, text: &str) -> Result<JsonField, Fault> {
     Ok((name.into(), raw(text)?))
 }
 
-/// Refuses what a caller would rely on and Ollama cannot do.
-pub(super) fn refuse_unsupported(document: &Document<'_>) -> Result<(), Fault> {
-    if let Some(count) = document.get("n").filter(|count| number(count) > 1.0) {
-        return Err(bad(format!(
-            "n is {count}, but one request gives one choice here: set n to 1, or send {count} requests"
-        ))
-        .at("n"));
-    }
-    let empty = |value: &str| value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}");
-    if document.get("logit_bias").is_some_and(|bias| !empty(bias)) {
-        return Err(bad("logit_bias is not supported by Ollama: leave it out").at("logit_bias"));
-    }
-    Ok(())
-}
-
 /// Whether the tools stay: not with `tool_choice: "none"`; what forces a call is refused.
 pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {
     match document.get("tool_choice") {
@@ -46,7 +32,8 @@ pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {
             "auto" => Ok(true),
             "none" => Ok(false),
             _ => Err(bad(format!(
-                "tool_choice is {choice}, but Ollama cannot be made to call a tool: use \"auto\" or \"none\""
+                "tool_choice is {}, but Ollama cannot be made to call a tool: use \"auto\" or \"none\"",
+                shown(choice)
             ))
             .at("tool_choice")),
         },
@@ -73,9 +60,9 @@ pub(super) fn options(document: &Document<'_>, stop: Option<&str>, named: &[(&st
     merged.check()
 }
 
-/// `stop` as a list of strings; `None` when nothing of it can be used. With `strict`, an item that is no string is
-/// refused (completions); without, it is skipped (chat).
-pub(super) fn stop(document: &Document<'_>, strict: bool) -> Result<Option<String>, Fault> {
+/// `stop` as a list of strings; `None` when there is none. What is no text is refused: on `/v1/completions` (`late`) in
+/// Ollama's words for an item of a list, elsewhere Ollama drops it in silence.
+pub(super) fn stop(document: &Document<'_>, late: bool) -> Result<Option<String>, Fault> {
     let Some(stop) = document.get("stop") else { return Ok(None) };
     if stop.starts_with('"') {
         return Ok(Some(format!("[{stop}]")));
@@ -84,9 +71,9 @@ pub(super) fn stop(document: &Document<'_>, strict: bool) -> Result<Option<Strin
     let mut odd = None;
     let list = elements(stop, |item| if item.starts_with('"') { texts.push(item) } else { odd = Some(item) });
     match odd {
-        Some(item) if strict => Err(bad(format!("invalid type for 'stop' field: {}", go_type(item)))),
-        _ if list.is_err() || texts.is_empty() => Ok(None),
-        _ => Ok(Some(format!("[{}]", texts.join(",")))),
+        Some(item) if late => Err(bad(format!("invalid type for 'stop' field: {}", go_type(item))).at("stop")),
+        None if list.is_ok() => Ok((!texts.is_empty()).then(|| format!("[{}]", texts.join(",")))),
+        _ => Err(bad(format!("stop is {}: use a text or a list of texts", shown(stop))).at("stop")),
     }
 }
 
@@ -112,6 +99,11 @@ pub(super) fn shape(document: &Document<'_>) -> Result<ReplyShape, Fault> {
         }
     }
     Ok(shape)
+}
+
+/// `truncate`, as on the native routes.
+pub(super) fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
+    document.get("truncate").map(|wish| made("truncate", wish)).transpose()
 }
 
 /// `keep_alive`, as on the native routes.

@@ -78,9 +78,10 @@ pub(super) static CHAT: Struct = Struct {
         ("max_completion_tokens", Type::Int),
         ("n", Type::Int),
         ("tool_choice", Type::Any),
-        ("logit_bias", Type::Any),
+        ("parallel_tool_calls", Type::Bool),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
     ],
 };
 
@@ -104,9 +105,9 @@ pub(super) static COMPLETION: Struct = Struct {
         ("logprobs", Type::Int),
         ("_debug_render_only", Type::Bool),
         ("n", Type::Int),
-        ("logit_bias", Type::Any),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
     ],
 };
 
@@ -114,5 +115,13 @@ pub(super) static COMPLETION: Struct = Struct {
 pub(super) static EMBEDDINGS: Struct = Struct {
     full: "openai.EmbedRequest",
     short: "EmbedRequest",
-    fields: &[("input", Type::Any), ("model", Type::Text), ("dimensions", Type::Int), ("encoding_format", Type::Text)],
+    fields: &[
+        ("input", Type::Any),
+        ("model", Type::Text),
+        ("dimensions", Type::Int),
+        ("encoding_format", Type::Text),
+        ("options", Type::Map),
+        ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
+    ],
 };

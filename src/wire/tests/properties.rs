@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::field;
 
 fn target(model: &str) -> UpstreamTarget<'_> {
-    UpstreamTarget { model, runner_options: &[], keep_alive: None, output_cap: None }
+    UpstreamTarget { model, runner_options: &[], keep_alive: None, truncate: None, output_cap: None }
 }
 
 /// A spelling of `name` that Go folds to it.
@@ -77,7 +77,7 @@ proptest! {
         let sent = encode_upstream(&request, &target("copy"));
         let sent: Value = serde_json::from_slice(&sent).unwrap();
         let keys: Vec<&str> = sent.as_object().unwrap().keys().map(String::as_str).collect();
-        prop_assert_eq!(keys, ["model", "messages", "stream"]);
+        prop_assert_eq!(keys, ["model", "messages", "_debug_render_only", "stream"]);
         prop_assert_eq!(&sent["messages"][0]["content"], "last");
     }
 }

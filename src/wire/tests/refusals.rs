@@ -74,6 +74,7 @@ fn every_class_has_its_status_in_each_dialect() {
     use FaultClass::*;
     let table = [
         (BadRequest, 400, 400),
+        (ContextExceeded, 400, 400),
         (TooLarge, 413, 413),
         (TooSlow, 408, 408),
         (Unauthenticated, 403, 401),
@@ -147,5 +148,38 @@ fn a_refusal_of_the_queue_says_place_and_time_in_headers() {
     let body = refusal(Dialect::OpenAi, &fault).body;
     assert!(String::from_utf8(body).unwrap().contains(r#""type":"api_error","param":null,"code":"too_late""#));
     let placeless = Fault::new(FaultClass::Unloadable, "x").placed(None, Duration::ZERO);
-    assert_eq!(refusal(Dialect::Ollama, &placeless).headers, [("x-gaucho-queue-eta", "1".to_owned())]);
+    let wanted = [("retry-after", "30".to_owned()), ("x-gaucho-queue-eta", "1".to_owned())];
+    assert_eq!(refusal(Dialect::Ollama, &placeless).headers, wanted, "who is told to come back is told when");
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_known_by_ollamas_words_with_the_sizes_it_says() {
+    let runner = r#"{"error":{"code":400,"message":"request (6010 tokens) exceeds …","type":"exceed_context_size_error","n_prompt_tokens":6010,"n_ctx":512}}"#;
+    for (status, text, sizes) in [
+        (400, runner, (Some(6010), Some(512))),
+        (400, "{\"error\":{\"type\":\"exceed_context_size_error\"}}", (None, None)),
+        (400, "the input length exceeds the context length", (None, None)),
+        (500, "the input length exceeds the context length", (None, None)),
+        (400, "the prompt is longer than the context length currently available to the model; shorten …", (None, None)),
+    ] {
+        let fault = upstream_fault(status, serde_json::json!({ "error": text }).to_string().as_bytes());
+        let oversize = fault.oversize.unwrap();
+        assert_eq!((fault.class, fault.upstream_status), (FaultClass::ContextExceeded, Some(status)), "{text}");
+        assert_eq!((oversize.prompt, oversize.context), sizes, "{text}");
+        assert_eq!(fault.message, text);
+    }
+    for (status, text) in
+        [(400, "invalid options: context length"), (404, "the input length exceeds the context length")]
+    {
+        let fault = upstream_fault(status, serde_json::json!({ "error": text }).to_string().as_bytes());
+        assert!(fault.class != FaultClass::ContextExceeded && fault.oversize.is_none() != (status == 404), "{text}");
+    }
+}
+
+#[test]
+fn whatever_says_come_back_says_when() {
+    for status in [429, 503] {
+        let refusal = refusal(Dialect::OpenAi, &upstream_fault(status, b"<html>no</html>"));
+        assert_eq!((refusal.status, refusal.headers[0].0), (status, "retry-after"), "{refusal:?}");
+    }
 }

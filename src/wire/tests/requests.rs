@@ -18,7 +18,8 @@ fn refused(surface: Surface, body: &str) -> (FaultClass, String, Option<String>)
 
 /// What goes upstream when the gateway decides nothing.
 fn sent(surface: Surface, body: &str) -> Value {
-    let target = UpstreamTarget { model: "copy", runner_options: &[], keep_alive: None, output_cap: None };
+    let target =
+        UpstreamTarget { model: "copy", runner_options: &[], keep_alive: None, truncate: None, output_cap: None };
     serde_json::from_slice(&encode_upstream(&read(surface, body), &target)).unwrap()
 }
 
@@ -108,7 +109,7 @@ fn sizes_are_taken_while_decoding() {
     assert_eq!((chat.measure.prompt_bytes, chat.measure.inputs, chat.measure.output_cap), (7, 1, Some(7)));
     let embed = read(Surface::Embed, r#"{"model":"m","input":["abc","de"]}"#);
     assert_eq!((embed.measure.prompt_bytes, embed.measure.inputs), (5, 2));
-    let v1 = read(Surface::V1Chat, &v1(r#","max_tokens":9,"max_completion_tokens":4"#));
+    let v1 = read(Surface::V1Chat, &v1(r#","max_completion_tokens":4"#));
     assert_eq!((v1.measure.prompt_bytes, v1.measure.output_cap), (2, Some(4)));
 }
 
@@ -117,7 +118,7 @@ fn upstream_gets_what_the_gateway_decided() {
     let request = read(
         Surface::Chat,
         r#"{"model":"Chat","messages":[{"role":"user","content":"x"}],"stream":false,"format":"json","new":1,
-            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"shift":true,"_debug_render_only":true}"#,
+            "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"truncate":true,"shift":true,"_debug_render_only":false}"#,
     );
     let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
     let runner = [("num_ctx".into(), raw("8192")), ("shift".into(), raw("false"))];
@@ -125,12 +126,13 @@ fn upstream_gets_what_the_gateway_decided() {
         model: "gaucho/chat:1",
         runner_options: &runner,
         keep_alive: Some(Duration::MAX),
+        truncate: Some(false),
         output_cap: Some(100),
     };
     let body = encode_upstream(&request, &target);
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"shift":false,"keep_alive":-1}"#
+        r#"{"model":"gaucho/chat:1","messages":[{"role":"user","content":"x"}],"format":"json","_debug_render_only":false,"new":1,"stream":false,"options":{"seed":3,"num_predict":100,"num_ctx":8192},"truncate":false,"shift":false,"keep_alive":-1}"#
     );
     target.output_cap = Some(1000);
     target.keep_alive = Some(Duration::from_millis(1500));
@@ -199,6 +201,14 @@ fn completions_and_embeddings_become_native_ones() {
     let body = r#"{"model":"m","input":"","dimensions":8,"encoding_format":"Base64","user":"u"}"#;
     assert_eq!(sent(Surface::V1Embeddings, body), json!({"model": "copy", "input": [""], "dimensions": 8}));
     assert!(read(Surface::V1Embeddings, body).shape.base64_vectors);
+    let own = read(
+        Surface::V1Embeddings,
+        r#"{"model":"m","input":"x","options":{"num_ctx":64,"seed":1},"keep_alive":"1m","truncate":true}"#,
+    );
+    assert_eq!((&*own.runner_options[0].0, &*own.options[0].0), ("num_ctx", "seed"));
+    assert_eq!(own.keep_alive, Some(Duration::from_secs(60)));
+    assert_eq!(longest_input(&own), Some(1));
+    assert_eq!(longest_input(&read(Surface::Embed, r#"{"model":"m","input":["a","abc",""]}"#)), Some(3));
 }
 
 #[test]
@@ -209,11 +219,24 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (r#","logit_bias":{"5":-100}"#.to_owned(), "logit_bias"),
         (format!(r#"{tool},"tool_choice":"required""#), "tool_choice"),
         (format!(r#"{tool},"tool_choice":{{"type":"function","function":{{"name":"f"}}}}"#), "tool_choice"),
+        (r#","max_tokens":5,"max_completion_tokens":6"#.to_owned(), "max_tokens"),
+        (r#","response_format":{"type":"xml"}"#.to_owned(), "response_format.type"),
+        (r#","response_format":{"type":"json_schema"}"#.to_owned(), "response_format.json_schema.schema"),
+        (r#","top_logprobs":2"#.to_owned(), "top_logprobs"),
+        (r#","tools":[{"type":"function"},{"type":"custom","custom":{"name":"f"}}]"#.to_owned(), "tools[1].type"),
+        (r#","options":{"num_ctx":"8k"}"#.to_owned(), "options.num_ctx"),
     ] {
         let (class, text, found) = refused(Surface::V1Chat, &v1(&fields));
         assert_eq!((class, found.as_deref()), (FaultClass::BadRequest, Some(param)), "{text}");
     }
+    let (_, _, param) = refused(Surface::V1Embeddings, r#"{"model":"m","input":"x","dimensions":-1}"#);
+    assert_eq!(param.as_deref(), Some("dimensions"));
     assert!(sent(Surface::V1Chat, &v1(&format!(r#"{tool},"tool_choice":"none""#))).get("tools").is_none());
+    let caps =
+        sent(Surface::V1Chat, &v1(r#","max_tokens":5,"max_completion_tokens":5,"response_format":{"type":"text"}"#));
+    assert_eq!((&caps["options"]["num_predict"], caps.get("format")), (&json!(5), None));
+    assert!(read(Surface::V1Chat, &v1(r#","parallel_tool_calls":false"#)).shape.one_tool_call);
+    assert!(!read(Surface::V1Chat, &v1(r#","parallel_tool_calls":true"#)).shape.one_tool_call);
     assert!(
         sent(Surface::V1Chat, &v1(&format!(r#"{tool},"tool_choice":"auto","n":1,"logit_bias":{{}}"#)))["tools"]
             .is_array()
@@ -290,8 +313,10 @@ fn half_a_surrogate_pair_is_kept_for_ollama_to_replace() {
 #[test]
 fn show_takes_the_old_name() {
     let show = |body: &str| decode_show(body.as_bytes());
-    let wanted = ShowRequest { model: "m".into(), verbose: true };
-    assert_eq!(show(r#"{"model":"","system":"","name":"m","options":null,"Verbose":true}"#).unwrap(), wanted);
+    let shown = show(r#"{"model":"","system":"","name":"m","options":null,"Verbose":true}"#).unwrap();
+    assert_eq!((shown.model.as_str(), shown.verbose), ("m", true));
+    let sent = encode_show("m:latest", shown.verbose, &shown.fields);
+    assert_eq!(String::from_utf8(sent).unwrap(), r#"{"model":"m:latest","system":"","verbose":true}"#);
     assert_eq!(show(r#"{"model":"a","name":"b"}"#).unwrap().model, "a");
 }
 

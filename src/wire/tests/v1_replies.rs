@@ -184,3 +184,56 @@ fn a_fault_in_a_stream_is_said_and_nothing_follows() {
     );
     assert!(text.ends_with("}}\n\n") && !text.contains("[DONE]"), "{text}");
 }
+
+#[test]
+fn a_caller_that_wants_one_tool_call_sees_the_first_one_only() {
+    let calls = |names: &[&str]| {
+        let calls = names.iter().map(|name| format!(r#"{{"id":"c","function":{{"name":"{name}","arguments":{{}}}}}}"#));
+        let list = format!("[{}]", calls.collect::<Vec<_>>().join(","));
+        Event::Piece(Box::new(Piece { tool_calls: Some(RawValue::from_string(list).unwrap()), ..Piece::default() }))
+    };
+    for (wish, shown) in [("false", vec!["f"]), ("true", vec!["f", "g", "h"])] {
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stream":true,"parallel_tool_calls":{wish}}}"#
+        );
+        let mut encoder = Encoder::new(&decode(Surface::V1Chat, body.as_bytes()).unwrap(), RequestId(1), 7);
+        let whole = String::from_utf8(encoder.unary(&calls(&["f", "g", "h"]))).unwrap();
+        let mut out = Vec::new();
+        for event in [calls(&["f", "g"]), calls(&["h"])] {
+            encoder.stream(&event, &mut out);
+        }
+        for text in [whole, String::from_utf8(out).unwrap()] {
+            let found: Vec<&str> =
+                ["f", "g", "h"].into_iter().filter(|name| text.contains(&format!(r#""name":"{name}""#))).collect();
+            assert_eq!(found, shown, "{text}");
+        }
+    }
+}
+
+#[test]
+fn logprobs_of_completions_have_the_older_form() {
+    let request = |stream| {
+        let body = format!(r#"{{"model":"m","prompt":"x","logprobs":2,"stream":{stream}}}"#);
+        Encoder::new(&decode(Surface::V1Completions, body.as_bytes()).unwrap(), RequestId(1), 7)
+    };
+    let piece = |text: &str, list: &str| {
+        let logprobs = Some(RawValue::from_string(list.into()).unwrap());
+        Event::Piece(Box::new(Piece { text: text.into(), logprobs, ..Piece::default() }))
+    };
+    let first = r#"[{"token":"é","logprob":-0.5,"bytes":[195,169],"top_logprobs":[{"token":"é","logprob":-0.5},{"token":"a","logprob":-2},{"token":"a","logprob":-3}]}]"#;
+    let second = r#"[{"token":" b","logprob":-1e-3}]"#;
+    let mut encoder = request(true);
+    let mut out = Vec::new();
+    encoder.stream(&piece("é", first), &mut out);
+    encoder.stream(&piece(" b", second), &mut out);
+    let out = String::from_utf8(out).unwrap();
+    let wanted = [
+        r#""logprobs":{"tokens":["é"],"token_logprobs":[-0.5],"top_logprobs":[{"é":-0.5,"a":-2}],"text_offset":[0]}"#,
+        r#""logprobs":{"tokens":[" b"],"token_logprobs":[-1e-3],"top_logprobs":null,"text_offset":[1]}"#,
+    ];
+    for part in wanted {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let whole = String::from_utf8(request(false).unary(&piece("é", first))).unwrap();
+    assert!(whole.contains(wanted[0]), "{whole}");
+}

@@ -1,7 +1,8 @@
 // The official `ollama` client for JavaScript against a running gateway. One part per run, named on the command line.
 import assert from 'node:assert/strict'
 import { Ollama } from 'ollama'
-import { ANIMAL, BASE, KEY, QUESTION, SNOW, THROTTLED, TOOLS, WEATHER, all, isAnimal, refused, run, say, told } from './part.mjs'
+import { ANIMAL, BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, TOOLS, WEATHER } from './part.mjs'
+import { all, isAnimal, refused, run, say, told } from './part.mjs'
 
 const SHORT = { num_predict: 12 }
 const byHeader = (key = KEY) => new Ollama({ host: BASE, headers: { Authorization: `Bearer ${key}` } })
@@ -44,7 +45,9 @@ async function tools(client) {
   const calls = pieces.flatMap((piece) => piece.message.tool_calls ?? [])
   assert.deepEqual(calls.map((call) => call.function.arguments), [{ city: 'Paris' }])
   const result = { role: 'tool', tool_name: 'get_weather', content: 'sunny' }
-  assert.ok((await client.chat({ ...ask, messages: [...WEATHER, once.message, result] })).done)
+  const turns = { ...ask, messages: [...WEATHER, once.message, result] }
+  assert.ok((await client.chat(turns)).done)
+  assert.ok((await all(await client.chat({ ...turns, stream: true }))).at(-1).done)
 }
 
 async function shapes(client) {
@@ -75,8 +78,37 @@ async function thinks(client) {
   assert.equal(pieces.map((piece) => piece.message.content ?? '').join(''), message.content)
   const silent = await client.chat({ ...ask, think: false })
   assert.ok(!silent.message.thinking)
+  const generated = await client.generate({ model: 'thinky', prompt: 'Is snow white?', think: true })
+  assert.deepEqual([generated.thinking, generated.response], [message.thinking, message.content])
   const error = await status(400, () => client.chat({ ...ask, model: 'gemma:a' }))
   assert.match(error.message, /thinking/)
+}
+
+async function sees(client) {
+  const looksAt = (picture) => [{ ...QUESTION[0], images: [picture] }]
+  const blind = await client.chat({ model: 'seer', messages: QUESTION, options: SHORT })
+  const texts = [blind.message.content]
+  for (const picture of [BLUE, RED]) {
+    const ask = { model: 'seer', messages: looksAt(picture), options: SHORT }
+    const once = await client.chat(ask)
+    assert.ok(once.prompt_eval_count > blind.prompt_eval_count + 100, 'a picture is tokens too')
+    const pieces = await all(await client.chat({ ...ask, stream: true }))
+    assert.equal(pieces.map((piece) => piece.message.content).join(''), once.message.content, 'streamed as at once')
+    texts.push(once.message.content)
+  }
+  assert.equal(new Set(texts).size, 3, 'it sees what is different')
+  const bytes = new Uint8Array(Buffer.from(BLUE, 'base64'))
+  const raw = await client.chat({ model: 'seer', messages: looksAt(bytes), options: SHORT })
+  assert.equal(raw.message.content, texts[1])
+  const ask = { model: 'seer', prompt: 'What is it?', images: [bytes], options: SHORT }
+  assert.ok((await client.generate(ask)).response)
+
+  for (const stream of [false, true]) {
+    const error = await refused(Error, () => client.chat({ model: 'gemma:a', messages: looksAt(BLUE), stream }))
+    assert.equal(error.status_code, 400)
+    assert.match(error.message, /does not support multimodal requests/)
+  }
+  assert.match((await status(400, () => client.chat({ model: 'seer', messages: looksAt('%%%%') }))).message, /base64/)
 }
 
 async function lists(client) {
@@ -110,29 +142,62 @@ async function refusals() {
     () => client.chat({ model: 'nowhere', messages: QUESTION }),
     () => client.generate({ model: 'nowhere', prompt: 'x', stream: true }),
     () => client.show({ model: 'nowhere' }),
+    () => client.embed({ model: 'nowhere', input: 'x' }),
   ]) {
     assert.match((await status(404, call)).message, /nowhere/)
   }
+  const ask = { model: 'gemma:a', messages: QUESTION }
+  for (const [name, value] of [['temperature', 'hot'], ['num_predict', 'many'], ['stop', 7]]) {
+    for (const stream of [false, true]) {
+      const error = await status(400, () => client.chat({ ...ask, options: { [name]: value }, stream }))
+      assert.ok(error.message.includes(name), error.message)
+    }
+  }
+  assert.match((await status(400, () => client.chat({ ...ask, tools: TOOLS }))).message, /does not support tools/)
   assert.match((await status(403, () => client.chat({ model: 'stamped', messages: QUESTION }))).message, /stamped/)
   assert.match((await status(403, () => client.pull({ model: 'gemma:a' }))).message, /ollama pull/)
   assert.match((await status(403, () => client.delete({ model: 'gemma:a' }))).message, /ollama rm/)
-  const throttled = byHeader(THROTTLED)
+  const { seen, client: throttled } = spied(THROTTLED)
   await throttled.chat({ model: 'gemma:a', messages: QUESTION, options: SHORT })
   for (const stream of [false, true]) {
     const error = await status(429, () => throttled.chat({ model: 'gemma:a', messages: QUESTION, stream }))
     assert.match(error.message, /per minute/)
+    const wait = Number(seen.at(-1).get('retry-after'))
+    assert.ok(wait > 0 && wait <= 60, `retry-after: ${wait}`)
   }
 }
 
-/** What the client itself shows nobody: the headers of its replies. */
-async function headers() {
+/** A client, and what it itself shows nobody: the headers of its replies. */
+function spied(key = KEY, headers = {}) {
   const seen = []
   const spy = async (...request) => {
     const reply = await fetch(...request)
     seen.push(reply.headers)
     return reply
   }
-  const client = new Ollama({ host: `${BASE}/k/${KEY}`, fetch: spy })
+  return { seen, client: new Ollama({ host: `${BASE}/k/${key}`, fetch: spy, headers }) }
+}
+
+/** The only slot is taken: a client that may not wait, then one that will not. */
+async function queued() {
+  const ask = { model: 'gemma:a', messages: QUESTION }
+  for (const [code, part, { seen, client }] of [
+    [429, /max_queued/, spied(HASTY)],
+    [503, /X-Gaucho-Deadline/, spied(KEY, { 'X-Gaucho-Deadline': '0' })],
+  ]) {
+    for (const call of [
+      () => client.chat(ask),
+      () => client.chat({ ...ask, stream: true }),
+      () => client.generate({ model: 'gemma:a', prompt: 'Why?' }),
+    ]) {
+      assert.match((await status(code, call)).message, part)
+      assert.ok(Number(seen.at(-1).get('retry-after')) > 0)
+    }
+  }
+}
+
+async function headers() {
+  const { seen, client } = spied()
   await client.chat({ model: 'gemma:a', messages: QUESTION, options: SHORT })
   await all(await client.chat({ model: 'gemma:a', messages: QUESTION, options: SHORT, stream: true }))
   for (const reply of seen) {
@@ -144,7 +209,7 @@ async function headers() {
 
 async function everyday() {
   for (const client of [byHeader(), byPath()]) {
-    for (const part of [talks, tools, shapes, embeds, thinks, lists]) await part(client)
+    for (const part of [talks, tools, shapes, embeds, thinks, sees, lists]) await part(client)
   }
   await headers()
   const client = byPath()
@@ -205,4 +270,4 @@ async function leaves() {
   assert.ok((await client.chat({ model: 'gemma:a', messages: QUESTION, options: SHORT })).done, 'the slot is free again')
 }
 
-await run({ everyday, broken, leaves })
+await run({ everyday, broken, leaves, queued })

@@ -1,7 +1,8 @@
 // The official `openai` client for JavaScript against a running gateway. One part per run, named on the command line.
 import assert from 'node:assert/strict'
 import OpenAI from 'openai'
-import { ANIMAL, BASE, KEY, QUESTION, SNOW, THROTTLED, TOOLS, WEATHER, all, isAnimal, refused, run, say, told } from './part.mjs'
+import { ANIMAL, BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, TOOLS, WEATHER } from './part.mjs'
+import { all, isAnimal, refused, run, say, told } from './part.mjs'
 
 const byHeader = (apiKey = KEY) => new OpenAI({ baseURL: `${BASE}/v1`, apiKey, maxRetries: 0 })
 // the client wants an `apiKey` and always sends it: the same one
@@ -70,7 +71,9 @@ async function tools(client) {
   assert.equal(streamed.choices[0].message.tool_calls[0].function.name, 'get_weather')
 
   const result = { role: 'tool', tool_call_id: call.id, content: 'sunny' }
-  assert.ok((await create({ messages: [...WEATHER, choice.message, result] })).choices[0].finish_reason)
+  const messages = [...WEATHER, choice.message, result]
+  assert.ok((await create({ messages })).choices[0].finish_reason)
+  assert.ok((await all(await create({ messages, stream: true }))).at(-1).choices[0].finish_reason)
   const none = await create({ tool_choice: 'none', max_tokens: 5 })
   assert.ok(!none.choices[0].message.tool_calls, 'tool_choice none offers no tools')
 }
@@ -97,6 +100,8 @@ async function embeds(client) {
   assert.notDeepEqual(two.data[1].embedding, one)
   assert.ok(one.every((value, at) => Math.abs(value - floats[at]) < 1e-6), 'base64 is the same vector')
   assert.equal(typeof (await create({ encoding_format: 'base64' })).data[0].embedding, 'string')
+  const both = (await create({ input: ['a', 'b'], encoding_format: 'float' })).data
+  assert.ok(both.every(({ embedding }, at) => embedding.every((x, i) => Math.abs(x - two.data[at].embedding[i]) < 1e-6)))
   assert.equal((await create({ dimensions: 8 })).data[0].embedding.length, 8)
 }
 
@@ -110,6 +115,32 @@ async function thinks(client) {
   assert.equal(textOf(chunks), message.content)
   const silent = await client.chat.completions.create({ ...ask, reasoning_effort: 'none' })
   assert.ok(!silent.choices[0].message.reasoning)
+}
+
+async function sees(client) {
+  const looksAt = (url) => [
+    { role: 'user', content: [{ type: 'text', text: 'What is it?' }, { type: 'image_url', image_url: { url } }] },
+  ]
+  const create = (more) => client.chat.completions.create({ model: 'seer', max_tokens: 12, ...more })
+  const texts = []
+  for (const picture of [BLUE, RED]) {
+    const messages = looksAt(`data:image/png;base64,${picture}`)
+    const once = await create({ messages })
+    assert.ok(once.usage.prompt_tokens > 100, 'a picture is tokens too')
+    texts.push(once.choices[0].message.content)
+    assert.equal(textOf(await all(await create({ messages, stream: true }))), texts.at(-1), 'streamed as at once')
+  }
+  assert.notEqual(texts[0], texts[1], 'it sees what is different')
+  for (const [model, url, part] of [
+    ['gemma:a', `data:image/png;base64,${BLUE}`, /does not support multimodal requests/],
+    ['seer', 'https://example.com/x.png', /image URLs are not currently supported/],
+    ['seer', 'data:image/gif;base64,R0lGODlh', /invalid image input/],
+  ]) {
+    for (const stream of [false, true]) {
+      const call = () => create({ model, messages: looksAt(url), stream })
+      assert.match((await refused(OpenAI.BadRequestError, call)).message, part)
+    }
+  }
 }
 
 async function lists(client) {
@@ -165,6 +196,13 @@ async function refusals() {
     assert.match((await refused(OpenAI.NotFoundError, call)).message, /nowhere/)
   }
   assert.match((await refused(OpenAI.PermissionDeniedError, create({ model: 'stamped' }))).message, /stamped/)
+  for (const [field, value] of [['temperature', 'hot'], ['max_tokens', 'many'], ['stream_options', 7]]) {
+    for (const stream of [false, true]) {
+      const error = await refused(OpenAI.BadRequestError, create({ [field]: value, stream }))
+      assert.ok(error.message.includes(field) && error.type === 'invalid_request_error', error.message)
+    }
+  }
+  assert.match((await refused(OpenAI.BadRequestError, create({ tools: TOOLS }))).message, /does not support tools/)
   assert.equal((await refused(OpenAI.BadRequestError, create({ n: 2 }))).param, 'n')
   const later = await refused(OpenAI.APIError, () => client.responses.create({ model: 'gemma:a', input: 'x' }))
   assert.equal(later.status, 501)
@@ -182,9 +220,29 @@ async function refusals() {
   }
 }
 
+/** The only slot is taken: a client that may not wait, then one that will not. */
+async function queued() {
+  const ask = { model: 'gemma:a', messages: QUESTION }
+  const now = byHeader().withOptions({ defaultHeaders: { 'X-Gaucho-Deadline': '0' } })
+  for (const [kind, part, client] of [
+    [OpenAI.RateLimitError, /max_queued/, byHeader(HASTY)],
+    [OpenAI.InternalServerError, /X-Gaucho-Deadline/, now],
+  ]) {
+    for (const call of [
+      () => client.chat.completions.create(ask),
+      () => client.chat.completions.create({ ...ask, stream: true }),
+      () => client.completions.create({ model: 'gemma:a', prompt: 'Why?' }),
+    ]) {
+      const error = await refused(kind, call)
+      assert.match(error.message, part)
+      assert.ok([429, 503].includes(error.status) && error.code && Number(error.headers.get('retry-after')) > 0)
+    }
+  }
+}
+
 async function everyday() {
   for (const client of [byHeader(), byPath()]) {
-    for (const part of [chats, completes, tools, shapes, embeds, thinks, lists, headers]) await part(client)
+    for (const part of [chats, completes, tools, shapes, embeds, thinks, sees, lists, headers]) await part(client)
   }
   const client = byHeader()
   const ask = { model: 'gemma:a', messages: QUESTION, max_tokens: 12, stream: true }
@@ -249,4 +307,4 @@ async function waits() {
   assert.equal(textOf(chunks), textOf(await all(await client.chat.completions.create(ask))), 'the same as without waiting')
 }
 
-await run({ everyday, broken, leaves, waits })
+await run({ everyday, broken, leaves, waits, queued })

@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict'
 import { createInterface } from 'node:readline'
 
-export const { BASE_URL: BASE, KEY, THROTTLED_KEY: THROTTLED } = process.env
+export const { BASE_URL: BASE, KEY, THROTTLED_KEY: THROTTLED, HASTY_KEY: HASTY } = process.env
 
 export const QUESTION = [{ role: 'user', content: 'Why is the sky blue?' }]
 export const WEATHER = [{ role: 'user', content: 'weather in Paris?' }]
 export const SNOW = [{ role: 'user', content: 'Is snow white?' }]
+// two pictures of one pixel
+export const BLUE = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+export const RED = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=='
 export const TOOLS = [
   {
     type: 'function',

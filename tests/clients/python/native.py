@@ -1,6 +1,7 @@
 """The official `ollama` client for Python against a running gateway. One part per run, named on the command line."""
 
 import asyncio
+import base64
 import json
 import os
 import sys
@@ -8,10 +9,13 @@ import sys
 import ollama
 from pydantic import BaseModel
 
-BASE, KEY, THROTTLED = (os.environ[name] for name in ("BASE_URL", "KEY", "THROTTLED_KEY"))
+BASE, KEY, THROTTLED, HASTY = (os.environ[name] for name in ("BASE_URL", "KEY", "THROTTLED_KEY", "HASTY_KEY"))
 QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
 SHORT = {"num_predict": 12}
 WEATHER = [{"role": "user", "content": "weather in Paris?"}]
+# two pictures of one pixel
+BLUE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+RED = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
 
 def say(line):
@@ -26,13 +30,13 @@ def by_path(key=KEY):
     return ollama.Client(host=f"{BASE}/k/{key}")
 
 
-def refused(call):
+def refused(call, readable=True):
     """The error of a call that must fail."""
     try:
         call()
     except ollama.ResponseError as error:
         assert error.error.strip(), "an error without a text"
-        assert "{" not in error.error, f"a text to read, not JSON: {error.error}"
+        assert not readable or "{" not in error.error, f"a text to read, not JSON: {error.error}"
         return error
     raise AssertionError("it was answered")
 
@@ -84,6 +88,8 @@ def tools(client):
     result = {"role": "tool", "tool_name": "get_weather", "content": get_weather(**call.function.arguments)}
     after = client.chat(model="tooly", messages=[*WEATHER, told.message, result], tools=[get_weather])
     assert after.done, after
+    ask = {"model": "tooly", "messages": [*WEATHER, told.message, result], "tools": [get_weather], "stream": True}
+    assert list(client.chat(**ask))[-1].done
 
 
 def shapes(client):
@@ -114,8 +120,35 @@ def thinks(client):
     assert "".join(piece.message.thinking or "" for piece in pieces) == told.message.thinking, pieces
     assert "".join(piece.message.content or "" for piece in pieces) == told.message.content, pieces
     assert not client.chat(model="thinky", messages=snow, think=False).message.thinking
+    told = client.generate(model="thinky", prompt="Is snow white?", think=True)
+    assert told.thinking == "Snow is white, so it is white." and told.response == "Yes, snow is white.\n", told
     error = refused(lambda: client.chat(model="gemma:a", messages=snow, think=True))
     assert error.status_code == 400 and "thinking" in error.error, error
+
+
+def sees(client):
+    """Pictures: as bytes, as base64, in a chat, in a generate, and before a model that has no eyes."""
+    blind = client.chat(model="seer", messages=QUESTION, options=SHORT)
+    told = {}
+    for name, picture in (("blue", BLUE), ("red", RED)):
+        ask = {"model": "seer", "messages": [{**QUESTION[0], "images": [picture]}], "options": SHORT}
+        told[name] = client.chat(**ask)
+        assert told[name].prompt_eval_count > blind.prompt_eval_count + 100, "a picture is tokens too"
+        pieces = list(client.chat(**ask, stream=True))
+        assert "".join(piece.message.content for piece in pieces) == told[name].message.content, pieces
+    texts = {blind.message.content, *(answer.message.content for answer in told.values())}
+    assert len(texts) == 3, f"it sees what is different: {texts}"
+    raw = [{**QUESTION[0], "images": [ollama.Image(value=base64.b64decode(BLUE))]}]
+    assert client.chat(model="seer", messages=raw, options=SHORT).message.content == told["blue"].message.content
+    assert client.generate(model="seer", prompt="What is it?", images=[BLUE], options=SHORT).response
+
+    # Ollama passes on what its runner says, which is JSON in a string
+    for stream in (False, True):
+        ask = {"model": "gemma:a", "messages": raw, "stream": stream}
+        error = refused(lambda: list(client.chat(**ask)), readable=False)
+        assert error.status_code == 400 and "does not support multimodal requests" in error.error, error
+    error = refused(lambda: client.chat(model="seer", messages=[{"role": "user", "content": "x", "images": ["%%%%"]}]))
+    assert error.status_code == 400 and "base64" in error.error, error
 
 
 def lists(client):
@@ -146,16 +179,24 @@ def refusals():
         lambda: client.chat(model="nowhere", messages=QUESTION),
         lambda: next(iter(client.generate(model="nowhere", prompt="x", stream=True))),
         lambda: client.show("nowhere"),
+        lambda: client.embed(model="nowhere", input="x"),
     ):
         error = refused(call)
         assert error.status_code == 404 and "nowhere" in error.error, error
+    for name, value in (("temperature", "hot"), ("num_predict", "many"), ("stop", 7)):
+        for stream in (False, True):
+            ask = {"model": "gemma:a", "messages": QUESTION, "options": {name: value}, "stream": stream}
+            error = refused(lambda: list(client.chat(**ask)))
+            assert error.status_code == 400 and name in error.error, error
+    error = refused(lambda: client.chat(model="gemma:a", messages=QUESTION, tools=[get_weather]))
+    assert error.status_code == 400 and "does not support tools" in error.error, error
     error = refused(lambda: client.chat(model="stamped", messages=QUESTION))
     assert error.status_code == 403 and "stamped" in error.error, error
     error = refused(lambda: client.pull("gemma:a"))
     assert error.status_code == 403 and "ollama pull" in error.error, error
     error = refused(lambda: client.delete("gemma:a"))
     assert error.status_code == 403 and "ollama rm" in error.error, error
-    throttled = by_header(THROTTLED)
+    seen, throttled = spied(THROTTLED)
     throttled.chat(model="gemma:a", messages=QUESTION, options=SHORT)
     for call in (
         lambda: throttled.chat(model="gemma:a", messages=QUESTION),
@@ -163,16 +204,34 @@ def refusals():
     ):
         error = refused(call)
         assert error.status_code == 429 and "per minute" in error.error, error
+        assert 0 < int(seen[-1]["retry-after"]) <= 60, seen[-1]
+
+
+def spied(key=KEY, **headers):
+    """A client, and what it itself shows nobody: the headers of its replies."""
+    seen = []
+    hooks = {"response": [lambda response: seen.append(response.headers)]}
+    return seen, ollama.Client(host=BASE, headers={"Authorization": f"Bearer {key}", **headers}, event_hooks=hooks)
+
+
+def queued():
+    """The only slot is taken: a client that may not wait, then one that will not."""
+    for status, part, (seen, client) in (
+        (429, "max_queued", spied(HASTY)),
+        (503, "X-Gaucho-Deadline", spied(**{"X-Gaucho-Deadline": "0"})),
+    ):
+        for call in (
+            lambda: client.chat(model="gemma:a", messages=QUESTION),
+            lambda: next(iter(client.chat(model="gemma:a", messages=QUESTION, stream=True))),
+            lambda: client.generate(model="gemma:a", prompt="Why?"),
+        ):
+            error = refused(call)
+            assert error.status_code == status and part in error.error, error
+            assert int(seen[-1]["retry-after"]) > 0, seen[-1]
 
 
 def headers():
-    """What the client itself shows nobody: the headers of its replies."""
-    seen = []
-    client = ollama.Client(
-        host=BASE,
-        headers={"Authorization": f"Bearer {KEY}"},
-        event_hooks={"response": [lambda response: seen.append(response.headers)]},
-    )
+    seen, client = spied()
     client.chat(model="gemma:a", messages=QUESTION, options=SHORT)
     list(client.chat(model="gemma:a", messages=QUESTION, options=SHORT, stream=True))
     for reply in seen:
@@ -196,7 +255,7 @@ async def at_once():
 
 def everyday():
     for client in (by_header(), by_path()):
-        for part in (talks, tools, shapes, embeds, thinks, lists):
+        for part in (talks, tools, shapes, embeds, thinks, sees, lists):
             part(client)
     headers()
     asyncio.run(at_once())
@@ -252,5 +311,5 @@ def leaves():
 
 
 if __name__ == "__main__":
-    {"everyday": everyday, "broken": broken, "leaves": leaves}[sys.argv[1]]()
+    {"everyday": everyday, "broken": broken, "leaves": leaves, "queued": queued}[sys.argv[1]]()
     say("done")

@@ -13,10 +13,13 @@ from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel, ConfigDict
 
-BASE, KEY, THROTTLED = (os.environ[name] for name in ("BASE_URL", "KEY", "THROTTLED_KEY"))
+BASE, KEY, THROTTLED, HASTY = (os.environ[name] for name in ("BASE_URL", "KEY", "THROTTLED_KEY", "HASTY_KEY"))
 QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
 WEATHER = [{"role": "user", "content": "weather in Paris?"}]
 SNOW = [{"role": "user", "content": "Is snow white?"}]
+# two pictures of one pixel
+BLUE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+RED = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 TOOLS = [
     {
         "type": "function",
@@ -135,6 +138,8 @@ def tools(client):
     result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
     history = [*WEATHER, told.message.model_dump(exclude_none=True), result]
     assert client.chat.completions.create(**ask, messages=history).choices[0].finish_reason
+    streamed = list(strict_chunks(client.chat.completions.create(**ask, messages=history, stream=True)))
+    assert streamed[-1].choices[0].finish_reason, streamed
     none = client.chat.completions.create(**ask, messages=WEATHER, tool_choice="none", max_tokens=5)
     assert not none.choices[0].message.tool_calls, "tool_choice none offers no tools"
 
@@ -166,6 +171,9 @@ def embeds(client):
     assert max(apart) < 1e-6, "base64 is the same vector"
     coded = client.embeddings.create(model="tinybert", input="a", encoding_format="base64")
     assert isinstance(coded.data[0].embedding, str), coded
+    both = client.embeddings.create(model="tinybert", input=["a", "b"], encoding_format="float")
+    near = [abs(a - b) for x, y in zip(both.data, two.data, strict=True) for a, b in zip(x.embedding, y.embedding)]
+    assert len(near) == 128 and max(near) < 1e-6, "the same batch either way"
     assert len(client.embeddings.create(model="tinybert", input="a", dimensions=8).data[0].embedding) == 8
 
 
@@ -178,6 +186,33 @@ def thinks(client):
     assert reasoning == told.reasoning and text_of(chunks) == told.content, chunks
     silent = client.chat.completions.create(**ask, reasoning_effort="none").choices[0].message
     assert not getattr(silent, "reasoning", None), silent
+
+
+def looks_at(url):
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}]
+
+
+def sees(client):
+    """Pictures as data URLs, other URLs, and a model that has no eyes."""
+    create = client.chat.completions.create
+    told = {}
+    for url in (BLUE, RED):
+        ask = {"model": "seer", "messages": looks_at(url), "max_tokens": 12}
+        once = strict(ChatCompletion, client.chat.completions.with_raw_response.create(**ask))
+        assert once.usage.prompt_tokens > 100, "a picture is tokens too"
+        told[url] = once.choices[0].message.content
+        assert text_of(strict_chunks(create(**ask, stream=True))) == told[url], "streamed as at once"
+    assert told[BLUE] and told[BLUE] != told[RED], f"it sees what is different: {told}"
+
+    for model, url, part in (
+        ("gemma:a", BLUE, "does not support multimodal requests"),
+        ("seer", "https://example.com/x.png", "image URLs are not currently supported"),
+        ("seer", "data:image/gif;base64,R0lGODlh", "invalid image input"),
+    ):
+        for stream in (False, True):
+            call = lambda: create(model=model, messages=looks_at(url), stream=stream)
+            assert part in refused(openai.BadRequestError, call).body["message"]
 
 
 def lists(client):
@@ -211,6 +246,13 @@ def refusals():
         assert "nowhere" in refused(openai.NotFoundError, call).body["message"]
     error = refused(openai.PermissionDeniedError, lambda: ask(model="stamped", messages=QUESTION))
     assert "stamped" in error.body["message"], error
+    for field, value in (("temperature", "hot"), ("max_tokens", "many"), ("stream_options", 7)):
+        for stream in (False, True):
+            call = lambda: ask(model="gemma:a", messages=QUESTION, stream=stream, **{field: value})
+            error = refused(openai.BadRequestError, call)
+            assert field in error.body["message"] and error.type == "invalid_request_error", error
+    error = refused(openai.BadRequestError, lambda: ask(model="gemma:a", messages=QUESTION, tools=TOOLS))
+    assert "does not support tools" in error.body["message"], error
     error = refused(openai.BadRequestError, lambda: ask(model="gemma:a", messages=QUESTION, n=2))
     assert error.param == "n" and error.type == "invalid_request_error", error
     error = refused(openai.APIStatusError, lambda: client.responses.create(model="gemma:a", input="x"))
@@ -225,6 +267,24 @@ def refusals():
         headers = error.response.headers
         assert 0 < int(headers["retry-after"]) <= 60, headers
         assert headers["x-ratelimit-remaining-requests"] == "0", headers
+
+
+def queued():
+    """The only slot is taken: a client that may not wait, then one that will not."""
+    ask = {"model": "gemma:a", "messages": QUESTION}
+    now = by_header().with_options(default_headers={"X-Gaucho-Deadline": "0"})
+    for kind, part, client in (
+        (openai.RateLimitError, "max_queued", by_header(HASTY)),
+        (openai.InternalServerError, "X-Gaucho-Deadline", now),
+    ):
+        for call in (
+            lambda: client.chat.completions.create(**ask),
+            lambda: client.chat.completions.create(**ask, stream=True),
+            lambda: client.completions.create(model="gemma:a", prompt="Why?"),
+        ):
+            error = refused(kind, call)
+            assert part in error.body["message"] and error.status_code in (429, 503), error
+            assert int(error.response.headers["retry-after"]) > 0 and error.code, error
 
 
 def headers(client):
@@ -258,7 +318,7 @@ async def at_once():
 
 def everyday():
     for client in (by_header(), by_path()):
-        for part in (chats, completes, tools, shapes, embeds, thinks, lists, headers):
+        for part in (chats, completes, tools, shapes, embeds, thinks, sees, lists, headers):
             part(client)
     asyncio.run(at_once())
     refusals()
@@ -325,5 +385,5 @@ def waits():
 
 
 if __name__ == "__main__":
-    {"everyday": everyday, "broken": broken, "leaves": leaves, "waits": waits}[sys.argv[1]]()
+    {"everyday": everyday, "broken": broken, "leaves": leaves, "waits": waits, "queued": queued}[sys.argv[1]]()
     say("done")

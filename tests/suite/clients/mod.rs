@@ -1,4 +1,5 @@
-//! The official clients, `ollama` and `openai` for Python and JavaScript, against a running gateway.
+//! The official clients, `ollama` and `openai` for Python and JavaScript, and what people put on top of them, `litellm`
+//! and `langchain-ollama`, against a running gateway.
 //!
 //! Each is driven by a script in `tests/clients/` that asserts for itself; this side makes the gateway, the faults, and
 //! looks at the stand-in behind it. Where Python or Node is missing a test says so and passes, unless
@@ -7,7 +8,7 @@
 mod script;
 mod tools;
 
-use gaucho::sim::Fault;
+use gaucho::sim::{Fault, Model};
 
 use crate::support::dialect::request;
 use crate::support::eventually;
@@ -35,6 +36,11 @@ macro_rules! clients {
             async fn frees_its_slot_by_leaving() {
                 leaves($tool, $file).await;
             }
+
+            #[tokio::test]
+            async fn is_told_that_it_cannot_wait() {
+                queued($tool, $file).await;
+            }
         }
     )*};
 }
@@ -44,6 +50,17 @@ clients! {
     python_openai: Tool::Python, "openai_sdk.py";
     js_ollama: Tool::Node, "native.mjs";
     js_openai: Tool::Node, "openai_sdk.mjs";
+    litellm_native: Tool::OnTop, "litellm_native.py";
+    litellm_openai: Tool::OnTop, "litellm_openai.py";
+    langchain: Tool::OnTop, "langchain.py";
+}
+
+#[tokio::test]
+async fn every_reply_passes_the_strict_models_of_the_python_clients() {
+    let house = house(400.0).await;
+    let Some(script) = start(Tool::Python, "strict.py", "everything", &house) else { return house.close().await };
+    script.done().await;
+    house.close().await;
 }
 
 #[tokio::test]
@@ -56,24 +73,43 @@ async fn js_openai_reads_past_what_is_said_while_it_waits() {
     waits(Tool::Node, "openai_sdk.mjs").await;
 }
 
-/// A gateway for the application `shop`, which may not use every model, and `throttled`, which may ask once.
+/// A gateway for the application `shop`, which may not use every model, `throttled`, which may ask once, and `hasty`,
+/// which may not wait.
 async fn house(speed: f64) -> House {
+    let models = "models = [\"gemma:a\", \"tooly\", \"thinky\", \"seer\", \"omni\", \"tinybert\", \"nowhere\"]\n";
     Plan::new()
         .app("shop")
         .app("throttled")
-        .policy(
-            "shop.toml",
-            "models = [\"gemma:a\", \"tooly\", \"thinky\", \"tinybert\", \"nowhere\"]\nrequests_per_minute = 6000\n",
-        )
+        .app("hasty")
+        .policy("shop.toml", &format!("{models}requests_per_minute = 6000\n"))
         .policy("throttled.toml", "requests_per_minute = 1\n")
-        .sim(|sim| sim.speed = speed)
+        .policy("hasty.toml", "max_queued = 0\n")
+        .sim(|sim| {
+            sim.speed = speed;
+            let seer = like_gemma(&sim.models, "seer", &["vision"]);
+            let omni = like_gemma(&sim.models, "omni", &["tools", "thinking", "vision"]);
+            sim.models.extend([seer, omni]);
+        })
         .build()
         .await
 }
 
+/// A model of our own on the weights of gemma:a that can do more.
+fn like_gemma(models: &[Model], name: &str, more: &[&str]) -> Model {
+    let gemma = models.iter().find(|model| model.name == "gemma:a").unwrap().clone();
+    let Model { name, digest, .. } = Model::named(name).unwrap();
+    let capabilities = ["completion"].iter().chain(more).map(ToString::to_string).collect();
+    Model { name, digest, capabilities, ..gemma }
+}
+
 fn start(tool: Tool, file: &str, part: &str, house: &House) -> Option<Script> {
     let base = format!("http://{}", house.addr);
-    let keys = [("BASE_URL", base.as_str()), ("KEY", house.key("shop")), ("THROTTLED_KEY", house.key("throttled"))];
+    let keys = [
+        ("BASE_URL", base.as_str()),
+        ("KEY", house.key("shop")),
+        ("THROTTLED_KEY", house.key("throttled")),
+        ("HASTY_KEY", house.key("hasty")),
+    ];
     Some(Script::start(tool.ready()?, file, part, &keys))
 }
 
@@ -121,6 +157,20 @@ async fn leaves(tool: Tool, file: &str) {
     house.until_upstream_is_idle().await;
     assert_eq!(house.sim.tally().cancelled, 2, "the answer that was not waited for");
     script.go().await.done().await;
+    house.close().await;
+}
+
+/// A client that may not wait, and one that will not, while the only slot is taken.
+async fn queued(tool: Tool, file: &str) {
+    let house = house(200.0).await;
+    assert_eq!(house.post("shop", "/api/chat", &request("/api/chat", "gemma:a", false)).await.status, 200);
+    let running = house.occupied("/api/chat", "gemma:a").await;
+    let Some(script) = start(tool, file, "queued", &house) else {
+        drop(running);
+        return house.close().await;
+    };
+    script.done().await;
+    drop(running);
     house.close().await;
 }
 

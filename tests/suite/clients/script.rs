@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What would send a client elsewhere than to the gateway under test, or with another key.
-const STRAYS: [&str; 12] = [
+const STRAYS: [&str; 16] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -25,6 +25,10 @@ const STRAYS: [&str; 12] = [
     "OPENAI_BASE_URL",
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
+    "OPENAI_API_BASE",
+    "OLLAMA_API_BASE",
+    "LANGSMITH_TRACING",
+    "LANGCHAIN_TRACING_V2",
 ];
 
 /// What runs scripts: the program, and the folder they are in.

@@ -16,6 +16,8 @@ use super::script::Runner;
 pub(super) enum Tool {
     Python,
     Node,
+    /// Python with what people put on top of the official clients: heavy, so apart.
+    OnTop,
 }
 
 /// Why there is no runner.
@@ -34,8 +36,10 @@ impl Tool {
     pub(super) fn ready(self) -> Option<&'static Runner> {
         static PYTHON: OnceLock<Result<Runner, Lack>> = OnceLock::new();
         static NODE: OnceLock<Result<Runner, Lack>> = OnceLock::new();
+        static ON_TOP: OnceLock<Result<Runner, Lack>> = OnceLock::new();
         let runner = match self {
             Self::Python => PYTHON.get_or_init(|| install("python", "Python 3.11 or newer", python)),
+            Self::OnTop => ON_TOP.get_or_init(|| install("on_top", "Python 3.11 or newer", python)),
             Self::Node => NODE.get_or_init(|| install("js", "Node 20 or newer, with npm,", node)),
         };
         match runner {

@@ -27,6 +27,8 @@ struct Notebook {
     control: HashMap<String, Act>,
     /// Requests by path.
     asked: HashMap<String, usize>,
+    /// The body of the last request by path.
+    bodies: HashMap<String, String>,
     /// `/api/show` requests that are open, and the most that ever were.
     shows: (usize, usize),
     /// Requests for one token, and whether they are left without an answer.
@@ -109,6 +111,11 @@ impl Fake {
         self.book.lock().unwrap().asked.get(path).copied().unwrap_or(0)
     }
 
+    /// The body of the last request for a path.
+    pub(crate) fn last(&self, path: &str) -> String {
+        self.book.lock().unwrap().bodies.get(path).cloned().unwrap_or_default()
+    }
+
     /// The most `/api/show` requests that were open at once.
     pub(crate) fn most_shows(&self) -> usize {
         self.book.lock().unwrap().shows.1
@@ -167,6 +174,7 @@ async fn serve(socket: TcpStream, book: Arc<Mutex<Notebook>>) {
     let mut socket = BufReader::new(socket);
     while let Some((path, body)) = request(&mut socket).await {
         *book.lock().unwrap().asked.entry(path.clone()).or_default() += 1;
+        book.lock().unwrap().bodies.insert(path.clone(), body.clone());
         // a request without prompt or messages only loads; one for one token is a probe
         let loads = !body.contains("\"prompt\"") && !body.contains("\"messages\"");
         let probes = body.contains("\"prompt\":\"a\"") && body.contains("\"num_predict\":1,");

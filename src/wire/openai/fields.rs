@@ -1,0 +1,278 @@
+//! Every field that OpenAI documents for these requests, and what becomes of it here: one table.
+//!
+//! Owns the verdicts and the refusals of values that cannot be had. What an honoured field turns into is its route's. Names
+//! that are in no table are dropped, as Ollama's own `/v1` drops them.
+
+use super::request::bad;
+use crate::domain::Fault;
+use crate::wire::go_json::{Document, elements, number, unquote};
+use crate::wire::out::is_empty_list;
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fate {
+    /// It does what OpenAI says it does.
+    Honoured,
+    /// It asks for nothing in the answer: accounts, caches and speed are the operator's.
+    Harmless,
+    /// Values that pass this ask for what is done anyway; any other is refused, with why and what to do.
+    Only(fn(&str) -> bool, &'static str),
+    /// The gateway's own, beyond OpenAI.
+    Ours,
+}
+
+use Fate::{Harmless, Honoured, Only, Ours};
+
+/// A field and its fate.
+pub(super) type Rule = (&'static str, Fate);
+
+/// `/v1/chat/completions`.
+pub(super) static CHAT: &[Rule] = &[
+    ("model", Honoured),
+    ("messages", Honoured),
+    ("stream", Honoured),
+    ("stream_options", Honoured),
+    ("max_tokens", Honoured),
+    ("max_completion_tokens", Honoured),
+    ("temperature", Honoured),
+    ("top_p", Honoured),
+    ("seed", Honoured),
+    ("stop", Honoured),
+    ("frequency_penalty", Honoured),
+    ("presence_penalty", Honoured),
+    ("response_format", Honoured),
+    ("tools", Honoured),
+    ("tool_choice", Honoured),
+    ("parallel_tool_calls", Honoured),
+    ("reasoning_effort", Honoured),
+    ("logprobs", Honoured),
+    ("top_logprobs", Honoured),
+    ("n", Only(is_one, ONE_CHOICE)),
+    ("logit_bias", Only(is_empty, NO_BIAS)),
+    ("modalities", Only(is_text_alone, "Ollama answers in text only: leave it out, or send [\"text\"]")),
+    ("audio", Only(never, "Ollama answers in text only: leave it out")),
+    ("functions", Only(is_empty, "functions were replaced by tools: send them as tools")),
+    ("function_call", Only(is_auto_or_none, "functions were replaced by tools: send tools and tool_choice")),
+    ("web_search_options", Only(never, "no model here searches the web: leave it out, or give it a tool that does")),
+    ("verbosity", Only(is_medium, "Ollama has no such control: leave it out, and ask for the length in the messages")),
+    ("user", Harmless),
+    ("safety_identifier", Harmless),
+    ("metadata", Harmless),
+    ("store", Harmless),
+    ("service_tier", Harmless),
+    ("prediction", Harmless),
+    ("prompt_cache_key", Harmless),
+    ("prompt_cache_retention", Harmless),
+    ("_debug_render_only", Only(is_false, RENDERS_NATIVELY)),
+    ("options", Ours),
+    ("keep_alive", Ours),
+    ("truncate", Ours),
+];
+
+/// `/v1/completions`.
+pub(super) static COMPLETIONS: &[Rule] = &[
+    ("model", Honoured),
+    ("prompt", Honoured),
+    ("suffix", Honoured),
+    ("stream", Honoured),
+    ("stream_options", Honoured),
+    ("max_tokens", Honoured),
+    ("temperature", Honoured),
+    ("top_p", Honoured),
+    ("seed", Honoured),
+    ("stop", Honoured),
+    ("frequency_penalty", Honoured),
+    ("presence_penalty", Honoured),
+    ("logprobs", Honoured),
+    ("n", Only(is_one, ONE_CHOICE)),
+    ("best_of", Only(is_one, "one request makes one answer here: leave it out")),
+    ("echo", Only(is_false, "Ollama does not repeat the prompt: leave it out, and put the prompt before the answer")),
+    ("logit_bias", Only(is_empty, NO_BIAS)),
+    ("user", Harmless),
+    ("_debug_render_only", Only(is_false, RENDERS_NATIVELY)),
+    ("options", Ours),
+    ("keep_alive", Ours),
+    ("truncate", Ours),
+];
+
+/// `/v1/embeddings`.
+pub(super) static EMBEDDINGS: &[Rule] = &[
+    ("model", Honoured),
+    ("input", Honoured),
+    ("dimensions", Honoured),
+    ("encoding_format", Honoured),
+    ("user", Harmless),
+    ("options", Ours),
+    ("keep_alive", Ours),
+    ("truncate", Ours),
+];
+
+const ONE_CHOICE: &str =
+    "one request gives one choice here: leave it out, and send several requests for several choices";
+const RENDERS_NATIVELY: &str = "only the native routes show a rendered prompt: send it to /api/chat or /api/generate";
+const NO_BIAS: &str = "Ollama has no such control: leave it out";
+
+/// Refuses what a caller would rely on and cannot have.
+///
+/// # Errors
+/// `BadRequest` that names the field, its value, why, and what to do.
+pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
+    for (field, fate) in rules {
+        let Only(passes, why) = fate else { continue };
+        // what Ollama does not know either stands among the unknown
+        let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
+        match document.get(field).or(unknown) {
+            Some(value) if value != "null" && !passes(value) => {
+                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(*field));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A caller's value, shortened.
+pub(super) fn shown(value: &str) -> String {
+    match value.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", value.get(..cut).unwrap_or_default()),
+        None => value.to_owned(),
+    }
+}
+
+fn never(_: &str) -> bool {
+    false
+}
+
+fn is_one(value: &str) -> bool {
+    value.starts_with(|first: char| first.is_ascii_digit()) && number(value) == 1.0
+}
+
+fn is_false(value: &str) -> bool {
+    value == "false"
+}
+
+fn is_empty(value: &str) -> bool {
+    value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") || is_empty_list(value)
+}
+
+fn is_medium(value: &str) -> bool {
+    unquote(value) == "medium"
+}
+
+fn is_auto_or_none(value: &str) -> bool {
+    matches!(&*unquote(value), "auto" | "none")
+}
+
+fn is_text_alone(value: &str) -> bool {
+    let mut text = true;
+    elements(value, |item| text = text && unquote(item) == "text").is_ok() && text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::{FaultClass, InferenceRequest, Surface};
+    use crate::wire::decode;
+    use crate::wire::go_json::Struct;
+    use crate::wire::openai::tables;
+
+    /// A route: its rules, its table of types, and a good request without its end.
+    type Route = (Surface, &'static [Rule], &'static Struct, &'static str);
+
+    static ROUTES: [Route; 3] = [
+        (Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
+        (Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
+        (Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
+    ];
+
+    /// OpenAI's API reference, request bodies of the three routes, deprecated fields included (November 2026).
+    const DOCUMENTED: [&str; 3] = [
+        "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens \
+         max_tokens metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key \
+         prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream \
+         stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options",
+        "model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream \
+         stream_options suffix temperature top_p user",
+        "input model dimensions encoding_format user",
+    ];
+
+    fn send(route: &Route, field: &str, value: &str) -> Result<InferenceRequest, Fault> {
+        decode(route.0, format!("{},\"{field}\":{value}}}", route.3).as_bytes())
+    }
+
+    #[test]
+    fn every_documented_field_has_one_fate_and_what_is_honoured_is_read() {
+        for (route, documented) in ROUTES.iter().zip(DOCUMENTED) {
+            let (surface, rules, table, _) = route;
+            for field in documented.split_whitespace() {
+                let fates = rules.iter().filter(|(name, _)| *name == field).count();
+                assert_eq!(fates, 1, "{surface:?} {field}");
+            }
+            for (field, fate) in *rules {
+                let documented = documented.split_whitespace().any(|name| name == *field);
+                assert_eq!(documented, !matches!(fate, Ours) && !field.starts_with('_'), "{surface:?} {field}");
+                let read = table.fields.iter().any(|(name, _)| name == field);
+                assert!(read || matches!(fate, Harmless | Only(..)), "{surface:?} {field} is not read");
+            }
+        }
+    }
+
+    #[test]
+    fn harmless_fields_change_nothing_and_null_is_absent() {
+        for route in &ROUTES {
+            let plain = send(route, "x", "1").unwrap();
+            for (field, fate) in route.1 {
+                let value = if matches!(fate, Harmless) { r#"{"a":"b"}"# } else { "null" };
+                if ["messages", "prompt", "input", "model"].contains(field) {
+                    continue;
+                }
+                let request = send(route, field, value).unwrap();
+                assert_eq!(format!("{:?}", request.fields), format!("{:?}", plain.fields), "{field}");
+                assert_eq!(format!("{:?}", request.options), format!("{:?}", plain.options), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_and_what_asks_for_nothing_is_not() {
+        let [chat, completions, embeddings] = &ROUTES;
+        let _ = embeddings;
+        // field, values that are taken, values that are not
+        let table: [(&Route, &str, &[&str], &[&str]); 15] = [
+            (chat, "n", &["1"], &["2", "0", "-1", "128"]),
+            (chat, "logit_bias", &["{}", "{ }"], &[r#"{"5":-100}"#, "3"]),
+            (chat, "modalities", &["[\"text\"]", "[]"], &["[\"text\",\"audio\"]", "\"text\""]),
+            (chat, "audio", &[], &[r#"{"voice":"ash","format":"mp3"}"#]),
+            (chat, "functions", &["[]"], &[r#"[{"name":"f"}]"#]),
+            (chat, "function_call", &["\"none\"", "\"auto\""], &[r#"{"name":"f"}"#]),
+            (chat, "web_search_options", &[], &["{}"]),
+            (chat, "verbosity", &["\"medium\""], &["\"low\"", "\"high\""]),
+            (chat, "tool_choice", &["\"auto\"", "\"none\""], &["\"required\"", r#"{"type":"function"}"#]),
+            (chat, "stop", &["\"a\"", "[]", "[\"a\",\"b\"]"], &["5", "{}", "[1]", "[\"a\",null]"]),
+            (completions, "n", &["1"], &["2"]),
+            (completions, "best_of", &["1"], &["3"]),
+            (completions, "echo", &["false"], &["true", "1"]),
+            (completions, "logit_bias", &["{}"], &[r#"{"5":1}"#]),
+            (completions, "stop", &["\"a\"", "[\"a\"]"], &["5", "[1]"]),
+        ];
+        for (route, field, taken, refused) in table {
+            for value in taken {
+                assert!(send(route, field, value).is_ok(), "{field} {value}");
+            }
+            for value in refused {
+                let fault = send(route, field, value).unwrap_err();
+                assert_eq!((fault.class, fault.param.as_deref()), (FaultClass::BadRequest, Some(field)), "{value}");
+                assert!(fault.message.contains(field), "{}", fault.message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_whole() {
+        let long = format!("{{\"{}\":1}}", "é".repeat(500));
+        let fault = send(&ROUTES[0], "logit_bias", &long).unwrap_err();
+        assert!(fault.message.len() < 250, "{}", fault.message);
+    }
+}
