@@ -22,8 +22,13 @@ pub(crate) fn run() {
             let request = decode(surface, black_box(body.as_bytes())).unwrap();
             let options = &request.runner_options;
             let keep_alive = Some(Duration::MAX);
-            let target =
-                UpstreamTarget { model: "gemma3:4b", runner_options: options, keep_alive, output_cap: Some(512) };
+            let target = UpstreamTarget {
+                model: "gemma3:4b",
+                runner_options: options,
+                keep_alive,
+                truncate: Some(false),
+                output_cap: Some(512),
+            };
             black_box(encode_upstream(&request, &target));
         };
         let counted = allocation_counter::measure(work);

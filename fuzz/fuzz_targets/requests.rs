@@ -4,7 +4,7 @@
 //! refused is refused in the dialect's own form.
 #![no_main]
 
-use gaucho_fuzz::domain::{Dialect, FaultClass, InferenceRequest, Surface, Task};
+use gaucho_fuzz::domain::{Dialect, Fault, FaultClass, InferenceRequest, JsonField, Surface, Task, field};
 use gaucho_fuzz::wire::{UpstreamTarget, decode, decode_show, encode_load, encode_probe, encode_upstream, refusal};
 use gaucho_fuzz::{encoder, heard, json, native, pick, piece};
 use libfuzzer_sys::fuzz_target;
@@ -71,7 +71,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn refused(dialect: Dialect, fault: &gaucho_fuzz::domain::Fault) {
+fn refused(dialect: Dialect, fault: &Fault) {
     let refusal = refusal(dialect, fault);
     assert!((400..=599).contains(&refusal.status), "{refusal:?}");
     assert!(json::is_json(&refusal.body), "{refusal:?}");
@@ -89,6 +89,7 @@ fn taken(surface: Surface, body: &[u8], request: &InferenceRequest, capped: bool
         model: "copy:latest",
         runner_options: &request.runner_options,
         keep_alive: request.keep_alive,
+        truncate: field(&request.fields, "truncate").map(|wish| wish.get() == "true"),
         output_cap: capped.then_some(7),
     };
     let sent = encode_upstream(request, &target);
@@ -97,7 +98,7 @@ fn taken(surface: Surface, body: &[u8], request: &InferenceRequest, capped: bool
         assert!(!members[..at].iter().any(|(other, _)| other == key), "{key:?} twice: {}", text(&sent));
         let folded: String = key.chars().map(fold).collect();
         assert!(!known(task).contains(&folded.as_str()) || folded == *key, "{key:?}: {}", text(&sent));
-        assert!(!folded.starts_with("_debug"), "{key:?}: {}", text(&sent));
+        assert!(!folded.starts_with("_debug") || key == "_debug_render_only", "{key:?}: {}", text(&sent));
     }
     assert_eq!(members[0], ("model".to_owned(), "\"copy:latest\"".to_owned()));
     assert_eq!(members.iter().any(|(key, _)| key == "stream"), !task.embeds());
@@ -124,8 +125,10 @@ fn again(request: &InferenceRequest, sent: &[u8], capped: bool) {
     assert_eq!(read.model, "copy:latest");
     assert_eq!(read.stream, request.stream && !task.embeds(), "{}", text(sent));
     assert_eq!(read.keep_alive, request.keep_alive, "{}", text(sent));
-    let sorted = |fields: &[gaucho_fuzz::domain::JsonField]| {
+    let sorted = |fields: &[JsonField]| {
         let mut all: Vec<(String, String)> = fields.iter().map(|(k, v)| (k.to_string(), v.get().to_owned())).collect();
+        // what goes upstream of this wish is the gateway's, and an option of that name none
+        all.retain(|(key, _)| key != "truncate");
         all.sort();
         all
     };

@@ -3,6 +3,8 @@
 //! A [`Scanner`] walks bytes and never looks back; it knows nothing of types or fields (that is `schema`).
 //! Nesting is bounded by [`MAX_DEPTH`], so that no body can exhaust the stack.
 
+use super::numbers::{leading_digits, plain_numbers};
+
 /// Deepest nesting of objects and arrays taken (Go takes 10,000; nobody needs more than a few dozen).
 pub(in crate::wire) const MAX_DEPTH: u16 = 512;
 
@@ -193,6 +195,7 @@ impl<'a> Scanner<'a> {
     fn array(&mut self) -> Result<(), Bad> {
         let mut more = !self.open(b']')?;
         while more {
+            self.at += plain_numbers(self.bytes.get(self.at..).unwrap_or_default());
             self.value()?;
             more = self.more(b']', "after array element")?;
         }
@@ -290,9 +293,7 @@ impl<'a> Scanner<'a> {
         if !first.is_ascii_digit() {
             return Err(unexpected(first, context));
         }
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
+        self.at += leading_digits(self.bytes.get(self.at..).unwrap_or_default());
         Ok(())
     }
 }

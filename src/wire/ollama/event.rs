@@ -76,7 +76,7 @@ struct Reply {
     done: Option<bool>,
     piece: Piece,
     finish: Finish,
-    vectors: Option<Box<RawValue>>,
+    vectors: Option<Box<str>>,
 }
 
 impl Reply {
@@ -91,8 +91,8 @@ impl Reply {
             "thinking" if task == Task::Generate => self.piece.thinking = some_text(&key, value)?,
             "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)?),
             "message" if task == Task::Chat => self.message(value)?,
-            "embeddings" if task == Task::Embed => self.vectors = Some(raw(value)?),
-            "embedding" if task == Task::Embeddings => self.vectors = Some(raw(value)?),
+            "embeddings" if task == Task::Embed => self.vectors = Some(value.into()),
+            "embedding" if task == Task::Embeddings => self.vectors = Some(value.into()),
             "done" => self.done = Some(value == "true"),
             "done_reason" => self.finish.reason = some_text(&key, value)?,
             "context" => self.finish.context = Some(raw(value)?),
