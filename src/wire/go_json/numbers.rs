@@ -18,13 +18,56 @@ pub(super) fn leading_digits(bytes: &[u8]) -> usize {
     count + tail.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// Bytes at the front that are whole elements of an array, each a number without an exponent and with its comma.
-pub(super) fn plain_numbers(bytes: &[u8]) -> usize {
-    let mut done = 0;
-    while let Some(length) = plain_number(bytes.get(done..).unwrap_or_default()) {
-        done += length;
+/// Bytes from `at`, where an element of an array begins, that are whole elements: numbers without an exponent, each
+/// with its comma.
+pub(super) fn plain_numbers(bytes: &[u8], at: usize) -> usize {
+    let mut done = at;
+    loop {
+        let start = done;
+        done += small_numbers(bytes, done);
+        // what stopped the blocks is behind us after one of them
+        while done < start + BLOCK
+            && let Some(length) = plain_number(bytes.get(done..).unwrap_or_default())
+        {
+            done += length;
+        }
+        if done < start + BLOCK {
+            return done - at;
+        }
     }
-    done
+}
+
+/// Bytes that are looked at as one.
+const BLOCK: usize = 64;
+
+/// The same for numbers with one digit before the point, in whole blocks.
+fn small_numbers(bytes: &[u8], at: usize) -> usize {
+    // two bytes before a block tell how it begins
+    let Some(lead) = at.checked_sub(2).and_then(|lead| bytes.get(lead..)) else { return 0 };
+    let good = lead.windows(BLOCK + 2).step_by(BLOCK).take_while(|window| is_small_numbers(window)).count() * BLOCK;
+    let good = lead.get(2..good + 2).unwrap_or_default();
+    // the last one may be cut
+    memchr::memrchr(b',', good).map_or(0, |comma| comma + 1)
+}
+
+/// Whether what follows the first two bytes goes on as numbers with at most one digit before the point: each byte is
+/// judged by the two before it alone, without a branch, so that the compiler can take many at once.
+fn is_small_numbers(window: &[u8]) -> bool {
+    let shifted = |by: usize| window.get(by..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
+    let (Some(before), Some(last), Some(next)) = (shifted(0), shifted(1), shifted(2)) else { return false };
+    let mut good = true;
+    for ((&before, &last), &next) in before.iter().zip(last).zip(next) {
+        let begins = |byte: u8| (byte == b',') | (byte == b'[');
+        let digit = last.wrapping_sub(b'0') < 10;
+        let first = begins(before) | (before == b'-');
+        // a leading zero stands alone
+        let may_have_digit = (digit & !(first & (last == b'0'))) | (last == b'.') | (last == b'-') | begins(last);
+        good &= ((next.wrapping_sub(b'0') < 10) & may_have_digit)
+            | ((next == b',') & digit)
+            | ((next == b'.') & digit & first)
+            | ((next == b'-') & begins(last));
+    }
+    good
 }
 
 /// The length of `-12.345,` with its comma, if that is what stands at the front.
@@ -93,7 +136,7 @@ fn short_float32(bytes: &[u8]) -> Option<f32> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use proptest::prelude::*;
 
@@ -150,7 +193,27 @@ mod tests {
             ("1,", 2),
             ("", 0),
         ] {
-            assert_eq!(plain_numbers(text.as_bytes()), wanted, "{text}");
+            assert_eq!(plain_numbers(text.as_bytes(), 0), wanted, "{text}");
+            // the same behind what fills some blocks
+            let filled = format!("[[{}{text}", "-0.012345678,1,".repeat(30));
+            assert_eq!(plain_numbers(filled.as_bytes(), 2), 450 + wanted, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_passed_is_json(text in "\\[(-?[0-9.,]{1,30},){1,20}", spoilt in any::<prop::sample::Index>(), byte in "[-0-9.,eE +\\]\\[\"]",
+            good in prop::collection::vec("-?(0|[1-9][0-9]{0,1})(\\.[0-9]{1,9})?,", 1..60))
+        {
+            let mut changed = format!("[[{}", good.concat()).into_bytes();
+            prop_assert_eq!(plain_numbers(&changed, 2), changed.len() - 2);
+            let place = 2 + spoilt.index(changed.len() - 2);
+            changed[place] = byte.as_bytes()[0];
+            for text in [changed, format!("[{text}").into_bytes()] {
+                let passed = plain_numbers(&text, 2);
+                let list = format!("[{}0]", std::str::from_utf8(&text[2..2 + passed]).unwrap());
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&list).is_ok(), "{}", list);
+            }
         }
     }
 }

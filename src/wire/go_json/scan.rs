@@ -195,7 +195,7 @@ impl<'a> Scanner<'a> {
     fn array(&mut self) -> Result<(), Bad> {
         let mut more = !self.open(b']')?;
         while more {
-            self.at += plain_numbers(self.bytes.get(self.at..).unwrap_or_default());
+            self.at += plain_numbers(self.bytes, self.at);
             self.value()?;
             more = self.more(b']', "after array element")?;
         }
