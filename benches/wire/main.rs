@@ -1,14 +1,15 @@
 //! What the grammars cost: a request in and out, a chunk of a stream, a batch of embeddings, for every surface.
 //!
 //! Each figure stands beside what serde_json takes to read the same bytes into a tree and write them again, and beside
-//! a plain copy, in the same rounds. `cargo bench --bench wire`, or with some of `requests`, `chunks`, `memory`,
-//! `vectors` after `--`.
+//! a plain copy, in the same rounds. `cargo bench --bench wire`, or with some of `requests`, `chunks`, `vectors`
+//! after `--`. What they allocate is counted by `cargo bench --bench wire_allocations`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench stops where its set-up does")]
 
 mod chunks;
 mod requests;
 mod rounds;
+mod subjects;
 mod vectors;
 
 fn main() {
@@ -19,9 +20,6 @@ fn main() {
     }
     if on("chunks") {
         chunks::run();
-    }
-    if on("memory") {
-        chunks::memory();
     }
     if on("vectors") {
         vectors::run();

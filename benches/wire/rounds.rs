@@ -1,6 +1,8 @@
 //! Interleaved rounds and their medians.
 
 use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,6 +20,8 @@ pub(crate) fn seconds(subjects: &mut [Subject<'_>]) -> Vec<f64> {
     let mut times = vec![Vec::with_capacity(ROUNDS); subjects.len()];
     for _ in 0..ROUNDS {
         for ((subject, runs), times) in subjects.iter_mut().zip(&runs).zip(&mut times) {
+            // the one before left its memory in another order
+            subject();
             let start = Instant::now();
             for _ in 0..*runs {
                 subject();
@@ -58,4 +62,35 @@ pub(crate) fn copy(bytes: &[u8]) {
 /// A verdict on a goal.
 pub(crate) fn verdict(met: bool) -> &'static str {
     if met { "" } else { "  MISSED" }
+}
+
+/// Carries the bytes from one end of a loopback connection to the other, as any proxy must at least twice.
+pub(crate) fn carry(bytes: &[u8], ends: &mut (TcpStream, TcpStream)) {
+    let (sender, receiver) = ends;
+    std::thread::scope(|scope| {
+        scope.spawn(|| sender.write_all(black_box(bytes)).unwrap());
+        let mut arrived = vec![0; bytes.len()];
+        receiver.read_exact(&mut arrived).unwrap();
+        black_box(arrived);
+    });
+}
+
+/// Both ends of a loopback connection.
+pub(crate) fn loopback() -> (TcpStream, TcpStream) {
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let sender = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+    (sender, door.accept().unwrap().0)
+}
+
+/// The head of a table of [`row`]s.
+pub(crate) fn title(what: &str, most: f64) {
+    println!("{what}; goal {most} µs\n{:22} {:>6} {:>8} {:>8} {:>8}", "", "bytes", "µs", "÷ tree", "÷ copy");
+}
+
+/// Times `work` on `bytes` and prints a line.
+pub(crate) fn row(name: &str, bytes: &[u8], most: f64, work: impl FnMut()) {
+    let times = seconds(&mut [Box::new(work), Box::new(|| tree(bytes)), Box::new(|| copy(bytes))]);
+    let [ours, tree, copy] = times[..] else { return };
+    let (time, verdict) = (ours * 1e6, verdict(ours * 1e6 <= most));
+    println!("{name:22} {:6} {time:8.3} {:8.2} {:8.1}{verdict}", bytes.len(), ours / tree, ours / copy);
 }

@@ -93,7 +93,8 @@ impl Type {
 #[derive(Debug)]
 pub(in crate::wire) struct Document<'a> {
     table: &'static Struct,
-    found: Vec<(usize, &'a str)>,
+    text: &'a str,
+    found: Vec<Entry>,
     /// Keys that are no field of the table, decoded, with their values; in order, with duplicates.
     pub(in crate::wire) unknown: Vec<(Cow<'a, str>, &'a str)>,
     /// Bytes of the strings that become prompt tokens.
@@ -103,9 +104,10 @@ pub(in crate::wire) struct Document<'a> {
 impl<'a> Document<'a> {
     /// The value that counts for a field: the last one; `null` is absent.
     pub(in crate::wire) fn get(&self, name: &str) -> Option<&'a str> {
-        for (slot, value) in self.found.iter().rev() {
-            let Some((_, ty)) = self.table.fields.get(*slot).filter(|(field, _)| *field == name) else { continue };
-            if *value != "null" {
+        for entry in self.found.iter().rev() {
+            let Some((_, ty)) = self.field(entry).filter(|(field, _)| *field == name) else { continue };
+            let value = self.slice(entry.value);
+            if value != "null" {
                 return Some(value);
             }
             if ty.null_clears() {
@@ -125,12 +127,19 @@ impl<'a> Document<'a> {
     pub(in crate::wire) fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let slot = self.table.fields.iter().position(|(field, _)| *field == name);
         let clears = slot.and_then(|slot| self.table.fields.get(slot)).is_some_and(|(_, ty)| ty.null_clears());
-        let of_slot = move |entry: &&(usize, &'a str)| Some(entry.0) == slot;
-        let after = match self.found.iter().rposition(|(at, value)| Some(*at) == slot && clears && *value == "null") {
-            Some(null) => null + 1,
-            None => 0,
-        };
-        self.found.iter().skip(after).filter(of_slot).map(|(_, value)| *value).filter(|value| *value != "null")
+        let of_field = move |entry: &Entry| entry.slot.is_some() && entry.slot == slot;
+        let null = |entry: &Entry| of_field(entry) && clears && self.slice(entry.value) == "null";
+        let after = self.found.iter().rposition(null).map_or(0, |null| null + 1);
+        let values = self.found.iter().skip(after).filter(move |entry| of_field(entry));
+        values.map(|entry| self.slice(entry.value)).filter(|value| *value != "null")
+    }
+
+    fn field(&self, entry: &Entry) -> Option<&'static Field> {
+        self.table.fields.get(entry.slot?)
+    }
+
+    fn slice(&self, (from, to): Span) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
     }
 
     /// The decoded text of a string field; empty when absent.
@@ -165,6 +174,7 @@ pub(in crate::wire) fn read_text<'a>(text: &'a str, table: &'static Struct) -> R
 }
 
 /// A member of the outermost object, as byte ranges.
+#[derive(Debug)]
 struct Entry {
     slot: Option<usize>,
     key: Span,
@@ -225,15 +235,9 @@ impl<'a> Reader<'a> {
         if let Some(bad) = self.bad {
             return Err(Bad::Text(bad));
         }
-        let slice = |(from, to): Span| text.get(from..to).unwrap_or_default();
-        let mut document = Document { table, found: Vec::new(), unknown: Vec::new(), prompt_bytes: self.prompt };
-        document.found.reserve(self.found.len());
-        for entry in self.found {
-            match entry.slot {
-                Some(slot) => document.found.push((slot, slice(entry.value))),
-                None => document.unknown.push((unquote(slice(entry.key)), slice(entry.value))),
-            }
-        }
+        let mut document = Document { table, text, found: self.found, unknown: Vec::new(), prompt_bytes: self.prompt };
+        let unknown = document.found.iter().filter(|entry| entry.slot.is_none());
+        document.unknown = unknown.map(|e| (unquote(document.slice(e.key)), document.slice(e.value))).collect();
         Ok(document)
     }
 
