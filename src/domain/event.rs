@@ -72,7 +72,7 @@ pub struct Metrics {
 #[derive(Debug, Clone)]
 pub struct Vectors {
     /// `/api/embed`: a JSON array of arrays; legacy `/api/embeddings`: one array. Digits as upstream wrote them.
-    pub vectors: Box<RawValue>,
+    pub vectors: Box<str>,
     /// Counters (`total`, `load`, `prompt_tokens`; the rest is zero).
     pub metrics: Metrics,
     /// Fields that this version does not know, as written.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::identity::{LocalRules, Page};
 
-use super::caller::PathKey;
+use super::path_key::PathKey;
 use super::table;
 
 /// Headers that Ollama lets pages send.

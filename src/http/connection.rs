@@ -28,9 +28,9 @@ use tower::ServiceExt;
 
 use crate::domain::Clock;
 
-use super::caller::lift_key;
 use super::leftover::Leftover;
 use super::order::ordered;
+use super::path_key::lift_key;
 use super::pulse::{Pulse, Rhythm, Verdict};
 use super::server::Limits;
 use super::timeout_io::TimeoutIo;

@@ -9,6 +9,7 @@ mod caller;
 mod connection;
 mod leftover;
 mod order;
+mod path_key;
 mod pulse;
 mod routes;
 mod server;

@@ -61,7 +61,7 @@ pub(super) struct Merged<'a>(Vec<(Cow<'a, str>, &'a str)>);
 impl<'a> Merged<'a> {
     /// Merges objects as Go merges them into one map.
     pub(super) fn read(objects: impl Iterator<Item = &'a str>) -> Result<Self, Fault> {
-        let mut merged = Self::default();
+        let mut merged = Self(Vec::with_capacity(8));
         let mut room = true;
         for object in objects {
             // cannot fail: the object was scanned when the body was
@@ -93,7 +93,7 @@ impl<'a> Merged<'a> {
 
     /// Checks and splits.
     pub(super) fn check(self) -> Result<Options, Fault> {
-        let mut options = Options::default();
+        let mut options = Options { sampling: Vec::with_capacity(self.0.len()), ..Options::default() };
         for (name, value) in self.0.into_iter().filter(|(_, value)| *value != "null") {
             let known = KNOWN.iter().find(|(known, ..)| *known == name);
             let mut runner = false;

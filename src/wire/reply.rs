@@ -143,7 +143,9 @@ impl Encoder {
     /// The whole body of a reply that is no stream.
     #[must_use]
     pub fn unary(&self, event: &Event) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024);
+        let vectors = if let Event::Vectors(vectors) = event { vectors.vectors.len() } else { 0 };
+        // a vector is some KiB, what `/v1` writes around it some dozen bytes
+        let mut out = Vec::with_capacity(1024 + vectors + vectors / 64);
         let first = self.first_call(event);
         match (first.as_ref().unwrap_or(event), &self.form) {
             (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(&mut out, *task, model, piece),

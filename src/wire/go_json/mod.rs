@@ -5,14 +5,16 @@
 //! which surface asks for what: the tables live beside their dialects. Invariant: nothing here panics, whatever the
 //! bytes are.
 
+mod numbers;
 mod scan;
 mod schema;
 mod text;
 mod value;
 mod walk;
 
+pub(super) use numbers::float32;
 pub(super) use scan::{Bad, Kind};
-pub(super) use schema::{Document, Field, Struct, Type, read};
+pub(super) use schema::{Document, Field, Struct, Type, read, read_text};
 pub(super) use text::{folds_to_start, go_quote, unquote, write_string};
 pub(super) use value::{check_base64, keep_alive, number};
-pub(super) use walk::{elements, members, whole};
+pub(super) use walk::{elements, flat_arrays, members, whole};

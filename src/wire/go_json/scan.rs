@@ -3,6 +3,8 @@
 //! A [`Scanner`] walks bytes and never looks back; it knows nothing of types or fields (that is `schema`).
 //! Nesting is bounded by [`MAX_DEPTH`], so that no body can exhaust the stack.
 
+use super::numbers::{leading_digits, plain_numbers};
+
 /// Deepest nesting of objects and arrays taken (Go takes 10,000; nobody needs more than a few dozen).
 pub(in crate::wire) const MAX_DEPTH: u16 = 512;
 
@@ -193,6 +195,7 @@ impl<'a> Scanner<'a> {
     fn array(&mut self) -> Result<(), Bad> {
         let mut more = !self.open(b']')?;
         while more {
+            self.at += plain_numbers(self.bytes, self.at);
             self.value()?;
             more = self.more(b']', "after array element")?;
         }
@@ -214,9 +217,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let plain = plain_words(rest);
-            let tail = rest.get(plain..).unwrap_or_default();
-            let step = tail.iter().position(|&b| matches!(b, b'"' | b'\\') || b < b' ').ok_or_else(Bad::cut)? + plain;
+            let step = plain_bytes(rest);
             self.at += step + 1;
             match rest.get(step) {
                 Some(b'"') => return Ok(()),
@@ -290,26 +291,28 @@ impl<'a> Scanner<'a> {
         if !first.is_ascii_digit() {
             return Err(unexpected(first, context));
         }
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
+        self.at += leading_digits(self.bytes.get(self.at..).unwrap_or_default());
         Ok(())
     }
 }
 
-/// Bytes at the front, in whole words of eight, that a string may hold as they are: no quote, backslash or control
-/// character. Eight at a time, because nearly all of a request is such text.
-fn plain_words(bytes: &[u8]) -> usize {
+/// Bytes at the front that a string may hold as they are: no quote, backslash or control character. Eight at a time,
+/// because nearly all of a request is such text.
+fn plain_bytes(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const TOPS: u64 = ONES << 7;
+    // marks the top bit of each byte below the bound, right up to the first one
     let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & TOPS;
-    let (words, _) = bytes.as_chunks::<8>();
-    let marked = words.iter().position(|word| {
-        let word = u64::from_ne_bytes(*word);
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
         let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-        is(b'"') | is(b'\\') | below(word, b' ') != 0
-    });
-    marked.unwrap_or(words.len()) * 8
+        let marked = is(b'"') | is(b'\\') | below(word, b' ');
+        if marked != 0 {
+            return at * 8 + marked.trailing_zeros() as usize / 8;
+        }
+    }
+    words.len() * 8 + tail.iter().take_while(|&&b| !matches!(b, b'"' | b'\\') && b >= b' ').count()
 }
 
 fn unexpected(byte: u8, context: &str) -> Bad {

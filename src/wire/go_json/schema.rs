@@ -93,7 +93,8 @@ impl Type {
 #[derive(Debug)]
 pub(in crate::wire) struct Document<'a> {
     table: &'static Struct,
-    found: Vec<(usize, &'a str)>,
+    text: &'a str,
+    found: Vec<Entry>,
     /// Keys that are no field of the table, decoded, with their values; in order, with duplicates.
     pub(in crate::wire) unknown: Vec<(Cow<'a, str>, &'a str)>,
     /// Bytes of the strings that become prompt tokens.
@@ -103,19 +104,42 @@ pub(in crate::wire) struct Document<'a> {
 impl<'a> Document<'a> {
     /// The value that counts for a field: the last one; `null` is absent.
     pub(in crate::wire) fn get(&self, name: &str) -> Option<&'a str> {
-        self.all(name).last()
+        for entry in self.found.iter().rev() {
+            let Some((_, ty)) = self.field(entry).filter(|(field, _)| *field == name) else { continue };
+            let value = self.slice(entry.value);
+            if value != "null" {
+                return Some(value);
+            }
+            if ty.null_clears() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether a string field is absent or holds no text.
+    pub(in crate::wire) fn is_empty_text(&self, name: &str) -> bool {
+        // no escape stands for nothing
+        self.get(name).is_none_or(|token| token == "\"\"")
     }
 
     /// Every value of a field since the last `null`, for types that merge.
     pub(in crate::wire) fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let slot = self.table.fields.iter().position(|(field, _)| *field == name);
         let clears = slot.and_then(|slot| self.table.fields.get(slot)).is_some_and(|(_, ty)| ty.null_clears());
-        let of_slot = move |entry: &&(usize, &'a str)| Some(entry.0) == slot;
-        let after = match self.found.iter().rposition(|(at, value)| Some(*at) == slot && clears && *value == "null") {
-            Some(null) => null + 1,
-            None => 0,
-        };
-        self.found.iter().skip(after).filter(of_slot).map(|(_, value)| *value).filter(|value| *value != "null")
+        let of_field = move |entry: &Entry| entry.slot.is_some() && entry.slot == slot;
+        let null = |entry: &Entry| of_field(entry) && clears && self.slice(entry.value) == "null";
+        let after = self.found.iter().rposition(null).map_or(0, |null| null + 1);
+        let values = self.found.iter().skip(after).filter(move |entry| of_field(entry));
+        values.map(|entry| self.slice(entry.value)).filter(|value| *value != "null")
+    }
+
+    fn field(&self, entry: &Entry) -> Option<&'static Field> {
+        self.table.fields.get(entry.slot?)
+    }
+
+    fn slice(&self, (from, to): Span) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
     }
 
     /// The decoded text of a string field; empty when absent.
@@ -134,35 +158,23 @@ impl<'a> Document<'a> {
 /// # Errors
 /// [`Bad::Empty`] for no value at all; otherwise Go's words for the first fault.
 pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Result<Document<'a>, Bad> {
-    let mut reader = Reader { scan: Scanner::new(body), found: Vec::new(), bad: None, end: false, prompt: 0 };
-    if reader.scan.lead().is_none() {
-        return Err(Bad::Empty);
-    }
-    let context = Context { path: None, owner: table, own: false };
-    if reader.scan.kind()? == Kind::Object {
-        reader.object(Some(table), &Type::Raw, &context, true)?;
-    } else {
-        reader.value(&Type::Struct(table), &context)?;
-    }
+    let reader = Reader::over(body, table)?;
     let taken = body.get(..reader.scan.at()).unwrap_or_default();
     let text = std::str::from_utf8(taken)
         .map_err(|e| Bad::Text(format!("invalid UTF-8 at byte {} of the body: JSON must be UTF-8", e.valid_up_to())))?;
-    if let Some(bad) = reader.bad {
-        return Err(Bad::Text(bad));
-    }
-    let slice = |(from, to): Span| text.get(from..to).unwrap_or_default();
-    let mut document = Document { table, found: Vec::new(), unknown: Vec::new(), prompt_bytes: reader.prompt };
-    document.found.reserve(reader.found.len());
-    for entry in reader.found {
-        match entry.slot {
-            Some(slot) => document.found.push((slot, slice(entry.value))),
-            None => document.unknown.push((unquote(slice(entry.key)), slice(entry.value))),
-        }
-    }
-    Ok(document)
+    reader.document(text, table)
+}
+
+/// The same for a text inside a body, which is known to be UTF-8.
+///
+/// # Errors
+/// As [`read`].
+pub(in crate::wire) fn read_text<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, Bad> {
+    Reader::over(text.as_bytes(), table)?.document(text, table)
 }
 
 /// A member of the outermost object, as byte ranges.
+#[derive(Debug)]
 struct Entry {
     slot: Option<usize>,
     key: Span,
@@ -201,7 +213,34 @@ struct Reader<'a> {
     prompt: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Reads the first value of `body`.
+    fn over(body: &'a [u8], table: &'static Struct) -> Result<Self, Bad> {
+        let mut reader =
+            Self { scan: Scanner::new(body), found: Vec::with_capacity(8), bad: None, end: false, prompt: 0 };
+        if reader.scan.lead().is_none() {
+            return Err(Bad::Empty);
+        }
+        let context = Context { path: None, owner: table, own: false };
+        if reader.scan.kind()? == Kind::Object {
+            reader.object(Some(table), &Type::Raw, &context, true)?;
+        } else {
+            reader.value(&Type::Struct(table), &context)?;
+        }
+        Ok(reader)
+    }
+
+    /// What was found, as slices of the `text` that was read.
+    fn document<'t>(self, text: &'t str, table: &'static Struct) -> Result<Document<'t>, Bad> {
+        if let Some(bad) = self.bad {
+            return Err(Bad::Text(bad));
+        }
+        let mut document = Document { table, text, found: self.found, unknown: Vec::new(), prompt_bytes: self.prompt };
+        let unknown = document.found.iter().filter(|entry| entry.slot.is_none());
+        document.unknown = unknown.map(|e| (unquote(document.slice(e.key)), document.slice(e.value))).collect();
+        Ok(document)
+    }
+
     fn value(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
         if self.end || matches!(ty, Type::Raw) {
             return self.scan.value().map(drop);
@@ -271,10 +310,18 @@ impl Reader<'_> {
     fn scalar(&mut self, kind: Kind, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
         let start = self.scan.at();
         self.scan.scalar(kind)?;
+        match (kind, ty) {
+            (Kind::Null, _) | (Kind::Text, Type::Text | Type::Any) | (Kind::Bool, Type::Bool | Type::Any) => {
+                return Ok(());
+            }
+            (Kind::Text, Type::Prompt) => {
+                self.prompt += self.scan.at() - start - 2;
+                return Ok(());
+            }
+            _ => {}
+        }
         let Some(token) = self.scan.text((start, self.scan.at())) else { return Ok(()) };
         match (kind, ty) {
-            (Kind::Null, _) | (Kind::Text, Type::Text | Type::Any) | (Kind::Bool, Type::Bool | Type::Any) => {}
-            (Kind::Text, Type::Prompt) => self.prompt += token.len() - 2,
             (Kind::Text, Type::Base64) => {
                 if let Err(text) = check_base64(&unquote(token)) {
                     self.fault(text, context.own);

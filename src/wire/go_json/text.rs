@@ -7,11 +7,11 @@ use std::borrow::Cow;
 /// The text of a JSON string token that was already scanned, quotes included. Never fails: what is no escape stays.
 pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
-    let Some(first) = inner.find('\\') else { return Cow::Borrowed(inner) };
+    let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else { return Cow::Borrowed(inner) };
     let (head, mut rest) = inner.split_at(first);
     let mut out = String::with_capacity(inner.len());
     out.push_str(head);
-    while let Some(found) = rest.find('\\') {
+    while let Some(found) = memchr::memchr(b'\\', rest.as_bytes()) {
         let (plain, escape) = rest.split_at(found);
         out.push_str(plain);
         rest = unescape(escape, &mut out);

@@ -17,8 +17,8 @@ pub(in crate::wire) fn members<'a>(text: &'a str, mut each: impl FnMut(Cow<'a, s
     let mut more = !scan.open(b'}')?;
     while more {
         let key = scan.key()?;
-        let value = value(&mut scan)?;
-        each(unquote(scan.text(key).unwrap_or_default()), value);
+        let value = value(&mut scan, text)?;
+        each(unquote(text.get(key.0..key.1).unwrap_or_default()), value);
         more = scan.more(b'}', "after object key:value pair")?;
     }
     scan.end()
@@ -33,7 +33,7 @@ pub(in crate::wire) fn elements<'a>(text: &'a str, mut each: impl FnMut(&'a str)
     expect(&mut scan, Kind::Array)?;
     let mut more = !scan.open(b']')?;
     while more {
-        each(value(&mut scan)?);
+        each(value(&mut scan, text)?);
         more = scan.more(b']', "after array element")?;
     }
     scan.end()
@@ -42,7 +42,7 @@ pub(in crate::wire) fn elements<'a>(text: &'a str, mut each: impl FnMut(&'a str)
 /// The one value `text` holds, if it is JSON and nothing but white space stands around it.
 pub(in crate::wire) fn whole(text: &str) -> Option<&str> {
     let mut scan = Scanner::new(text.as_bytes());
-    let value = value(&mut scan).ok()?;
+    let value = value(&mut scan, text).ok()?;
     scan.end().is_ok().then_some(value)
 }
 
@@ -57,9 +57,27 @@ fn expect(scan: &mut Scanner<'_>, kind: Kind) -> Result<(), Bad> {
     Err(Bad::Text(format!("expected {}, found {}", kind.word(), found.word())))
 }
 
-fn value<'a>(scan: &mut Scanner<'a>) -> Result<&'a str, Bad> {
+/// The next value of `text`, which is what `scan` walks: a token starts and ends at ASCII, so it is a slice of it.
+fn value<'a>(scan: &mut Scanner<'_>, text: &'a str) -> Result<&'a str, Bad> {
     scan.lead();
     let start = scan.at();
     scan.value()?;
-    scan.text((start, scan.at())).ok_or_else(|| Bad::Text("invalid UTF-8".into()))
+    Ok(text.get(start..scan.at()).unwrap_or_default())
+}
+
+/// Calls `each` with every element of an array of flat arrays that was scanned before, without reading their numbers
+/// again; false when `text` is none, and then `each` may have been called for some.
+pub(in crate::wire) fn flat_arrays<'a>(text: &'a str, mut each: impl FnMut(&'a str)) -> bool {
+    let Some(mut rest) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return false };
+    while let Some(end) = memchr::memchr(b']', rest.as_bytes()) {
+        let (array, tail) = rest.split_at(end + 1);
+        // a bracket in a string, or of an array within the array
+        let flat = array.strip_prefix('[').is_some_and(|in_it| memchr::memchr2(b'[', b'"', in_it.as_bytes()).is_none());
+        if !flat {
+            return false;
+        }
+        each(array);
+        rest = tail.strip_prefix(',').unwrap_or(tail);
+    }
+    rest.is_empty()
 }

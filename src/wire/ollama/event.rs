@@ -76,7 +76,7 @@ struct Reply {
     done: Option<bool>,
     piece: Piece,
     finish: Finish,
-    vectors: Option<Box<RawValue>>,
+    vectors: Option<Box<str>>,
 }
 
 impl Reply {
@@ -91,8 +91,8 @@ impl Reply {
             "thinking" if task == Task::Generate => self.piece.thinking = some_text(&key, value)?,
             "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)?),
             "message" if task == Task::Chat => self.message(value)?,
-            "embeddings" if task == Task::Embed => self.vectors = Some(raw(value)?),
-            "embedding" if task == Task::Embeddings => self.vectors = Some(raw(value)?),
+            "embeddings" if task == Task::Embed => self.vectors = Some(value.into()),
+            "embedding" if task == Task::Embeddings => self.vectors = Some(value.into()),
             "done" => self.done = Some(value == "true"),
             "done_reason" => self.finish.reason = some_text(&key, value)?,
             "context" => self.finish.context = Some(raw(value)?),
@@ -186,6 +186,11 @@ fn duration(key: &str, value: &str) -> Result<Duration, Malformed> {
     count(key, value).map(Duration::from_nanos)
 }
 
+/// A value as written, but on one line: a line end in it, which can only be white space, would end a frame.
 fn raw(value: &str) -> Result<Box<RawValue>, Malformed> {
-    RawValue::from_string(value.to_owned()).map_err(|e| Malformed(e.to_string()))
+    let line = match memchr::memchr2(b'\n', b'\r', value.as_bytes()) {
+        Some(_) => value.replace(['\n', '\r'], " "),
+        None => value.to_owned(),
+    };
+    RawValue::from_string(line).map_err(|e| Malformed(e.to_string()))
 }

@@ -50,7 +50,7 @@ pub(in crate::wire) fn embeddings(out: &mut Vec<u8>, model: &[u8], vectors: &Vec
     push(out, "{\"model\":");
     out.extend_from_slice(model);
     push(out, ",\"embeddings\":");
-    raw(out, &vectors.vectors);
+    push(out, &vectors.vectors);
     metrics(out, &vectors.metrics);
     for (name, value) in &vectors.extra {
         member(out, name, value);
@@ -61,7 +61,7 @@ pub(in crate::wire) fn embeddings(out: &mut Vec<u8>, model: &[u8], vectors: &Vec
 /// Appends the reply to the legacy `/api/embeddings`.
 pub(in crate::wire) fn vectors(out: &mut Vec<u8>, vectors: &Vectors) {
     push(out, "{\"embedding\":");
-    raw(out, &vectors.vectors);
+    push(out, &vectors.vectors);
     for (name, value) in &vectors.extra {
         member(out, name, value);
     }

@@ -69,7 +69,7 @@ fn refuse(bad: Bad) -> Fault {
 fn asks_nothing(task: Task, document: &Document<'_>) -> bool {
     match task {
         Task::Chat => document.get("messages").is_none_or(is_empty_list),
-        Task::Generate | Task::Embeddings => document.text("prompt").is_empty(),
+        Task::Generate | Task::Embeddings => document.is_empty_text("prompt"),
         Task::Embed => document.get("input").is_none_or(|input| input == "\"\"" || is_empty_list(input)),
     }
 }

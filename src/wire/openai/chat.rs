@@ -5,7 +5,7 @@ use super::messages;
 use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
-use crate::wire::go_json::{Document, elements, go_quote, members, number, read, unquote};
+use crate::wire::go_json::{Document, elements, go_quote, members, number, read, read_text, unquote};
 use crate::wire::ollama::{check_model, check_top_logprobs, raw};
 
 /// Reads a chat request and turns it into a native one.
@@ -76,12 +76,12 @@ const NAMED: [(&str, &str); 7] = [
 fn format(document: &Document<'_>) -> Result<Option<String>, Fault> {
     let (mut kind, mut schema) = (String::new(), None);
     for object in document.all("response_format") {
-        let format = read(object.as_bytes(), &tables::RESPONSE_FORMAT).map_err(refuse)?;
+        let format = read_text(object, &tables::RESPONSE_FORMAT).map_err(refuse)?;
         if format.get("type").is_some() {
             kind = format.text("type").trim().to_lowercase();
         }
         for inner in format.all("json_schema") {
-            let inner = read(inner.as_bytes(), &tables::JSON_SCHEMA).map_err(refuse)?;
+            let inner = read_text(inner, &tables::JSON_SCHEMA).map_err(refuse)?;
             schema = inner.get("schema").map(str::to_owned).or(schema);
         }
     }
@@ -133,7 +133,7 @@ fn check_tools(tools: &str) -> Result<(), Fault> {
 fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let mut effort = None;
     for object in document.all("reasoning") {
-        let reasoning = read(object.as_bytes(), &tables::REASONING).map_err(refuse)?;
+        let reasoning = read_text(object, &tables::REASONING).map_err(refuse)?;
         effort = Some(reasoning.text("effort").into_owned());
     }
     let effort = effort.unwrap_or_else(|| document.text("reasoning_effort").into_owned());

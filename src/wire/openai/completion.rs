@@ -42,7 +42,7 @@ pub(in crate::wire) fn decode_completion(body: &[u8]) -> Result<InferenceRequest
     let named = if document.get("top_p").is_some_and(|p| number(p) == 0.0) { &NAMED[..5] } else { &NAMED[..] };
     let options = options(&document, stop.as_deref(), named)?;
     let keep_alive = keep_alive(&document);
-    let intent = match (document.text("prompt").is_empty(), keep_alive.is_some_and(|time| time.is_zero())) {
+    let intent = match (document.is_empty_text("prompt"), keep_alive.is_some_and(|time| time.is_zero())) {
         (false, _) => Intent::Answer,
         (true, false) => Intent::Load,
         (true, true) => Intent::Unload,

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::{ReplyShape, Vectors};
-use crate::wire::go_json::elements;
+use crate::wire::go_json::{elements, flat_arrays, float32};
 use crate::wire::out::{number, push};
 
 /// The form of one embedding reply.
@@ -25,21 +25,13 @@ impl EmbeddingReply {
     pub(in crate::wire) fn whole(&self, vectors: &Vectors, out: &mut Vec<u8>) {
         push(out, "{\"object\":\"list\",\"data\":");
         let start = out.len();
-        let mut index = 0;
-        // cannot fail: the list was scanned when the event was
-        let _ = elements(vectors.vectors.get(), |vector| {
-            push(out, if index == 0 { "[" } else { "," });
-            push(out, "{\"object\":\"embedding\",\"embedding\":");
-            if self.base64 {
-                base64(out, vector)
-            } else {
-                push(out, vector)
-            }
-            push(out, ",\"index\":");
-            number(out, index);
-            out.push(b'}');
-            index += 1;
-        });
+        let mut list = List { base64: self.base64, count: 0, bytes: Vec::new() };
+        if !flat_arrays(&vectors.vectors, |vector| list.add(vector, out)) {
+            // written in another way than Ollama's own; cannot fail: the list was scanned when the event was
+            out.truncate(start);
+            list.count = 0;
+            let _ = elements(&vectors.vectors, |vector| list.add(vector, out));
+        }
         push(out, if out.len() == start { "null" } else { "]" });
         push(out, ",\"model\":");
         out.extend_from_slice(&self.model);
@@ -52,10 +44,40 @@ impl EmbeddingReply {
     }
 }
 
-fn base64(out: &mut Vec<u8>, vector: &str) {
-    let mut bytes = Vec::with_capacity(vector.len() / 2);
-    let _ = elements(vector, |number| bytes.extend_from_slice(&number.parse::<f32>().unwrap_or(0.0).to_le_bytes()));
-    out.push(b'"');
-    push(out, &STANDARD.encode(bytes));
-    out.push(b'"');
+/// The list of embeddings while it is written.
+struct List {
+    base64: bool,
+    count: u64,
+    /// Of one vector; kept, so that it is allocated once.
+    bytes: Vec<u8>,
+}
+
+impl List {
+    fn add(&mut self, vector: &str, out: &mut Vec<u8>) {
+        push(out, if self.count == 0 { "[" } else { "," });
+        push(out, "{\"object\":\"embedding\",\"embedding\":");
+        if self.base64 {
+            self.encoded(vector, out)
+        } else {
+            push(out, vector)
+        }
+        push(out, ",\"index\":");
+        number(out, self.count);
+        out.push(b'}');
+        self.count += 1;
+    }
+
+    fn encoded(&mut self, vector: &str, out: &mut Vec<u8>) {
+        self.bytes.clear();
+        let numbers = vector.trim_matches(['[', ']', ' ', '\t', '\r', '\n']);
+        for number in numbers.split(',').filter(|number| !number.is_empty()) {
+            self.bytes.extend_from_slice(&float32(number.trim()).to_le_bytes());
+        }
+        out.push(b'"');
+        let start = out.len();
+        out.resize(start + self.bytes.len().div_ceil(3) * 4, b'=');
+        // cannot fail: the room is what the bytes need
+        let _ = STANDARD.encode_slice(&self.bytes, out.get_mut(start..).unwrap_or_default());
+        out.push(b'"');
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::request::{bad, go_type, refuse};
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Document, check_base64, elements, members, read, unquote, whole};
+use crate::wire::go_json::{Document, check_base64, elements, members, read_text, unquote, whole};
 use crate::wire::out::{is_empty_list, push, string};
 
 /// Converted messages.
@@ -24,7 +24,7 @@ pub(super) fn convert(list: &[&str]) -> Result<Converted, Fault> {
     let mut called = None;
     for text in list {
         // null is an empty message
-        let message = read(text.as_bytes(), &tables::MESSAGE).map_err(refuse)?;
+        let message = read_text(text, &tables::MESSAGE).map_err(refuse)?;
         let tool_name = tool_name(&message, list, &mut called);
         writer.message(&message, &tool_name)?;
     }
@@ -53,10 +53,10 @@ fn tool_name<'a>(
 fn names_by_id<'a>(list: &[&'a str]) -> HashMap<Cow<'a, str>, Cow<'a, str>> {
     let mut names = HashMap::new();
     for text in list.iter().rev() {
-        let Ok(message) = read(text.as_bytes(), &tables::MESSAGE) else { continue };
+        let Ok(message) = read_text(text, &tables::MESSAGE) else { continue };
         let _ = elements(message.get("tool_calls").unwrap_or("[]"), |call| {
-            let Ok(call) = read(call.as_bytes(), &tables::TOOL_CALL) else { return };
-            let function = call.get("function").and_then(|f| read(f.as_bytes(), tables::CALLED).ok());
+            let Ok(call) = read_text(call, &tables::TOOL_CALL) else { return };
+            let function = call.get("function").and_then(|f| read_text(f, tables::CALLED).ok());
             names.entry(call.text("id")).or_insert_with(|| function.map(|f| f.text("name")).unwrap_or_default());
         });
     }
@@ -184,8 +184,8 @@ impl Writer {
         let mut calls = Vec::new();
         let _ = elements(list, |call| calls.push(call));
         for (at, call) in calls.iter().enumerate() {
-            let call = read(call.as_bytes(), &tables::TOOL_CALL).map_err(refuse)?;
-            let function = read(call.get("function").unwrap_or("{}").as_bytes(), tables::CALLED).map_err(refuse)?;
+            let call = read_text(call, &tables::TOOL_CALL).map_err(refuse)?;
+            let function = read_text(call.get("function").unwrap_or("{}"), tables::CALLED).map_err(refuse)?;
             let arguments = function.text("arguments");
             let object = whole(&arguments).filter(|value| value.starts_with('{') || *value == "null");
             let object = object.ok_or_else(|| bad("invalid tool call arguments"))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fields::shown;
 use super::tables;
 use crate::domain::{Fault, FaultClass, JsonField, ReplyShape};
-use crate::wire::go_json::{self, Bad, Document, elements, read, unquote};
+use crate::wire::go_json::{self, Bad, Document, elements, read_text, unquote};
 use crate::wire::ollama::raw;
 use crate::wire::options::{Merged, Options};
 
@@ -93,7 +93,7 @@ pub(super) fn go_type(token: &str) -> &'static str {
 pub(super) fn shape(document: &Document<'_>) -> Result<ReplyShape, Fault> {
     let mut shape = ReplyShape::default();
     for object in document.all("stream_options") {
-        let options = read(object.as_bytes(), &tables::STREAM_OPTIONS).map_err(refuse)?;
+        let options = read_text(object, &tables::STREAM_OPTIONS).map_err(refuse)?;
         if let Some(wanted) = options.get("include_usage") {
             shape.include_usage = wanted == "true";
         }

@@ -43,6 +43,20 @@ fn fields_of_a_newer_ollama_are_passed_on() {
 }
 
 #[test]
+fn white_space_of_a_reply_ends_no_frame() {
+    let line = b"{\"message\":{\"content\":\"a\",\"mood\":[\r1]},\r\"logprobs\":[\r{\"token\":\"a\"}],\"new\":{\n\"b\":1},\"done\":false}";
+    let event = decode_event(Task::Chat, line).unwrap();
+    for surface in [Surface::Chat, Surface::V1Chat] {
+        let body = br#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+        let mut out = Vec::new();
+        Encoder::new(&decode(surface, body).unwrap(), RequestId(1), 0).stream(&event, &mut out);
+        let frame = String::from_utf8(out).unwrap();
+        assert!(frame.contains("[ {\"token\":\"a\"}]"), "{frame}");
+        assert!(!frame.trim_end_matches('\n').contains(['\r', '\n']), "{frame}");
+    }
+}
+
+#[test]
 fn what_is_no_reply_is_malformed() {
     let cases: [(Task, &[u8]); 10] = [
         (Task::Chat, b"{\"done\":false} {\"done\":true}"),
