@@ -6,7 +6,7 @@
 //!
 //! Invariants: nothing here panics on what a peer sent; a request that goes upstream is written from the parsed one,
 //! never copied from the caller's bytes; a key that Go would take for a known field never survives as an unknown one.
-//! Anthropic and Responses requests have no grammar here yet; their refusals have.
+//! Anthropic requests have no grammar here yet; their refusals have.
 
 mod error;
 mod framing;
@@ -41,5 +41,6 @@ pub fn decode(surface: Surface, body: &[u8]) -> Result<InferenceRequest, Fault> 
         Surface::V1Chat => openai::decode_chat(body),
         Surface::V1Completions => openai::decode_completion(body),
         Surface::V1Embeddings => openai::decode_embeddings(body),
+        Surface::V1Responses => openai::decode_responses(body),
     }
 }

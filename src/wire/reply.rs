@@ -5,7 +5,7 @@
 
 use super::error::object_in_stream;
 use super::ollama;
-use super::openai::{ChatReply, CompletionReply, EmbeddingReply};
+use super::openai::{ChatReply, CompletionReply, EmbeddingReply, ResponsesReply};
 use super::out::{push, string};
 use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Piece, RequestId, Surface, Task};
 
@@ -23,6 +23,7 @@ enum Form {
     Chat(ChatReply),
     Completion(CompletionReply),
     Embeddings(EmbeddingReply),
+    Responses(Box<ResponsesReply>),
 }
 
 impl Encoder {
@@ -39,6 +40,7 @@ impl Encoder {
             Surface::V1Chat => Form::Chat(ChatReply::new(&model, id, created, request.shape)),
             Surface::V1Completions => Form::Completion(CompletionReply::new(&model, id, created, request.shape)),
             Surface::V1Embeddings => Form::Embeddings(EmbeddingReply::new(model, request.shape)),
+            Surface::V1Responses => Form::Responses(Box::new(ResponsesReply::new(request, &model, id, created))),
         };
         Self { stream: request.stream && !request.surface.task().embeds(), form }
     }
@@ -70,6 +72,7 @@ impl Encoder {
             }
             (Event::Piece(piece), Form::Chat(reply)) => reply.chunk(piece, out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.chunk(piece, out),
+            (Event::Piece(piece), Form::Responses(reply)) => reply.chunk(piece, out),
             (Event::Error(text), _) => self.fault(&Fault::new(FaultClass::UpstreamError, text.as_str()), out),
             // an embedding reply is never a stream; should it come to that, its one object is the stream
             (Event::Vectors(_), _) | (_, Form::Embeddings(_)) => out.extend(self.unary(event)),
@@ -84,14 +87,18 @@ impl Encoder {
     }
 
     /// Appends the frame that ends a stream with a fault, in the dialect's own form.
-    pub fn fault(&self, fault: &Fault, out: &mut Vec<u8>) {
-        if matches!(self.form, Form::Native(..)) {
-            object_in_stream(out, Dialect::Ollama, fault);
-            out.push(b'\n');
-        } else {
-            push(out, "data: ");
-            object_in_stream(out, Dialect::OpenAi, fault);
-            push(out, "\n\n");
+    pub fn fault(&mut self, fault: &Fault, out: &mut Vec<u8>) {
+        match &mut self.form {
+            Form::Native(..) => {
+                object_in_stream(out, Dialect::Ollama, fault);
+                out.push(b'\n');
+            }
+            Form::Responses(reply) => reply.fault(fault, out),
+            Form::Chat(_) | Form::Completion(_) | Form::Embeddings(_) => {
+                push(out, "data: ");
+                object_in_stream(out, Dialect::OpenAi, fault);
+                push(out, "\n\n");
+            }
         }
     }
 
@@ -103,6 +110,7 @@ impl Encoder {
             (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(&mut out, *task, model, piece),
             (Event::Piece(piece), Form::Chat(reply)) => reply.whole(piece, &mut out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.whole(piece, &mut out),
+            (Event::Piece(piece), Form::Responses(reply)) => reply.whole(piece, &mut out),
             (Event::Vectors(vectors), Form::Native(Task::Embeddings, _)) => ollama::vectors(&mut out, vectors),
             (Event::Vectors(vectors), Form::Native(_, model)) => ollama::embeddings(&mut out, model, vectors),
             (Event::Vectors(vectors), Form::Embeddings(reply)) => reply.whole(vectors, &mut out),
@@ -112,7 +120,8 @@ impl Encoder {
                 object_in_stream(&mut out, dialect, &Fault::new(FaultClass::UpstreamError, text.as_str()));
             }
             // decode_event never gives a text task vectors or the reverse
-            (Event::Piece(_), Form::Embeddings(_)) | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_)) => {}
+            (Event::Piece(_), Form::Embeddings(_))
+            | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_) | Form::Responses(_)) => {}
         }
         out
     }

@@ -15,4 +15,4 @@ pub use request::{ShowRequest, decode_show};
 
 pub(super) use reply::{embeddings, piece, vectors};
 pub(super) use request::{check_inputs, check_model, check_top_logprobs, decode, raw};
-pub(super) use tables::TOOLS;
+pub(super) use tables::{PARAMETERS, TOOLS};

@@ -34,7 +34,8 @@ static MESSAGE: Struct = Struct {
     ],
 };
 
-static PARAMETERS: Struct = Struct {
+/// The parameters of a tool of any dialect.
+pub(in crate::wire) static PARAMETERS: Struct = Struct {
     full: "api.ToolFunctionParameters",
     short: "ToolFunctionParameters",
     fields: &[
@@ -157,7 +158,7 @@ pub(super) static SHOW: Struct = Struct {
 /// The table of a native surface; other surfaces get that of the native call that serves them.
 pub(super) fn of(surface: Surface) -> &'static Struct {
     match surface {
-        Surface::Chat | Surface::V1Chat => &CHAT,
+        Surface::Chat | Surface::V1Chat | Surface::V1Responses => &CHAT,
         Surface::Generate | Surface::V1Completions => &GENERATE,
         Surface::Embed | Surface::V1Embeddings => &EMBED,
         Surface::Embeddings => &EMBEDDINGS,

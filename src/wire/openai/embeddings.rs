@@ -40,6 +40,7 @@ pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest
         runner_options: Vec::new(),
         keep_alive: None,
         shape: ReplyShape { include_usage: false, base64_vectors },
+        echo: Vec::new(),
         measure: Measure { body_bytes: body.len(), prompt_bytes, inputs, output_cap: None },
     })
 }

@@ -13,6 +13,7 @@ mod embedding_reply;
 mod embeddings;
 mod messages;
 mod request;
+mod responses;
 mod tables;
 
 pub(super) use chat::decode_chat;
@@ -21,3 +22,4 @@ pub(super) use completion::decode_completion;
 pub(super) use completion_reply::CompletionReply;
 pub(super) use embedding_reply::EmbeddingReply;
 pub(super) use embeddings::decode_embeddings;
+pub(super) use responses::{ResponsesReply, decode_responses};
