@@ -46,11 +46,13 @@ pub enum Surface {
     V1Embeddings,
     /// `POST /v1/messages`.
     V1Messages,
+    /// `POST /v1/responses`.
+    V1Responses,
 }
 
 impl Surface {
     /// Every surface, for tables and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Chat,
         Self::Generate,
         Self::Embed,
@@ -59,6 +61,7 @@ impl Surface {
         Self::V1Completions,
         Self::V1Embeddings,
         Self::V1Messages,
+        Self::V1Responses,
     ];
 
     /// The route, which is also the name policies use for it.
@@ -73,6 +76,7 @@ impl Surface {
             Self::V1Completions => "/v1/completions",
             Self::V1Embeddings => "/v1/embeddings",
             Self::V1Messages => "/v1/messages",
+            Self::V1Responses => "/v1/responses",
         }
     }
 
@@ -81,7 +85,7 @@ impl Surface {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Chat | Self::Generate | Self::Embed | Self::Embeddings => Dialect::Ollama,
-            Self::V1Chat | Self::V1Completions | Self::V1Embeddings => Dialect::OpenAi,
+            Self::V1Chat | Self::V1Completions | Self::V1Embeddings | Self::V1Responses => Dialect::OpenAi,
             Self::V1Messages => Dialect::Anthropic,
         }
     }
@@ -90,7 +94,7 @@ impl Surface {
     #[must_use]
     pub fn task(self) -> Task {
         match self {
-            Self::Chat | Self::V1Chat | Self::V1Messages => Task::Chat,
+            Self::Chat | Self::V1Chat | Self::V1Messages | Self::V1Responses => Task::Chat,
             Self::Generate | Self::V1Completions => Task::Generate,
             Self::Embed | Self::V1Embeddings => Task::Embed,
             Self::Embeddings => Task::Embeddings,
@@ -202,6 +206,8 @@ pub struct InferenceRequest {
     pub keep_alive: Option<Duration>,
     /// The form of the reply.
     pub shape: ReplyShape,
+    /// What the reply repeats of the request (`/v1/responses` only): values in their final form.
+    pub echo: Vec<JsonField>,
     /// Sizes.
     pub measure: Measure,
 }

@@ -119,6 +119,7 @@ impl Gateway {
             runner_options: Vec::new(),
             keep_alive: None,
             shape: ReplyShape::default(),
+            echo: Vec::new(),
             measure: Measure { body_bytes: size, prompt_bytes: size, inputs: 1, output_cap: asked.output_tokens },
         }
     }

@@ -76,7 +76,7 @@ const MANAGEMENT: [(&str, &str); 12] = [
 ];
 
 /// Surfaces of Ollama that this version does not serve.
-const NOT_YET: [&str; 2] = ["/v1/responses", "/v1/audio/transcriptions"];
+const NOT_YET: [&str; 1] = ["/v1/audio/transcriptions"];
 
 async fn running() -> Response {
     text(StatusCode::OK, "text/plain; charset=utf-8", "Ollama is running")

@@ -39,7 +39,7 @@ const METHODS: [(&str, &str); 21] = [
 
 /// The methods of the route at `path`, as `Allow` lists them; `None` where there is no route.
 pub(super) fn methods(path: &str) -> Option<&'static str> {
-    if Surface::ALL.iter().any(|surface| surface.path() == path) || path == "/v1/responses" {
+    if Surface::ALL.iter().any(|surface| surface.path() == path) {
         return Some("POST");
     }
     // the last entry that fits is the most special one

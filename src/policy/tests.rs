@@ -55,6 +55,7 @@ fn request(surface: Surface) -> InferenceRequest {
         runner_options: Vec::new(),
         keep_alive: None,
         shape: ReplyShape::default(),
+        echo: Vec::new(),
         measure: Measure { body_bytes: 10, prompt_bytes: 5, inputs: 1, output_cap: None },
     }
 }
@@ -114,7 +115,9 @@ fn what_a_file_leaves_out_comes_from_default_then_from_the_built_in_rules() {
     assert_eq!((b.max_concurrent, b.max_body, b.max_wait), (None, 1 << 20, Duration::from_secs(90)));
     assert_eq!((a.max_concurrent, a.max_context, a.max_queued), (Some(3), Some(4096), 100));
     assert_eq!(c.rate, None);
-    assert_eq!(c.surfaces, [Surface::V1Chat, Surface::V1Completions, Surface::V1Embeddings, Surface::V1Messages]);
+    let v1 =
+        [Surface::V1Chat, Surface::V1Completions, Surface::V1Embeddings, Surface::V1Messages, Surface::V1Responses];
+    assert_eq!(c.surfaces, v1);
     assert!(!c.models.allow(&name("llama3.2")));
     assert_eq!(d.rate, Some(Rate { requests_per_minute: 60, burst: 5 }));
     assert!(policies.has_app_files());
@@ -152,7 +155,7 @@ fn every_mistake_of_every_file_is_listed_with_its_place() {
         "a.toml:6:12: max_body: \"8 megs\" is not allowed: use a number of bytes or a size such as \"512KiB\" or \"8MiB\", \
          from 1KiB to 1GiB",
         "a.toml:7:13: surfaces[0]: \"/api/chats\" is not allowed: use one of /api/chat, /api/generate, /api/embed, \
-         /api/embeddings, /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, or a pattern such as \"/v1/*\" that \
+         /api/embeddings, /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, /v1/responses, or a pattern such as \"/v1/*\" that \
          covers at least one of them",
         "a.toml:8:14: max_queued: -1 is not allowed: use a whole number from 0 to 1000000",
         "a.toml:9:15: key_hashes[0]: this value (hidden: it may be a key) is not allowed: use \"sha256:\" and 64 hex digits, the SHA-256 of the \

@@ -42,5 +42,6 @@ pub fn decode(surface: Surface, body: &[u8]) -> Result<InferenceRequest, Fault> 
         Surface::V1Completions => openai::decode_completion(body),
         Surface::V1Embeddings => openai::decode_embeddings(body),
         Surface::V1Messages => anthropic::decode_messages(body),
+        Surface::V1Responses => openai::decode_responses(body),
     }
 }

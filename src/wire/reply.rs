@@ -9,7 +9,7 @@ use super::anthropic::MessagesReply;
 use super::error::object_in_stream;
 use super::go_json::elements;
 use super::ollama;
-use super::openai::{ChatReply, CompletionReply, EmbeddingReply};
+use super::openai::{ChatReply, CompletionReply, EmbeddingReply, ResponsesReply};
 use super::out::{filled, push, string};
 use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Piece, RequestId, Surface, Task};
 
@@ -31,6 +31,7 @@ enum Form {
     Completion(CompletionReply),
     Embeddings(EmbeddingReply),
     Messages(MessagesReply),
+    Responses(Box<ResponsesReply>),
 }
 
 impl Encoder {
@@ -48,6 +49,7 @@ impl Encoder {
             Surface::V1Completions => Form::Completion(CompletionReply::new(&model, id, created, request.shape)),
             Surface::V1Embeddings => Form::Embeddings(EmbeddingReply::new(model, request.shape)),
             Surface::V1Messages => Form::Messages(MessagesReply::new(&model, id, request.shape.guessed_prompt)),
+            Surface::V1Responses => Form::Responses(Box::new(ResponsesReply::new(request, &model, id, created))),
         };
         let stream = request.stream && !request.surface.task().embeds();
         Self { stream, one_call: request.shape.one_tool_call, called: false, form }
@@ -83,6 +85,7 @@ impl Encoder {
             (Event::Piece(piece), Form::Chat(reply)) => reply.chunk(piece, out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.chunk(piece, out),
             (Event::Piece(piece), Form::Messages(reply)) => reply.events(piece, out),
+            (Event::Piece(piece), Form::Responses(reply)) => reply.chunk(piece, out),
             (Event::Error(text), _) => self.fault(&Fault::new(FaultClass::UpstreamError, text.as_str()), out),
             // an embedding reply is never a stream; should it come to that, its one object is the stream
             (Event::Vectors(_), _) | (_, Form::Embeddings(_)) => out.extend(self.unary(event)),
@@ -115,7 +118,7 @@ impl Encoder {
     /// Whether each event of a stream is a frame of its own, where several say one event of upstream.
     #[must_use]
     pub fn frames_events(&self) -> bool {
-        matches!(self.form, Form::Messages(_))
+        matches!(self.form, Form::Messages(_) | Form::Responses(_))
     }
 
     /// Appends a comment, which readers of server-sent events skip; only for streams of that form.
@@ -126,8 +129,11 @@ impl Encoder {
     }
 
     /// Appends the frame that ends a stream with a fault, in the dialect's own form.
-    pub fn fault(&self, fault: &Fault, out: &mut Vec<u8>) {
+    pub fn fault(&mut self, fault: &Fault, out: &mut Vec<u8>) {
         let dialect = self.dialect();
+        if let Form::Responses(reply) = &mut self.form {
+            return reply.fault(fault, out);
+        }
         push(
             out,
             match dialect {
@@ -152,6 +158,7 @@ impl Encoder {
             (Event::Piece(piece), Form::Chat(reply)) => reply.whole(piece, &mut out),
             (Event::Piece(piece), Form::Completion(reply)) => reply.whole(piece, &mut out),
             (Event::Piece(piece), Form::Messages(reply)) => reply.whole(piece, &mut out),
+            (Event::Piece(piece), Form::Responses(reply)) => reply.whole(piece, &mut out),
             (Event::Vectors(vectors), Form::Native(Task::Embeddings, _)) => ollama::vectors(&mut out, vectors),
             (Event::Vectors(vectors), Form::Native(_, model)) => ollama::embeddings(&mut out, model, vectors),
             (Event::Vectors(vectors), Form::Embeddings(reply)) => reply.whole(vectors, &mut out),
@@ -161,7 +168,7 @@ impl Encoder {
             }
             // decode_event never gives a text task vectors or the reverse
             (Event::Piece(_), Form::Embeddings(_))
-            | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_) | Form::Messages(_)) => {}
+            | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_) | Form::Messages(_) | Form::Responses(_)) => {}
         }
         out
     }

@@ -1,7 +1,7 @@
 //! Two replies side by side: everything a caller can see, but for what `rules.toml` normalises.
 //!
 //! A difference names its field: `status`, `framing`, `header NAME`, `header order`, `body`, `body.error.message`,
-//! `event.choices[].delta.content` (a frame of a stream), `frame` (a whole one), `frame added`, `frame missing`.
+//! `event order` (of named events), `event.choices[].delta.content` (a frame of a stream), `frame` (a whole one), `frame added`, `frame missing`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -35,6 +35,12 @@ fn line(raw: &Raw) -> String {
 
 fn lengths(recorded: &Raw, ours: &Raw) -> [String; 2] {
     [recorded, ours].map(|raw| raw.body().len().to_string())
+}
+
+/// The names of a stream's events, each with a space behind it.
+fn events(raw: &Raw) -> String {
+    let lines = raw.frames.iter().flat_map(|frame| frame.lines());
+    lines.filter_map(|line| line.strip_prefix("event: ")).map(|name| format!("{name} ")).collect()
 }
 
 struct Comparer<'a> {
@@ -113,8 +119,17 @@ impl Comparer<'_> {
             let kind = raw.header("content-type").unwrap_or_default();
             kind == "application/x-ndjson" || kind == "text/event-stream"
         };
+        // an answer and a refusal have nothing in common
+        if recorded.status == 200 && ours.status != 200 {
+            return self.note("body", &recorded.body(), &ours.body());
+        }
         if !stream(recorded) || !stream(ours) {
             return self.json("body", &recorded.body(), &ours.body());
+        }
+        // events that come in another order cannot be held against each other one by one
+        let [theirs, mine] = [recorded, ours].map(events);
+        if !mine.starts_with(&theirs) {
+            return self.note("event order", &theirs, &mine);
         }
         for (recorded, ours) in recorded.frames.iter().zip(&ours.frames) {
             self.frame(recorded, ours);

@@ -10,7 +10,7 @@ use crate::support::gateway::{House, Plan};
 use crate::support::raw;
 
 /// Surfaces, and the body of a small good request for each.
-fn surfaces() -> [(&'static str, Value); 7] {
+fn surfaces() -> [(&'static str, Value); 8] {
     let messages = json!([{ "role": "user", "content": "x" }]);
     [
         ("/api/chat", json!({ "model": "gemma:a", "messages": messages, "stream": false })),
@@ -20,6 +20,7 @@ fn surfaces() -> [(&'static str, Value); 7] {
         ("/v1/chat/completions", json!({ "model": "gemma:a", "messages": messages })),
         ("/v1/completions", json!({ "model": "gemma:a", "prompt": "x" })),
         ("/v1/embeddings", json!({ "model": "tinybert", "input": "x" })),
+        ("/v1/responses", json!({ "model": "gemma:a", "input": "x" })),
     ]
 }
 

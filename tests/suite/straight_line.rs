@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::gateway::Plan;
 
 /// A request for every surface.
-fn bodies(stream: bool) -> [(&'static str, Value); 7] {
+fn bodies(stream: bool) -> [(&'static str, Value); 8] {
     let messages = json!([{ "role": "user", "content": "Why is the sky blue?" }]);
     [
         ("/api/chat", json!({ "model": "gemma:a", "messages": messages, "stream": stream })),
@@ -15,6 +15,7 @@ fn bodies(stream: bool) -> [(&'static str, Value); 7] {
         ("/v1/chat/completions", json!({ "model": "gemma:a", "messages": messages, "stream": stream })),
         ("/v1/completions", json!({ "model": "gemma:a", "prompt": "Why?", "stream": stream })),
         ("/v1/embeddings", json!({ "model": "tinybert", "input": "a" })),
+        ("/v1/responses", json!({ "model": "gemma:a", "input": "Why is the sky blue?", "stream": stream })),
     ]
 }
 
@@ -42,7 +43,7 @@ async fn every_surface_passes_identity_policy_scheduler_ledger_and_metrics() {
         house.until_metric(&labels(model), 2.0).await;
     }
     let lines = house.log_lines();
-    assert_eq!(lines.len(), 28, "one line per request");
+    assert_eq!(lines.len(), 32, "one line per request");
     assert!(lines.iter().all(|line| line["request_id"].is_string() && line["total_ms"].is_number()), "{lines:?}");
     assert!(lines.iter().all(|line| !line.to_string().contains("sky")), "a prompt was logged");
     assert!(lines.iter().all(|line| !line.to_string().contains(house.key("shop"))), "a key was logged");

@@ -81,6 +81,7 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
         runner_options: options.runner,
         keep_alive: document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok()),
         shape: ReplyShape { one_tool_call, guessed_prompt: estimate(&document), ..ReplyShape::default() },
+        echo: Vec::new(),
         measure,
     })
 }

@@ -41,9 +41,18 @@ pub(in crate::wire) fn elements<'a>(text: &'a str, mut each: impl FnMut(&'a str)
 
 /// The one value `text` holds, if it is JSON and nothing but white space stands around it.
 pub(in crate::wire) fn whole(text: &str) -> Option<&str> {
+    checked(text).ok()
+}
+
+/// The same, with Go's words for what is wrong.
+///
+/// # Errors
+/// When `text` is not one whole JSON value.
+pub(in crate::wire) fn checked(text: &str) -> Result<&str, Bad> {
     let mut scan = Scanner::new(text.as_bytes());
-    let value = value(&mut scan, text).ok()?;
-    scan.end().is_ok().then_some(value)
+    let value = value(&mut scan, text)?;
+    scan.end()?;
+    Ok(value)
 }
 
 fn expect(scan: &mut Scanner<'_>, kind: Kind) -> Result<(), Bad> {

@@ -56,6 +56,7 @@ pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<Inference
         runner_options,
         keep_alive,
         shape: ReplyShape::default(),
+        echo: Vec::new(),
         measure,
     })
 }

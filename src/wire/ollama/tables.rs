@@ -34,7 +34,7 @@ static MESSAGE: Struct = Struct {
     ],
 };
 
-/// The schema of a tool's arguments.
+/// The parameters of a tool of any dialect.
 pub(in crate::wire) static PARAMETERS: Struct = Struct {
     full: "api.ToolFunctionParameters",
     short: "ToolFunctionParameters",
@@ -158,7 +158,7 @@ pub(super) static SHOW: Struct = Struct {
 /// The table of a native surface; other surfaces get that of the native call that serves them.
 pub(super) fn of(surface: Surface) -> &'static Struct {
     match surface {
-        Surface::Chat | Surface::V1Chat | Surface::V1Messages => &CHAT,
+        Surface::Chat | Surface::V1Chat | Surface::V1Messages | Surface::V1Responses => &CHAT,
         Surface::Generate | Surface::V1Completions => &GENERATE,
         Surface::Embed | Surface::V1Embeddings => &EMBED,
         Surface::Embeddings => &EMBEDDINGS,

@@ -58,6 +58,7 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
         runner_options: options.runner,
         keep_alive: keep_alive(&document),
         shape: ReplyShape { one_tool_call: document.get("parallel_tool_calls") == Some("false"), ..shape(&document)? },
+        echo: Vec::new(),
         measure,
     })
 }
@@ -136,8 +137,12 @@ fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
         let reasoning = read_text(object, &tables::REASONING).map_err(refuse)?;
         effort = Some(reasoning.text("effort").into_owned());
     }
-    let effort = effort.unwrap_or_else(|| document.text("reasoning_effort").into_owned());
-    let think = match effort.as_str() {
+    think_of(&effort.unwrap_or_else(|| document.text("reasoning_effort").into_owned()))
+}
+
+/// An effort as `think`.
+pub(super) fn think_of(effort: &str) -> Result<Option<JsonField>, Fault> {
+    let think = match effort {
         "" => return Ok(None),
         "none" => "false".into(),
         "minimal" => "\"low\"".into(),
@@ -147,7 +152,7 @@ fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
             return Err(bad(format!(
                 "invalid reasoning value: {} (must be \"minimal\", \"low\", \"medium\", \"high\", \"xhigh\", \
                  \"ultra\", \"max\", or \"none\")",
-                go_quote(&effort)
+                go_quote(effort)
             )));
         }
     };

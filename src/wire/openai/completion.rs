@@ -63,6 +63,7 @@ pub(in crate::wire) fn decode_completion(body: &[u8]) -> Result<InferenceRequest
         runner_options: options.runner,
         keep_alive,
         shape: shape(&document)?,
+        echo: Vec::new(),
         measure,
     })
 }

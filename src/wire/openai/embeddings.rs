@@ -48,6 +48,7 @@ pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest
         runner_options: options.runner,
         keep_alive: keep_alive(&document),
         shape: ReplyShape { base64_vectors, ..ReplyShape::default() },
+        echo: Vec::new(),
         measure: Measure { body_bytes: body.len(), prompt_bytes, inputs, output_cap: None },
     })
 }

@@ -218,7 +218,7 @@ fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The base64 text of a `data:` URL of an image.
-fn image_data(url: &str) -> Result<&str, Fault> {
+pub(super) fn image_data(url: &str) -> Result<&str, Fault> {
     if url.starts_with("http://") || url.starts_with("https://") {
         return Err(bad("image URLs are not currently supported, please use base64 encoded data instead"));
     }

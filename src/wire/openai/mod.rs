@@ -14,6 +14,7 @@ mod embeddings;
 mod fields;
 mod messages;
 mod request;
+mod responses;
 mod tables;
 
 pub(super) use chat::decode_chat;
@@ -22,3 +23,4 @@ pub(super) use completion::decode_completion;
 pub(super) use completion_reply::CompletionReply;
 pub(super) use embedding_reply::EmbeddingReply;
 pub(super) use embeddings::decode_embeddings;
+pub(super) use responses::{ResponsesReply, decode_responses};

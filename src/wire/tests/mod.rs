@@ -8,6 +8,7 @@ mod recordings;
 mod refusals;
 mod replies;
 mod requests;
+mod responses_replies;
 mod v1_replies;
 
 use super::*;

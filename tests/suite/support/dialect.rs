@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::raw::Raw;
 
 /// The surfaces that write text.
-pub(crate) const TEXT: [&str; 5] =
-    ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages"];
+pub(crate) const TEXT: [&str; 6] =
+    ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"];
 /// Every surface.
-pub(crate) const ALL: [&str; 8] = [
+pub(crate) const ALL: [&str; 9] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -17,6 +17,7 @@ pub(crate) const ALL: [&str; 8] = [
     "/v1/completions",
     "/v1/embeddings",
     "/v1/messages",
+    "/v1/responses",
 ];
 
 /// A small good request for a surface.
@@ -26,6 +27,11 @@ pub(crate) fn request(path: &str, model: &str, stream: bool) -> Value {
         return json!({ "model": model, field: "a" });
     }
     let mut body = json!({ "model": model, "stream": stream });
+    if path == "/v1/responses" {
+        body["input"] = json!("Why?");
+        body["max_output_tokens"] = json!(6);
+        return body;
+    }
     if path.contains("chat") || path.contains("messages") {
         body["messages"] = json!([{ "role": "user", "content": "Why?" }]);
     } else {
@@ -76,12 +82,23 @@ pub(crate) fn broken_stream(path: &str, reply: &Raw) -> String {
     } else {
         last
     };
-    message(path, &serde_json::from_str(object).unwrap_or_else(|bad| panic!("{path}: {bad}: {body}")))
+    let object: Value = serde_json::from_str(object).unwrap_or_else(|bad| panic!("{path}: {bad}: {body}"));
+    if path == "/v1/responses" {
+        assert_eq!(object["type"], "response.failed", "{path}: {body}");
+        assert!(!body.contains("response.completed"), "{path}: a broken stream looks whole: {body}");
+        return object["response"]["error"]["message"].as_str().unwrap_or_default().to_owned();
+    }
+    message(path, &object)
 }
 
 /// Whether a stream came to its good end.
 pub(crate) fn is_whole(path: &str, reply: &Raw) -> bool {
     let body = reply.body();
+    if path == "/v1/responses" {
+        let ends = ["event: response.completed", "event: response.incomplete"];
+        let end = ends.iter().any(|end| body.contains(end)) && !body.contains("response.failed");
+        return reply.status == 200 && !reply.cut && end;
+    }
     let end = match path {
         "/v1/messages" => body.contains("event: message_stop"),
         _ if path.starts_with("/v1") => body.contains("data: [DONE]"),

@@ -1,0 +1,338 @@
+//! `input` as native messages: items are read as Ollama reads them, then merged into turns as it merges them.
+
+use std::borrow::Cow;
+
+use super::super::messages::image_data;
+use super::super::request::bad;
+use super::tables;
+use crate::domain::Fault;
+use crate::wire::go_json::{Bad, Document, Struct, checked, elements, go_quote, read, unquote};
+use crate::wire::out::{push, string};
+
+/// An input item.
+enum Item<'a> {
+    Message {
+        role: Cow<'a, str>,
+        parts: Vec<Part<'a>>,
+    },
+    Call(Call<'a>),
+    Output {
+        call_id: Cow<'a, str>,
+        parts: Vec<Part<'a>>,
+    },
+    /// With the thinking.
+    Thought(Cow<'a, str>),
+    /// History that the following message tells again.
+    Search,
+}
+
+/// A part of a content.
+enum Part<'a> {
+    Text(Cow<'a, str>),
+    Image { url: Cow<'a, str> },
+    File,
+}
+
+struct Call<'a> {
+    id: Cow<'a, str>,
+    name: Cow<'a, str>,
+    /// A JSON object in text.
+    arguments: Cow<'a, str>,
+}
+
+/// A native message.
+#[derive(Default)]
+struct Message<'a> {
+    role: Cow<'a, str>,
+    content: Cow<'a, str>,
+    thinking: Cow<'a, str>,
+    images: Vec<Cow<'a, str>>,
+    /// Arguments are a JSON object.
+    calls: Vec<Call<'a>>,
+    call_id: Cow<'a, str>,
+}
+
+/// Native messages.
+pub(super) struct Messages {
+    /// The JSON array.
+    pub(super) json: String,
+    /// Bytes of text that become prompt tokens.
+    pub(super) prompt_bytes: usize,
+}
+
+/// Converts `instructions` and `input`.
+pub(super) fn convert(instructions: &str, input: Option<&str>) -> Result<Messages, Fault> {
+    let mut turns = Turns::default();
+    if !instructions.is_empty() {
+        turns.push(Message { role: "system".into(), content: instructions.into(), ..Message::default() });
+    }
+    match input {
+        None => {}
+        Some(text) if text.starts_with('"') => {
+            let content = unquote(text);
+            if !content.is_empty() {
+                turns.push(Message { role: "user".into(), content, ..Message::default() });
+            }
+        }
+        Some(list) => turns.read(items(list).map_err(bad)?)?,
+    }
+    write(&turns.list)
+}
+
+/// Reads all items before any of them is judged, as Ollama does.
+fn items(list: &str) -> Result<Vec<Item<'_>>, String> {
+    let mut items = Vec::new();
+    for (at, text) in array(list, "input")?.into_iter().enumerate() {
+        items.push(item(text).map_err(|why| format!("input[{at}]: {why}"))?);
+    }
+    Ok(items)
+}
+
+fn item(text: &str) -> Result<Item<'_>, String> {
+    let peek = open(text, &tables::ITEM)?;
+    let kind = peek.text("type");
+    match &*kind {
+        "" if peek.text("role").is_empty() => Err("input item missing required 'type' field".into()),
+        "" | "message" => {
+            let message = open(text, &tables::MESSAGE)?;
+            Ok(Item::Message { role: message.text("role"), parts: content(message.get("content"), "content")? })
+        }
+        "function_call" => {
+            let call = open(text, &tables::CALL)?;
+            let (id, name, arguments) = (call.text("call_id"), call.text("name"), call.text("arguments"));
+            Ok(Item::Call(Call { id, name, arguments }))
+        }
+        "function_call_output" => {
+            let output = open(text, &tables::OUTPUT)?;
+            Ok(Item::Output { call_id: output.text("call_id"), parts: content(output.get("output"), "output")? })
+        }
+        "reasoning" => Ok(Item::Thought(open(text, &tables::THOUGHT)?.text("encrypted_content"))),
+        "web_search_call" => open(text, &tables::SEARCH).map(|_| Item::Search),
+        other => Err(format!("unknown input item type: {}", go_quote(other))),
+    }
+}
+
+/// A content or an output: a string or a list of parts.
+fn content<'a>(token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, String> {
+    let Some(token) = token else { return Ok(Vec::new()) };
+    if token.starts_with('"') {
+        return Ok(vec![Part::Text(unquote(token))]);
+    }
+    let mut parts = Vec::new();
+    for (at, text) in array(token, name)?.into_iter().enumerate() {
+        parts.push(part(text).map_err(|why| format!("{name}[{at}]: {why}"))?);
+    }
+    Ok(parts)
+}
+
+fn part(text: &str) -> Result<Part<'_>, String> {
+    let kind = open(text, &tables::PART)?.text("type");
+    match &*kind {
+        "input_text" => Ok(Part::Text(open(text, &tables::INPUT_TEXT)?.text("text"))),
+        "output_text" => Ok(Part::Text(open(text, &tables::OUTPUT_TEXT)?.text("text"))),
+        "input_image" => Ok(Part::Image { url: open(text, &tables::IMAGE)?.text("image_url") }),
+        "input_file" => open(text, &tables::FILE).map(|_| Part::File),
+        other => Err(format!("unknown content type: {other}")),
+    }
+}
+
+/// The elements of what must be a list (or null, which is an empty one).
+fn array<'a>(token: &'a str, name: &str) -> Result<Vec<&'a str>, String> {
+    let mut list = Vec::new();
+    let wrong = match token.bytes().next() {
+        Some(b'[') => {
+            let _ = elements(token, |element| list.push(element));
+            return Ok(list);
+        }
+        Some(b'{') => "object",
+        Some(b't' | b'f') => "bool",
+        _ => "number",
+    };
+    Err(format!(
+        "{name} must be a string or array: json: cannot unmarshal {wrong} into Go value of type []json.RawMessage"
+    ))
+}
+
+fn open<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, String> {
+    read(text.as_bytes(), table).map_err(Bad::text)
+}
+
+/// Messages as they grow.
+#[derive(Default)]
+struct Turns<'a> {
+    list: Vec<Message<'a>>,
+    /// Thinking that waits for the assistant's next message.
+    thought: Cow<'a, str>,
+}
+
+impl<'a> Turns<'a> {
+    fn push(&mut self, message: Message<'a>) {
+        self.list.push(message);
+    }
+
+    fn read(&mut self, items: Vec<Item<'a>>) -> Result<(), Fault> {
+        let mut items = items.into_iter().peekable();
+        while let Some(item) = items.next() {
+            match item {
+                Item::Thought(text) => self.thought = text,
+                Item::Search => {}
+                Item::Message { role, parts } => {
+                    let answered = match items.peek() {
+                        Some(Item::Output { call_id, .. }) => Some(call_id.as_ref()),
+                        _ => None,
+                    };
+                    let message = message(role, parts)?;
+                    self.message(message, answered);
+                }
+                Item::Call(call) => self.call(call)?,
+                Item::Output { call_id, parts } => {
+                    let message = message("tool".into(), parts)?;
+                    self.push(Message { call_id, ..message });
+                }
+            }
+        }
+        if !self.thought.is_empty() {
+            let thinking = std::mem::take(&mut self.thought);
+            self.push(Message { role: "assistant".into(), thinking, ..Message::default() });
+        }
+        Ok(())
+    }
+
+    /// Takes a message; an assistant's between a call and the output that `answered` names joins the call's.
+    fn message(&mut self, mut message: Message<'a>, answered: Option<&str>) {
+        if message.role == "assistant" {
+            if !self.thought.is_empty() {
+                message.thinking = std::mem::take(&mut self.thought);
+            }
+            let answered = answered.filter(|id| !id.is_empty());
+            let called = |last: &Message<'_>| {
+                last.role == "assistant" && last.calls.iter().any(|call| Some(&*call.id) == answered)
+            };
+            if let Some(last) = self.list.last_mut().filter(|last| answered.is_some() && called(last)) {
+                if !last.content.is_empty() && !message.content.is_empty() {
+                    last.content.to_mut().push('\n');
+                }
+                append(&mut last.content, message.content);
+                last.images.append(&mut message.images);
+                if !message.thinking.is_empty() {
+                    last.thinking = message.thinking;
+                }
+                return;
+            }
+        }
+        self.push(message);
+    }
+
+    /// Takes a call, which joins the assistant's message before it.
+    fn call(&mut self, mut call: Call<'a>) -> Result<(), Fault> {
+        call.arguments = object(call.arguments)?;
+        if self.list.last().is_none_or(|last| last.role != "assistant") {
+            self.push(Message { role: "assistant".into(), ..Message::default() });
+        }
+        if let Some(last) = self.list.last_mut() {
+            last.calls.push(call);
+            if !self.thought.is_empty() {
+                last.thinking = std::mem::take(&mut self.thought);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The arguments of a call as the object they must be; Ollama's words if they are not.
+fn object(text: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
+    if text.is_empty() {
+        return Ok("{}".into());
+    }
+    let why = match checked(&text) {
+        Ok("null") => return Ok("{}".into()),
+        Ok(value) if value.starts_with('{') => return Ok(text),
+        Ok(_) => "Value looks like object, but can't find closing '}' symbol".to_owned(),
+        // Go has other words for it in a text than in a stream
+        Err(why) => {
+            Some(why.text()).filter(|why| why != "unexpected EOF").unwrap_or("unexpected end of JSON input".into())
+        }
+    };
+    Err(bad(format!("failed to parse function call arguments: {why}")))
+}
+
+fn message<'a>(role: Cow<'a, str>, parts: Vec<Part<'a>>) -> Result<Message<'a>, Fault> {
+    let mut message = Message { role, ..Message::default() };
+    for part in parts {
+        match part {
+            Part::Text(text) => append(&mut message.content, text),
+            Part::Image { url } if url.is_empty() => {
+                let text =
+                    "input_image without image_url: only images in the request itself are supported, as a data: URL";
+                return Err(bad(text).at("input"));
+            }
+            Part::Image { url } => message.images.push(image(url)?),
+            Part::File => return Err(bad("file inputs are not currently supported")),
+        }
+    }
+    Ok(message)
+}
+
+fn image(url: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
+    match url {
+        Cow::Borrowed(url) => image_data(url).map(Cow::Borrowed),
+        Cow::Owned(url) => image_data(&url).map(|data| Cow::Owned(data.to_owned())),
+    }
+}
+
+fn append<'a>(content: &mut Cow<'a, str>, text: Cow<'a, str>) {
+    if content.is_empty() {
+        *content = text;
+    } else {
+        content.to_mut().push_str(&text);
+    }
+}
+
+fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
+    let mut out = vec![b'['];
+    let mut prompt_bytes = 0;
+    for (at, message) in list.iter().enumerate() {
+        push(&mut out, if at == 0 { "{\"role\":" } else { ",{\"role\":" });
+        string(&mut out, &message.role);
+        push(&mut out, ",\"content\":");
+        string(&mut out, &message.content);
+        prompt_bytes += message.content.len() + message.thinking.len();
+        text(&mut out, ",\"thinking\":", &message.thinking);
+        for (at, data) in message.images.iter().enumerate() {
+            push(&mut out, if at == 0 { ",\"images\":[" } else { "," });
+            string(&mut out, data);
+        }
+        if !message.images.is_empty() {
+            out.push(b']');
+        }
+        for (at, call) in message.calls.iter().enumerate() {
+            push(&mut out, if at == 0 { ",\"tool_calls\":[{" } else { ",{" });
+            if !call.id.is_empty() {
+                push(&mut out, "\"id\":");
+                string(&mut out, &call.id);
+                out.push(b',');
+            }
+            push(&mut out, "\"function\":{\"index\":0,\"name\":");
+            string(&mut out, &call.name);
+            push(&mut out, ",\"arguments\":");
+            push(&mut out, &call.arguments);
+            push(&mut out, "}}");
+            prompt_bytes += call.arguments.len();
+        }
+        if !message.calls.is_empty() {
+            out.push(b']');
+        }
+        text(&mut out, ",\"tool_call_id\":", &message.call_id);
+        out.push(b'}');
+    }
+    out.push(b']');
+    let json = String::from_utf8(out).map_err(|_| bad("the input is not UTF-8"))?;
+    Ok(Messages { json, prompt_bytes })
+}
+
+fn text(out: &mut Vec<u8>, key: &str, text: &str) {
+    if !text.is_empty() {
+        push(out, key);
+        string(out, text);
+    }
+}

@@ -1,0 +1,22 @@
+//! `/v1/responses`: OpenAI's newer surface, as Ollama speaks it, over the native chat call.
+//!
+//! Owns its requests (`request`, `input`, `tools`, with Ollama's structs in `tables`), its replies (`reply`, `object`)
+//! and the JSON that a reply repeats of its request (`json`). Nothing is kept between two requests: what would need it
+//! is refused. Deliberate differences from Ollama: an answer cut by its length is `incomplete`, not `completed`; a
+//! failure in mid-stream is `response.failed`, where Ollama just stops; text before a tool call is an output item of
+//! its own, with an index of its own, and is not lost in a reply that is no stream; `json_object`, `tool_choice: "none"`,
+//! `parallel_tool_calls: false` and `truncation: "disabled"` are honoured; what cannot be honoured is refused.
+
+mod events;
+mod input;
+mod items;
+mod json;
+mod object;
+mod refused;
+mod reply;
+mod request;
+mod tables;
+mod tools;
+
+pub(in crate::wire) use reply::ResponsesReply;
+pub(in crate::wire) use request::decode_responses;
