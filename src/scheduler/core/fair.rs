@@ -6,10 +6,13 @@
 //! compete for the same weights (or, where nobody does, among all), so that idle time earns nothing. A pause as short as
 //! callers take between an answer and their next request is no idleness.
 
+use std::cmp::Ordering;
+
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
+use super::lines::Head;
 use super::pool::PoolIndex;
-use super::{Core, Ticket, TicketId, Waiting};
+use super::{Core, Ticket, TicketId};
 
 /// A class may claim its least share of this many seconds at most, so that an old claim cannot crowd others out for long.
 pub(super) const MOST_OWED: f64 = 600.0;
@@ -122,38 +125,52 @@ impl Core {
 
     /// Where an application starts that joins `pool` now. Tags outlive idleness, so nobody gains by coming back.
     pub(super) fn floor(&self, pool: PoolIndex, class: Class) -> f64 {
-        let peers = || self.apps.iter().enumerate().filter(|(_, app)| app.class == class);
-        let members = &self.pools[pool.0];
-        let here = peers().filter(|(index, _)| members.involves(AppIndex(*index)));
-        let lowest_here = here.filter_map(|(_, app)| app.standing()).reduce(f64::min);
-        let lowest_anywhere = || peers().filter_map(|(_, app)| app.standing()).reduce(f64::min);
+        let here = self.pools[pool.0].lines.busy().map(|index| &self.apps[index.0]).filter(|app| app.class == class);
+        let lowest_here = here.filter_map(App::standing).reduce(f64::min);
+        let peers = || self.apps.iter().filter(|app| app.class == class);
+        let lowest_anywhere = || peers().filter_map(App::standing).reduce(f64::min);
         // nobody is active: all that was promised is past
-        let highest_ever = || peers().map(|(_, app)| app.tag).fold(0.0, f64::max);
+        let highest_ever = || peers().map(|app| app.tag).fold(0.0, f64::max);
         lowest_here.or_else(lowest_anywhere).unwrap_or_else(highest_ever)
     }
 
     /// The next ticket of this pool that can start now, and where.
     pub(super) fn next_turn(&self, pool: PoolIndex) -> Option<(TicketId, EndpointId)> {
         let members = &self.pools[pool.0];
-        if !members.any_free() {
+        if members.alive() == 0 || !members.any_free() {
             return None;
         }
-        members
-            .lines()
-            .filter(|(app, _)| self.apps[app.0].may_run())
-            .filter_map(|(app, line)| {
-                let mut alive = line.iter().filter_map(|id| Some((id, self.waiting.get(id)?)));
-                let seat = |(id, waiting): (&TicketId, &Waiting)| {
-                    Some((*id, waiting.class, waiting.work, self.free_seat(pool, &waiting.seats)?))
-                };
-                // tickets of a line differ in where they may run only where the pool is mixed
-                let found = if members.mixed { alive.find_map(seat) } else { alive.next().and_then(seat) };
-                let (id, class, work, endpoint) = found?;
-                let rank = self.rank(class, members.speed.predict(app, work));
-                Some(((rank, self.apps[app.0].tag, app), (id, endpoint)))
-            })
-            .min_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
-            .map(|(_, turn)| turn)
+        if members.mixed {
+            return self.next_of_mixed(pool);
+        }
+        // all may run in the same places
+        let seat = self.free_place(pool, members.runners.keys().copied())?;
+        self.first_of_all(pool).map(|head| (head.id, seat))
+    }
+
+    /// The first ticket of all that their applications let run.
+    fn first_of_all(&self, pool: PoolIndex) -> Option<&Head> {
+        let members = &self.pools[pool.0];
+        let able = members.lines.heads().filter(|(app, ..)| self.apps[app.0].may_run());
+        let turns = able.map(|(app, _, head)| {
+            let rank = self.rank(head.class, members.speed.predict(app, head.work));
+            ((rank, self.apps[app.0].tag, app), head)
+        });
+        turns.min_by(|(a, _), (b, _)| by_turn(a, b)).map(|(_, head)| head)
+    }
+
+    /// The same where tickets of a line differ in where they may run: the first one of each that has a free place.
+    fn next_of_mixed(&self, pool: PoolIndex) -> Option<(TicketId, EndpointId)> {
+        let members = &self.pools[pool.0];
+        let able = members.lines.ids().filter(|(app, _)| self.apps[app.0].may_run());
+        let turns = able.filter_map(|(app, line)| {
+            let mut alive = line.iter().filter_map(|id| Some((*id, self.waiting.get(id)?)));
+            let (id, waiting, endpoint) =
+                alive.find_map(|(id, waiting)| Some((id, waiting, self.free_seat(pool, &waiting.seats)?)))?;
+            let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
+            Some(((rank, self.apps[app.0].tag, app), (id, endpoint)))
+        });
+        turns.min_by(|(a, _), (b, _)| by_turn(a, b)).map(|(_, turn)| turn)
     }
 
     /// 0 goes first: a class whose least share is due, then the classes by urgency.
@@ -169,13 +186,18 @@ impl Core {
         let Some(me) = self.waiting.get(&id) else { return 0 };
         let mine = (me.class as usize, self.apps[me.app.0].tag, me.app);
         let pool = &self.pools[me.pool.0];
-        self.next_position(me.pool, mine) + pool.before(me.app, id, |other| self.waiting.contains_key(other))
+        self.next_position(me.pool, mine) + pool.lines.before(me.app, id, |other| self.waiting.contains_key(other))
     }
 
     /// The place of the first ticket of an application with this class and tag.
     pub(super) fn next_position(&self, pool: PoolIndex, mine: (usize, f64, AppIndex)) -> usize {
         let turn = |app: AppIndex| (self.apps[app.0].class as usize, self.apps[app.0].tag, app);
-        let others = self.pools[pool.0].lengths().filter(|(app, _)| *app != mine.2 && turn(*app) < mine);
+        let others = self.pools[pool.0].lines.lengths().filter(|(app, _)| *app != mine.2 && turn(*app) < mine);
         1 + others.map(|(_, length)| length).sum::<usize>()
     }
+}
+
+/// Rank of the class, then the tag, then who is known for longer.
+fn by_turn(a: &(usize, f64, AppIndex), b: &(usize, f64, AppIndex)) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
 }

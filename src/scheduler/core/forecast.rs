@@ -47,7 +47,7 @@ impl Core {
     #[must_use]
     pub fn estimate(&self, id: TicketId) -> Option<Estimate> {
         let waiting = self.waiting.get(&id)?;
-        let before = self.pools[waiting.pool.0].before(waiting.app, id, |other| self.waiting.contains_key(other));
+        let before = self.pools[waiting.pool.0].lines.before(waiting.app, id, |other| self.waiting.contains_key(other));
         let asker = Asker {
             app: waiting.app,
             pool: waiting.pool,
@@ -73,7 +73,7 @@ impl Core {
     fn asker<'a>(&self, app: AppIndex, pool: PoolIndex, ticket: &'a Ticket) -> Asker<'a> {
         let me = &self.apps[app.0];
         let tag = if me.contends() { me.tag() } else { me.tag().max(self.floor(pool, ticket.class)) };
-        let before = self.pools[pool.0].length(app);
+        let before = self.pools[pool.0].lines.length(app);
         Asker { app, pool, class: ticket.class, work: ticket.work, seats: &ticket.seats, before, tag }
     }
 
@@ -85,7 +85,7 @@ impl Core {
         let one = app.map(|app| self.app_index.get(app).copied());
         let mut queue = Vec::new();
         for (at, pool) in self.pools.iter().enumerate() {
-            let lines = pool.lines().filter(|(app, _)| one.is_none_or(|one| one == Some(*app)));
+            let lines = pool.lines.ids().filter(|(app, _)| one.is_none_or(|one| one == Some(*app)));
             for (app, line) in lines {
                 self.list_line(PoolIndex(at), app, line.iter().copied(), &mut queue);
             }
@@ -191,8 +191,7 @@ impl Core {
     pub(super) fn ahead(&self, pool: PoolIndex, place: Place, except: Option<AppIndex>) -> (usize, f64) {
         let members = &self.pools[pool.0];
         let (mut tickets, mut seconds) = (0, 0.0);
-        for (app, length, head) in members.heads(|id| self.waiting.contains_key(id)) {
-            let Some(head) = self.waiting.get(&head).filter(|_| Some(app) != except) else { continue };
+        for (app, length, head) in members.lines.heads().filter(|(app, ..)| Some(*app) != except) {
             let each = members.speed.predict(app, head.work);
             let other = &self.apps[app.0];
             let rank = self.rank(head.class, each);

@@ -6,6 +6,7 @@
 use crate::domain::Moment;
 
 use super::fair::AppIndex;
+use super::lines::Head;
 use super::pool::PoolIndex;
 use super::site::{Residency, Runner};
 use super::{Core, Decision, Estimate, Refused, Ticket, Waiting};
@@ -111,7 +112,6 @@ impl Core {
         let expected = self.pools[pool.0].speed.predict(app, ticket.work);
         self.look.due |= self.pools[pool.0].alive() == 0;
         self.pools[pool.0].arrived(self.now, expected);
-        self.pools[pool.0].push(app, ticket.id, ticket.again.is_some());
         self.pools[pool.0].waiting[ticket.class as usize].add(expected);
         self.backlog[ticket.class as usize] += 1;
         self.queued_bytes += ticket.bytes;
@@ -130,6 +130,7 @@ impl Core {
             forecast,
             seats: ticket.seats,
         };
+        self.pools[pool.0].lines.push(app, Head::of(ticket.id, &waiting), ticket.again.is_some());
         self.waiting.insert(ticket.id, waiting);
     }
 

@@ -15,12 +15,14 @@ mod heal;
 mod input;
 mod join;
 mod learn;
+mod lines;
 mod look;
 mod memory;
 mod outcome;
 mod outlook;
 mod pool;
 mod predict;
+mod quick;
 mod site;
 mod swap;
 #[cfg(test)]
@@ -40,9 +42,11 @@ pub use input::{
     Decision, Input, LoadError, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
 };
 pub use learn::Lesson;
+use lines::Head;
 pub use memory::GpuSet;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
+use quick::QuickMap;
 pub use site::SwapBook;
 use site::{Residency, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad, SiteLoad};
@@ -124,13 +128,13 @@ pub struct Core {
     app_index: HashMap<AppName, AppIndex>,
     pools: Vec<Pool>,
     pool_index: HashMap<Box<str>, PoolIndex>,
-    waiting: HashMap<TicketId, Waiting>,
-    running: HashMap<TicketId, Running>,
+    waiting: QuickMap<TicketId, Waiting>,
+    running: QuickMap<TicketId, Running>,
     deadlines: BTreeSet<(Moment, TicketId)>,
     /// Requests that run and have said nothing yet, by when that becomes suspicious.
     silent: BTreeSet<(Moment, TicketId)>,
     queued_bytes: usize,
-    clocks: HashMap<EndpointId, ServiceClock>,
+    clocks: BTreeMap<EndpointId, ServiceClock>,
     sites: BTreeMap<EndpointId, Site>,
     /// By their place in the fleet's list.
     gpus: BTreeMap<usize, memory::Gpu>,
@@ -161,12 +165,12 @@ impl Core {
             app_index: HashMap::new(),
             pools: Vec::new(),
             pool_index: HashMap::new(),
-            waiting: HashMap::new(),
-            running: HashMap::new(),
+            waiting: QuickMap::default(),
+            running: QuickMap::default(),
             deadlines: BTreeSet::new(),
             silent: BTreeSet::new(),
             queued_bytes: 0,
-            clocks: HashMap::new(),
+            clocks: BTreeMap::new(),
             sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
             gpus: BTreeMap::new(),
             down: BTreeSet::new(),
@@ -286,7 +290,7 @@ impl Core {
         let alive = &self.waiting;
         self.look.due |= self.pools[waiting.pool.0].alive() == 1;
         self.pools[waiting.pool.0].waiting[waiting.class as usize].sub(waiting.expected);
-        self.pools[waiting.pool.0].forget(waiting.app, |id| alive.contains_key(id));
+        self.pools[waiting.pool.0].lines.forget(waiting.app, id, |id| Some(Head::of(*id, alive.get(id)?)));
         Some(waiting)
     }
 
@@ -429,12 +433,13 @@ impl Core {
 
     /// The free place a ticket may take: on the least busy usable endpoint.
     fn free_seat(&self, pool: PoolIndex, seats: &[Seat]) -> Option<EndpointId> {
-        let busy = |id: &EndpointId| self.clocks.get(id).map_or(0, |clock| clock.active.iter().sum::<u32>());
-        seats
-            .iter()
-            .map(|seat| seat.endpoint)
+        self.free_place(pool, seats.iter().map(|seat| seat.endpoint))
+    }
+
+    fn free_place(&self, pool: PoolIndex, places: impl Iterator<Item = EndpointId>) -> Option<EndpointId> {
+        places
             .filter(|id| !self.is_out(*id) && !self.is_held(*id) && self.pools[pool.0].has_free(*id))
-            .min_by_key(|id| (busy(id), *id))
+            .min_by_key(|id| (self.active(*id), *id))
     }
 
     /// Whether an endpoint cannot be used now.

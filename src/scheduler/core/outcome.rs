@@ -100,7 +100,7 @@ impl Core {
     /// Everything that waits for weights that cannot be loaded anywhere learns why.
     fn refuse_pool(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
         let Some(why) = self.quarantined(pool) else { return };
-        let lines = self.pools[pool.0].lines().flat_map(|(_, line)| line.iter().copied());
+        let lines = self.pools[pool.0].lines.ids().flat_map(|(_, line)| line.iter().copied());
         let ids: Vec<_> = lines.filter(|id| self.waiting.contains_key(id)).collect();
         for id in ids {
             self.take(id);

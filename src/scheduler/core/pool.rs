@@ -1,11 +1,12 @@
-//! A pool: the runners of one set of weights on every endpoint, and the line of each application before them.
+//! A pool: the runners of one set of weights on every endpoint, and what waits for them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
+use super::lines::Lines;
 use super::predict::Speed;
 use super::site::{Residency, Runner};
 use super::{Core, Running, Ticket, TicketId};
@@ -18,16 +19,6 @@ const BIAS: f64 = 0.1;
 /// Index into [`Core::pools`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PoolIndex(pub(super) usize);
-
-/// One application's line. Withdrawn tickets stay as dead ids until they are swept.
-#[derive(Debug, Default)]
-struct Line {
-    ids: VecDeque<TicketId>,
-    alive: usize,
-    running: u32,
-    /// Learned logarithm of real ÷ predicted waits of this application.
-    wait_bias: Option<f64>,
-}
 
 /// Seconds of service that some tickets were predicted to be.
 #[derive(Debug, Default)]
@@ -58,9 +49,7 @@ impl Load {
 pub(super) struct Pool {
     pub(super) weights: Box<str>,
     pub(super) runners: BTreeMap<EndpointId, Runner>,
-    lines: BTreeMap<AppIndex, Line>,
-    /// Tickets that wait, in all lines.
-    alive: usize,
+    pub(super) lines: Lines,
     /// Whether its tickets differ in where they may run.
     pub(super) mixed: bool,
     pub(super) speed: Speed,
@@ -78,14 +67,14 @@ pub(super) struct Pool {
 impl Pool {
     /// Learned logarithm of real ÷ predicted waits: of the application, else of everybody of its class.
     pub(super) fn bias(&self, app: AppIndex, class: Class) -> f64 {
-        self.lines.get(&app).and_then(|line| line.wait_bias).unwrap_or(self.wait_bias[class as usize])
+        self.lines.get(app).and_then(|line| line.wait_bias).unwrap_or(self.wait_bias[class as usize])
     }
 
     /// A wait of `app` is over whose logarithm of real ÷ predicted is `ratio`.
     pub(super) fn learn_bias(&mut self, app: AppIndex, class: Class, ratio: f64) {
         let blend = |bias: f64| (bias + BIAS * (ratio - bias)).clamp(-1.4, 1.4);
         let class = &mut self.wait_bias[class as usize];
-        let line = self.lines.entry(app).or_default();
+        let line = self.lines.of(app);
         line.wait_bias = Some(blend(line.wait_bias.unwrap_or(*class)));
         *class = blend(*class);
     }
@@ -104,75 +93,14 @@ impl Pool {
         each / gap.max(now.since(self.last_arrival).as_secs_f64()).max(1e-3)
     }
 
-    pub(super) fn push(&mut self, app: AppIndex, id: TicketId, first: bool) {
-        let line = self.lines.entry(app).or_default();
-        if first {
-            line.ids.push_front(id);
-        } else {
-            line.ids.push_back(id);
-        }
-        line.alive += 1;
-        self.alive += 1;
-    }
-
-    /// One ticket of `app` left the queue. Dead ids go once they are half of the line, so that the cost per ticket
-    /// stays constant and a line that never moves cannot grow.
-    pub(super) fn forget(&mut self, app: AppIndex, alive: impl Fn(&TicketId) -> bool) {
-        let Some(line) = self.lines.get_mut(&app) else { return };
-        line.alive -= 1;
-        self.alive -= 1;
-        while line.ids.front().is_some_and(|id| !alive(id)) {
-            line.ids.pop_front();
-        }
-        if line.ids.len() > 2 * line.alive + 16 {
-            line.ids.retain(|id| alive(id));
-        }
-    }
-
-    /// Applications with a ticket that waits, and their lines in order of arrival.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (AppIndex, &VecDeque<TicketId>)> {
-        self.lines.iter().filter(|(_, line)| line.alive > 0).map(|(app, line)| (*app, &line.ids))
-    }
-
-    /// Applications with a ticket that waits, how many, and the first one.
-    pub(super) fn heads(&self, alive: impl Fn(&TicketId) -> bool) -> impl Iterator<Item = (AppIndex, usize, TicketId)> {
-        let full = self.lines.iter().filter(|(_, line)| line.alive > 0);
-        full.filter_map(move |(app, line)| Some((*app, line.alive, *line.ids.iter().find(|id| alive(id))?)))
-    }
-
-    /// Tickets of `app` that wait.
-    pub(super) fn length(&self, app: AppIndex) -> usize {
-        self.lines.get(&app).map_or(0, |line| line.alive)
-    }
-
-    /// Every id in every line, dead ones included.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.lines.values().map(|line| line.ids.len()).sum()
-    }
-
-    /// Applications and how many of their tickets wait.
-    pub(super) fn lengths(&self) -> impl Iterator<Item = (AppIndex, usize)> {
-        self.lines.iter().map(|(app, line)| (*app, line.alive))
-    }
-
-    /// Tickets of `app` before `id` in its line, going by what is `alive`.
-    pub(super) fn before(&self, app: AppIndex, id: TicketId, alive: impl Fn(&TicketId) -> bool) -> usize {
-        let line = self.lines.get(&app).map(|line| line.ids.iter());
-        line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
-    }
-
-    pub(super) fn involves(&self, app: AppIndex) -> bool {
-        self.lines.get(&app).is_some_and(|line| line.alive > 0 || line.running > 0)
-    }
-
-    pub(super) fn waits(&self, app: AppIndex) -> bool {
-        self.lines.get(&app).is_some_and(|line| line.alive > 0)
-    }
-
     /// Tickets that wait.
     pub(super) fn alive(&self) -> usize {
-        self.alive
+        self.lines.alive()
+    }
+
+    /// Whether `app` has a ticket that waits.
+    pub(super) fn waits(&self, app: AppIndex) -> bool {
+        self.lines.length(app) > 0
     }
 
     /// Since when it is in memory nowhere; `now` while it is.
@@ -202,7 +130,7 @@ impl Pool {
             runner.used += 1;
             runner.inside.push(id);
         }
-        self.lines.entry(app).or_default().running += 1;
+        self.lines.of(app).running += 1;
     }
 
     pub(super) fn release(&mut self, id: TicketId, run: &Running, service: f64, now: Moment) {
@@ -212,9 +140,7 @@ impl Pool {
             runner.last_work = now;
             runner.served(run.app, service);
         }
-        if let Some(line) = self.lines.get_mut(&run.app) {
-            line.running -= 1;
-        }
+        self.lines.of(run.app).running -= 1;
     }
 }
 
@@ -242,7 +168,9 @@ impl Core {
             }
         }
         let pool = &mut self.pools[index.0];
-        pool.mixed |= pool.runners.len() != ticket.seats.len() && known > 0;
+        // those that came before a new place was named may not run there
+        let wider = pool.runners.len() > known && pool.alive() > 0;
+        pool.mixed |= (pool.runners.len() != ticket.seats.len() || wider) && known > 0;
         (index, more)
     }
 
@@ -255,8 +183,7 @@ impl Core {
         self.pools.push(Pool {
             weights: weights.into(),
             runners: BTreeMap::new(),
-            lines: BTreeMap::new(),
-            alive: 0,
+            lines: Lines::default(),
             mixed: false,
             speed: self.taught_speed(weights),
             waiting: Default::default(),

@@ -1,7 +1,5 @@
 //! How long a request will run: learned per set of weights, with honest first guesses.
 
-use std::collections::HashMap;
-
 use super::fair::AppIndex;
 use super::{Lesson, Observed, Work, WorkKind};
 
@@ -19,8 +17,8 @@ pub(super) struct Speed {
     output_per_second: f64,
     /// Mean output tokens of all requests.
     usual: f64,
-    /// Mean output tokens of an application's requests.
-    output_tokens: HashMap<AppIndex, f64>,
+    /// Mean output tokens of each application's requests, once it had an answer.
+    output_tokens: Vec<Option<f64>>,
     /// Real service ÷ predicted, by kind: what sharing the GPU and everything unmodelled add up to.
     bias: [f64; 3],
     /// Answers learned from.
@@ -35,7 +33,7 @@ impl Default for Speed {
             prompt_per_second: 800.0,
             output_per_second: 40.0,
             usual: 200.0,
-            output_tokens: HashMap::new(),
+            output_tokens: Vec::new(),
             bias: [1.0; 3],
             samples: 0,
         }
@@ -83,7 +81,7 @@ impl Speed {
     #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
     fn unbiased(&self, app: AppIndex, work: Work) -> f64 {
         let prompt = self.predict_prompt(work);
-        let usual = self.output_tokens.get(&app).copied().unwrap_or(self.usual);
+        let usual = self.output_tokens.get(app.0).copied().flatten().unwrap_or(self.usual);
         let output = match work.kind {
             WorkKind::Generate => work.output_cap.map_or(usual, |cap| usual.min(cap as f64)),
             WorkKind::Embed | WorkKind::Load => 0.0,
@@ -115,8 +113,10 @@ impl Speed {
         if output > 0.0 {
             blend(&mut self.output_per_second, output / (seen.output_seconds * share));
             blend(&mut self.usual, output);
-            let usual = self.output_tokens.entry(app).or_insert(output);
-            blend(usual, output);
+            if self.output_tokens.len() <= app.0 {
+                self.output_tokens.resize(app.0 + 1, None);
+            }
+            blend(self.output_tokens[app.0].get_or_insert(output), output);
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::domain::{Class, EndpointId, Moment, ResidencyCommand, UnloadReason};
 
 use super::fair::AppIndex;
+use super::lines::Head;
 use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
@@ -160,23 +161,42 @@ impl Core {
     /// The lowest turn among a pool's tickets, at `site` if one is given.
     pub(super) fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, TicketId, &Waiting)> {
         let members = &self.pools[pool.0];
-        // only what waits for the model ages: a long line before a model that is served does not
+        let (turn, id) = if members.mixed { self.first_of_mixed(pool, site) } else { self.first_of_lines(pool) }?;
+        let waiting = self.waiting.get(&id)?;
+        // where the pool is not mixed, all may run in the same places
+        let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
+        here.then_some((turn, id, waiting))
+    }
+
+    fn first_of_lines(&self, pool: PoolIndex) -> Option<(Turn, TicketId)> {
+        let members = &self.pools[pool.0];
         let gone = members.gone_since(self.now);
-        members
-            .lines()
-            .filter(|(app, _)| self.apps[app.0].may_run())
-            .filter_map(|(app, line)| {
-                let mut line = line.iter().filter_map(|id| Some((*id, self.waiting.get(id)?)));
-                let here = |(_, waiting): &(TicketId, &Waiting)| {
-                    site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site))
-                };
-                // tickets of a line differ in where they may run only where the pool is mixed
-                let (id, waiting) = if members.mixed { line.find(here) } else { line.next().filter(here) }?;
-                let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-                let waited = self.now.since(waiting.since.max(gone)).as_secs_f64();
-                Some(((rank, self.apps[app.0].tag() - AGEING * waited, waiting.since), id, waiting))
-            })
-            .min_by(|a, b| before(&a.0, &b.0))
+        let able = members.lines.heads().filter(|(app, ..)| self.apps[app.0].may_run());
+        let turns = able.map(|(app, _, head)| (self.turn(pool, app, head, gone), head.id));
+        turns.min_by(|a, b| before(&a.0, &b.0))
+    }
+
+    fn first_of_mixed(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, TicketId)> {
+        let members = &self.pools[pool.0];
+        let gone = members.gone_since(self.now);
+        let able = members.lines.ids().filter(|(app, _)| self.apps[app.0].may_run());
+        let turns = able.filter_map(|(app, line)| {
+            let mut line = line.iter().filter_map(|id| Some((*id, self.waiting.get(id)?)));
+            let here = |(_, waiting): &(TicketId, &Waiting)| {
+                site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site))
+            };
+            let (id, waiting) = line.find(here)?;
+            Some((self.turn(pool, app, &Head::of(id, waiting), gone), id))
+        });
+        turns.min_by(|a, b| before(&a.0, &b.0))
+    }
+
+    /// The place of a line's first ticket among all. Only what waits for the model ages: a long line before a model that is
+    /// served does not.
+    fn turn(&self, pool: PoolIndex, app: AppIndex, head: &Head, gone: Moment) -> Turn {
+        let rank = self.rank(head.class, self.pools[pool.0].speed.predict(app, head.work));
+        let waited = self.now.since(head.since.max(gone)).as_secs_f64();
+        (rank, self.apps[app.0].tag() - AGEING * waited, head.since)
     }
 
     /// Whether `candidate` may take the victims' place now, or when to look again.
@@ -263,10 +283,7 @@ impl Core {
 
     /// Whether an interactive application has work on these weights.
     pub(super) fn serves_people(&self, pool: PoolIndex) -> bool {
-        self.apps
-            .iter()
-            .enumerate()
-            .any(|(at, app)| app.class == Class::Interactive && self.pools[pool.0].involves(AppIndex(at)))
+        self.pools[pool.0].lines.busy().any(|app| self.apps[app.0].class == Class::Interactive)
     }
 
     /// The largest swap cost among what is resident or wanted at `site`.

@@ -401,7 +401,7 @@ fn a_line_that_never_moves_does_not_grow() {
         let id = world.submit(|_| {}, "x", &work);
         world.step(Input::Withdraw(id), &work);
     }
-    assert!(world.core.pools[0].held() < 64);
+    assert!(world.core.pools[0].lines.held() < 64);
 }
 
 /// One endpoint with room for one model; each application keeps `clients` requests for its own model in the system.

@@ -1,0 +1,149 @@
+//! Who waits for one set of weights: a line for each application, in order of arrival.
+//!
+//! Owns the lines and what is kept of the first ticket of each, so that looking at every line touches no ticket. It does not
+//! own the tickets, nor whose turn is next (`fair`, `swap`).
+
+use std::collections::VecDeque;
+
+use crate::domain::{Class, Moment};
+
+use super::fair::AppIndex;
+use super::{TicketId, Waiting, Work};
+
+/// What is known of the first ticket of a line without looking it up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) id: TicketId,
+    pub(super) class: Class,
+    pub(super) work: Work,
+    pub(super) since: Moment,
+}
+
+impl Head {
+    pub(super) fn of(id: TicketId, waiting: &Waiting) -> Self {
+        Self { id, class: waiting.class, work: waiting.work, since: waiting.since }
+    }
+}
+
+/// One application's line. Withdrawn tickets stay as dead ids until they are swept.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) app: AppIndex,
+    /// Tickets of it that run.
+    pub(super) running: u32,
+    alive: usize,
+    head: Option<Head>,
+    ids: VecDeque<TicketId>,
+    /// Learned logarithm of real ÷ predicted waits of this application.
+    pub(super) wait_bias: Option<f64>,
+}
+
+impl Line {
+    /// Whether its application has anything here, waiting or running.
+    pub(super) fn is_busy(&self) -> bool {
+        self.alive > 0 || self.running > 0
+    }
+}
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// By application.
+    lines: Vec<Line>,
+    /// Tickets that wait, in all lines.
+    alive: usize,
+}
+
+impl Lines {
+    pub(super) fn get(&self, app: AppIndex) -> Option<&Line> {
+        self.lines.binary_search_by_key(&app, |line| line.app).ok().map(|at| &self.lines[at])
+    }
+
+    /// The application's line, made when it is new.
+    pub(super) fn of(&mut self, app: AppIndex) -> &mut Line {
+        let at = self.lines.binary_search_by_key(&app, |line| line.app).unwrap_or_else(|at| {
+            let (running, alive, head, ids, wait_bias) = (0, 0, None, VecDeque::new(), None);
+            self.lines.insert(at, Line { app, running, alive, head, ids, wait_bias });
+            at
+        });
+        &mut self.lines[at]
+    }
+
+    pub(super) fn push(&mut self, app: AppIndex, head: Head, first: bool) {
+        self.alive += 1;
+        let line = self.of(app);
+        if first {
+            line.ids.push_front(head.id);
+        } else {
+            line.ids.push_back(head.id);
+        }
+        if first || line.alive == 0 {
+            line.head = Some(head);
+        }
+        line.alive += 1;
+    }
+
+    /// A ticket of `app` left the queue; `known` knows those that still wait. Dead ids go once they are half of the line, so
+    /// that the cost per ticket stays constant and a line that never moves cannot grow.
+    pub(super) fn forget(&mut self, app: AppIndex, id: TicketId, known: impl Fn(&TicketId) -> Option<Head>) {
+        let Ok(at) = self.lines.binary_search_by_key(&app, |line| line.app) else { return };
+        let line = &mut self.lines[at];
+        line.alive -= 1;
+        self.alive -= 1;
+        if line.head.is_some_and(|head| head.id == id) {
+            line.head = None;
+            while let Some(front) = line.ids.front() {
+                line.head = known(front);
+                if line.head.is_some() {
+                    break;
+                }
+                line.ids.pop_front();
+            }
+        }
+        if line.ids.len() > 2 * line.alive + 16 {
+            line.ids.retain(|id| known(id).is_some());
+        }
+    }
+
+    /// Applications with anything here, waiting or running.
+    pub(super) fn busy(&self) -> impl Iterator<Item = AppIndex> {
+        self.lines.iter().filter(|line| line.is_busy()).map(|line| line.app)
+    }
+
+    /// Applications with a ticket that waits, and all of theirs in order of arrival, dead ones included.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (AppIndex, &VecDeque<TicketId>)> {
+        self.lines.iter().filter(|line| line.alive > 0).map(|line| (line.app, &line.ids))
+    }
+
+    /// Applications with a ticket that waits, how many, and the first one.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (AppIndex, usize, &Head)> {
+        self.lines.iter().filter_map(|line| Some((line.app, line.alive, line.head.as_ref()?)))
+    }
+
+    /// Tickets of `app` that wait.
+    pub(super) fn length(&self, app: AppIndex) -> usize {
+        self.get(app).map_or(0, |line| line.alive)
+    }
+
+    /// Applications and how many of their tickets wait.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = (AppIndex, usize)> {
+        self.lines.iter().map(|line| (line.app, line.alive))
+    }
+
+    /// Tickets of `app` before `id` in its line, going by what is `alive`.
+    pub(super) fn before(&self, app: AppIndex, id: TicketId, alive: impl Fn(&TicketId) -> bool) -> usize {
+        let line = self.get(app).map(|line| line.ids.iter());
+        line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
+    }
+
+    /// Tickets that wait.
+    pub(super) fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// Every id in every line, dead ones included.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.lines.iter().map(|line| line.ids.len()).sum()
+    }
+}
