@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod go_texts;
+mod messages;
 mod properties;
 mod recordings;
 mod refusals;
