@@ -95,8 +95,7 @@ pub(crate) fn broken_stream(path: &str, reply: &Raw) -> String {
 pub(crate) fn is_whole(path: &str, reply: &Raw) -> bool {
     let body = reply.body();
     if path == "/v1/responses" {
-        let ends = ["event: response.completed", "event: response.incomplete"];
-        let end = ends.iter().any(|end| body.contains(end)) && !body.contains("response.failed");
+        let end = body.contains("event: response.completed") && !body.contains("response.failed");
         return reply.status == 200 && !reply.cut && end;
     }
     let end = match path {

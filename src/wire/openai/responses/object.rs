@@ -54,9 +54,8 @@ pub(super) struct Object {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum State<'a> {
     Begun,
-    /// Done, or cut by the length that was allowed.
+    /// Done. Ollama says so too where the allowed length cut it, and clients wait for the word `completed`.
     Ended {
-        cut: bool,
         metrics: Metrics,
         at: u64,
     },
@@ -111,12 +110,9 @@ impl Object {
             ("id", _) => push(out, &format!("\"resp_{:016x}\"", self.id.0)),
             ("object", _) => push(out, "\"response\""),
             ("created_at", _) => number(out, self.created),
-            ("completed_at", State::Ended { cut: false, at, .. }) => number(out, at),
+            ("completed_at", State::Ended { at, .. }) => number(out, at),
             ("model", _) => out.extend_from_slice(&self.model),
             ("status", _) => string(out, state.word()),
-            ("incomplete_details", State::Ended { cut: true, .. }) => {
-                push(out, "{\"reason\":\"max_output_tokens\"}");
-            }
             _ => push(out, self.said(name).unwrap_or_else(|| default(name))),
         }
     }
@@ -127,8 +123,7 @@ impl State<'_> {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Begun => "in_progress",
-            Self::Ended { cut: false, .. } => "completed",
-            Self::Ended { cut: true, .. } => "incomplete",
+            Self::Ended { .. } => "completed",
             Self::Failed { .. } => "failed",
         }
     }
@@ -137,8 +132,7 @@ impl State<'_> {
     pub(super) fn event(self) -> &'static str {
         match self {
             Self::Begun => "response.in_progress",
-            Self::Ended { cut: false, .. } => "response.completed",
-            Self::Ended { cut: true, .. } => "response.incomplete",
+            Self::Ended { .. } => "response.completed",
             Self::Failed { .. } => "response.failed",
         }
     }

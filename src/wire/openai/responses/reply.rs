@@ -1,7 +1,7 @@
 //! Replies of `/v1/responses`: one object, or a stream of numbered events.
 //!
 //! One item is open at a time; what begins another one closes it first, so that every index of the output belongs to
-//! one item. A stream ends with `response.completed`, `response.incomplete` or `response.failed`, and nothing else.
+//! one item. A stream ends with `response.completed` or `response.failed`, and nothing else.
 
 use std::borrow::Cow;
 
@@ -111,7 +111,7 @@ impl ResponsesReply {
         let done = done.and_then(|done| u64::try_from(done.as_second()).ok()).unwrap_or_default();
         // two machines, two clocks: nothing is done before it was asked for
         let at = done.max(self.object.created());
-        State::Ended { cut: finish.reason.as_deref() == Some("length"), metrics: finish.metrics, at }
+        State::Ended { metrics: finish.metrics, at }
     }
 
     fn think(&mut self, text: &str, out: &mut Vec<u8>) {
