@@ -40,8 +40,8 @@ impl Wishes {
     pub(super) fn read(headers: &HeaderMap, surface: Surface) -> Result<Self, Fault> {
         let deadline = read(headers, DEADLINE, Deadline::from_text, &Deadline::allowed())?;
         let keepalive = match surface.dialect() {
-            Dialect::OpenAi => read(headers, KEEPALIVE, Cadence::from_text, &Cadence::allowed())?,
-            Dialect::Ollama | Dialect::Anthropic => None,
+            Dialect::OpenAi | Dialect::Anthropic => read(headers, KEEPALIVE, Cadence::from_text, &Cadence::allowed())?,
+            Dialect::Ollama => None,
         };
         Ok(Self { deadline: deadline.map(|span| span.0), keepalive })
     }
@@ -59,7 +59,7 @@ impl Wishes {
     /// application's policy says.
     pub(super) fn keepalive(&self, request: &InferenceRequest, usual: Option<Duration>) -> Option<Duration> {
         let surface = request.surface;
-        let events = surface.dialect() == Dialect::OpenAi && request.stream && !surface.task().embeds();
+        let events = surface.dialect() != Dialect::Ollama && request.stream && !surface.task().embeds();
         let every = self.keepalive.map_or(usual, |wish| wish.0);
         every.filter(|_| events && request.intent == Intent::Answer)
     }

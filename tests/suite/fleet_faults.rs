@@ -81,8 +81,8 @@ async fn a_call_that_fails_before_its_first_event_is_answered_by_another_server(
         assert_eq!((&line["endpoint"], &line["outcome"]), (&second.addr().to_string().into(), &"answered".into()));
         assert!(house.metric(&counted("gateway_retries", &first, class)).await >= 8.0, "{what}");
     }
-    house.until_metric(&counted("gateway_retries", &first, "upstream_broken"), 24.0).await;
-    house.until_metric(&counted("upstream_errors", &first, "upstream_broken"), 24.0).await;
+    house.until_metric(&counted("gateway_retries", &first, "upstream_broken"), 36.0).await;
+    house.until_metric(&counted("upstream_errors", &first, "upstream_broken"), 36.0).await;
     assert_eq!(house.metric(&ejected(&first)).await, 0.0);
     house.close().await;
 }

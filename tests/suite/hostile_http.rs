@@ -94,7 +94,7 @@ async fn bodies_that_do_not_keep_to_their_framing_cost_their_own_connection() {
         let short = head(&house, path, &format!("Content-Length: {}\r\nConnection: close\r\n\r\n{{", body.len()));
         let reply = talk(&house, short.as_bytes()).await;
         assert_eq!(status(&reply), 408, "{path}: {reply}");
-        assert!(reply.contains("{\"error\":") && reply.contains("did not arrive"), "{path}: {reply}");
+        assert!(reply.contains("\"error\":") && reply.contains("did not arrive"), "{path}: {reply}");
         // larger than allowed and not announced
         let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
         let large = head(&house, path, &format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(5)));

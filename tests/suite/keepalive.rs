@@ -11,7 +11,7 @@ use crate::support::gateway::{House, Plan};
 use crate::support::raw::{Exchange, Raw};
 
 /// The surfaces whose streams can carry comments.
-const EVENTS: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/responses"];
+const EVENTS: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"];
 const EVERY_SECOND: (&str, &str) = ("X-Gaucho-Keepalive", "1s");
 
 /// Sends a stream that wants to hear every second, and reads its head, which comes before its slot.

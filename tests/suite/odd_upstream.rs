@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::dialect::{self, TEXT};
+use crate::support::dialect::{self, CLASSIC};
 use crate::support::eventually;
 use crate::support::fake::{self, Fake, STREAM, chunk, piece};
 use crate::support::gateway::{House, Plan};
@@ -56,7 +56,7 @@ async fn an_answer_that_is_none_becomes_a_status_in_the_dialect() {
     let mut counted = std::collections::BTreeMap::new();
     let mut wrong = Vec::new();
     for (what, bytes, hold, status, class) in &cases {
-        for path in TEXT {
+        for path in CLASSIC {
             for stream in [false, true] {
                 // one wait per dialect is enough
                 if *hold && path.contains("generate") | (path == "/v1/completions") {
@@ -98,7 +98,7 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
         ("gives up", format!("{begun}{}0\r\n\r\n", chunk("{\"error\":\"out of memory\"}\n")), false, "upstream_error"),
     ];
     for (what, bytes, hold, class) in cases {
-        for path in TEXT {
+        for path in CLASSIC {
             fake.next(bytes.clone(), hold);
             let reply = ask(&house, path, true).await;
             assert!(!reply.cut, "{what}: {path}: {reply:?}");
@@ -121,7 +121,7 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
 async fn an_answer_that_says_itself_that_it_is_not_whole_says_so_to_the_caller() {
     let fake = Fake::start().await;
     let house = house(&fake).await;
-    for path in TEXT {
+    for path in CLASSIC {
         fake.next(fake::reply("200 OK", &piece("half", false)), false);
         let reply = ask(&house, path, false).await;
         // as Ollama's repeat guard ends it: 200, and in the dialect's own words not finished
@@ -142,7 +142,7 @@ async fn a_full_ollama_says_so_to_the_caller_and_counts_as_its_own_trouble() {
         "503 Service Unavailable",
         "{\"error\":\"server busy, please try again.  maximum pending requests exceeded\"}",
     );
-    for path in TEXT {
+    for path in CLASSIC {
         for stream in [false, true] {
             fake.next(busy.clone(), false);
             let reply = ask(&house, path, stream).await;
@@ -161,7 +161,7 @@ async fn a_server_that_goes_away_is_told_to_callers_and_to_operators() {
     let (url, addr) = (fake.url(), fake.addr());
     assert_eq!(raw::send(house.addr, "GET", "/readyz", &[], None).await.read().await.status, 200);
     fake.stop().await;
-    for path in TEXT {
+    for path in CLASSIC {
         let reply = ask(&house, path, true).await;
         dialect::refusal(path, 502, &reply);
         assert!(reply.header("retry-after").is_some(), "{path}: {reply:?}");
@@ -218,7 +218,7 @@ async fn a_caller_that_leaves_before_the_first_event_hangs_up_on_the_server() {
     let plan = Plan::new().app("shop").upstreams(&[&fake.url()]);
     let house = plan.build().await;
     assert_eq!(ask(&house, "/api/chat", false).await.status, 200);
-    for (count, (path, stream)) in TEXT.iter().flat_map(|path| [(path, false), (path, true)]).enumerate() {
+    for (count, (path, stream)) in CLASSIC.iter().flat_map(|path| [(path, false), (path, true)]).enumerate() {
         fake.next("", true);
         let said = fake.said();
         let body = dialect::request(path, "fake", stream).to_string();

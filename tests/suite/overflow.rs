@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::dialect::{self, TEXT, is_whole, refusal, request};
+use crate::support::dialect::{self, CLASSIC, is_whole, refusal, request};
 use crate::support::eventually;
 use crate::support::gateway::{House, Plan};
 use crate::support::raw::Raw;
@@ -56,7 +56,7 @@ fn told(reply: &Raw) -> (String, u64, u64) {
 async fn what_is_cut_is_said_in_header_log_and_metric_and_counts_once() {
     let house = house("requests_per_minute = 60\nburst = 60\n").await;
     let mut sent = 0;
-    for path in TEXT {
+    for path in CLASSIC {
         for stream in [false, true] {
             let from = house.sim.seen().len();
             let body = with(long(path, "gemma:a", 900), &json!({ "stream": stream }));
@@ -118,7 +118,7 @@ async fn the_second_call_keeps_its_turn() {
 #[tokio::test]
 async fn a_policy_may_refuse_with_both_numbers_in_every_dialect() {
     let house = house("on_overflow = \"refuse\"\n").await;
-    for path in TEXT {
+    for path in CLASSIC {
         for stream in [false, true] {
             let from = house.sim.seen().len();
             let body = with(long(path, "gemma:a", 900), &json!({ "stream": stream }));
@@ -151,7 +151,7 @@ async fn a_policy_may_refuse_with_both_numbers_in_every_dialect() {
 #[tokio::test]
 async fn a_caller_may_forbid_the_cut_and_gets_ollamas_words_where_ollama_has_them() {
     let house = house("").await;
-    for path in TEXT {
+    for path in CLASSIC {
         let refused = house.post("shop", path, &with(long(path, "gemma:a", 900), &json!({ "truncate": false }))).await;
         let text = refusal(path, 400, &refused);
         assert_eq!(told(&refused).0, "refused", "{path}");
@@ -201,7 +201,7 @@ async fn embeddings_are_cut_and_said_or_refused_with_an_estimate() {
 #[tokio::test]
 async fn a_policy_may_route_to_a_model_with_more_room() {
     let house = house("on_overflow = { route = \"gemma:b\" }\nrequests_per_minute = 20\nburst = 20\n").await;
-    for (path, remaining) in TEXT.iter().zip(["19", "18", "17", "16"]) {
+    for (path, remaining) in CLASSIC.iter().zip(["19", "18", "17", "16"]) {
         let reply = house.post("shop", path, &with(long(path, "gemma:a", 900), &json!({ "stream": true }))).await;
         assert!(is_whole(path, &reply), "{path}: {reply:?}");
         assert_eq!(told(&reply).0, "routed", "{path}");
@@ -240,7 +240,7 @@ async fn a_route_that_leads_nowhere_says_so() {
 #[tokio::test]
 async fn what_cannot_be_cut_is_refused_with_the_numbers_of_the_first_refusal() {
     let house = house("").await;
-    for path in TEXT {
+    for path in CLASSIC {
         let refused = house.post("shop", path, &long(path, "gemma:c", 900)).await;
         let text = refusal(path, 400, &refused);
         let (end, prompt, context) = told(&refused);
