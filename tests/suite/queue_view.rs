@@ -39,7 +39,7 @@ async fn a_caller_says_how_long_it_will_wait_on_every_surface() {
         let eta: u64 = refused.header("X-Gaucho-Queue-Eta").unwrap().parse().unwrap();
         assert!(text.contains(&format!("in about {eta} s")), "{eta}: {text}");
         assert_eq!(refused.header("Retry-After").unwrap(), eta.min(600).to_string(), "{refused:?}");
-        if path.starts_with("/v1") {
+        if path.starts_with("/v1") && path != "/v1/messages" {
             let body: Value = serde_json::from_str(&refused.body()).unwrap();
             let code = body["error"]["code"].as_str().unwrap();
             assert!(["waited_too_long", "too_late"].contains(&code), "{body}");
@@ -131,7 +131,7 @@ async fn a_full_queue_says_which_place_and_when_in_headers_and_in_words() {
         assert_eq!(refused.header("X-Gaucho-Queue-Position"), Some("2"), "{refused:?}");
         let eta = refused.header("X-Gaucho-Queue-Eta").unwrap();
         assert!(text.contains("number 2") && text.contains(&format!("in about {eta} s")), "{text}");
-        if path.starts_with("/v1") {
+        if path.starts_with("/v1") && path != "/v1/messages" {
             let body: Value = serde_json::from_str(&refused.body()).unwrap();
             assert_eq!(body["error"]["code"], json!("queue_full"), "{body}");
         }
