@@ -191,7 +191,10 @@ impl Stream {
 impl Stream {
     /// The next frame of what is encoded.
     fn frame(&mut self) -> Bytes {
-        let end = self.unsent.windows(2).position(|two| two == b"\n\n").filter(|_| self.encoder.frames_events());
+        if !self.encoder.frames_events() {
+            return std::mem::take(&mut self.unsent);
+        }
+        let end = self.unsent.windows(2).position(|two| two == b"\n\n");
         self.unsent.split_to(end.map_or(self.unsent.len(), |end| end + 2))
     }
 

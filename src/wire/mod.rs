@@ -17,6 +17,7 @@ mod openai;
 mod options;
 mod out;
 mod reply;
+mod request;
 mod upstream;
 
 #[cfg(test)]

@@ -15,8 +15,6 @@ pub(crate) struct Rules {
     pub(crate) normalise: Vec<Normalise>,
     #[serde(default)]
     rule: Vec<Rule>,
-    #[serde(default)]
-    absent: Vec<Absent>,
     /// More of both for a real server, which nobody can make answer twice in the same time.
     #[serde(default)]
     live: Live,
@@ -75,22 +73,9 @@ struct Rule {
     recorded: Option<String>,
     ours: Option<String>,
     reason: String,
-    /// Whether it is to go; then it may also explain nothing any more.
-    #[serde(default)]
-    pending: bool,
     /// Whether no recording here needs it, but a real server does, or a recording that is not here.
     #[serde(default)]
     unrecorded: bool,
-    #[serde(skip)]
-    used: Cell<usize>,
-}
-
-/// Routes that this version answers with 501.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Absent {
-    routes: Vec<String>,
-    reason: String,
     #[serde(skip)]
     used: Cell<usize>,
 }
@@ -117,12 +102,6 @@ impl Rules {
         rules
     }
 
-    /// Whether the route is not served yet; counted.
-    pub(crate) fn is_absent(&self, route: &str) -> bool {
-        let found = self.absent.iter().find(|absent| any(&absent.routes, route));
-        found.inspect(|absent| absent.used.set(absent.used.get() + 1)).is_some()
-    }
-
     /// The reason for a difference, if there is one; counted.
     pub(crate) fn explain(&self, route: &str, difference: &Difference) -> Option<&str> {
         let fits = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| glob(pattern, text));
@@ -136,25 +115,20 @@ impl Rules {
         Some(&rule.reason)
     }
 
-    /// Rules that explained nothing, but for those that are to go anyway.
+    /// Rules that explained nothing, though a recording here is to need them.
     pub(crate) fn unused(&self) -> Vec<String> {
-        let rules =
-            self.rule.iter().filter(|rule| rule.used.get() == 0 && !rule.pending && !rule.unrecorded).map(|rule| {
-                format!("{} / {} / {:?} -> {:?}", rule.routes.join(", "), rule.field, rule.recorded, rule.ours)
-            });
-        let absent = self.absent.iter().filter(|absent| absent.used.get() == 0).map(|a| a.routes.join(", "));
-        rules.chain(absent).collect()
+        let unused = self.rule.iter().filter(|rule| rule.used.get() == 0 && !rule.unrecorded);
+        let tell = |rule: &Rule| {
+            format!("{} / {} / {:?} -> {:?}", rule.routes.join(", "), rule.field, rule.recorded, rule.ours)
+        };
+        unused.map(tell).collect()
     }
 
     /// How often each reason was needed.
-    pub(crate) fn tally(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn tally(&self) -> BTreeMap<&str, usize> {
         let mut tally = BTreeMap::new();
         for rule in &self.rule {
-            let pending = if rule.pending { "(pending) " } else { "" };
-            *tally.entry(format!("{pending}{}", rule.reason)).or_default() += rule.used.get();
-        }
-        for absent in &self.absent {
-            *tally.entry(absent.reason.clone()).or_default() += absent.used.get();
+            *tally.entry(&*rule.reason).or_default() += rule.used.get();
         }
         tally
     }

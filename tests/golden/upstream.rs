@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use gaucho::sim::{Model, Settings, Sim, recorded_models};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::native;
 use super::recording::Recording;
+use super::support::fake::request;
 use super::support::raw::{self, Raw};
 
 const INFERENCE: [&str; 4] = ["/api/chat", "/api/generate", "/api/embed", "/api/embeddings"];
@@ -195,29 +196,4 @@ impl Script {
         let model = body["model"].as_str().unwrap_or_default().to_owned();
         !work && (!self.loads || self.loaded.lock().unwrap().insert(model))
     }
-}
-
-/// Method, path and body of the next request on the connection.
-async fn request(socket: &mut BufReader<TcpStream>) -> Option<(String, String, String)> {
-    let (mut first, mut length) = (None, 0);
-    loop {
-        let mut line = String::new();
-        if socket.read_line(&mut line).await.ok()? == 0 {
-            return None;
-        }
-        let line = line.trim_end();
-        if line.is_empty() {
-            break;
-        }
-        if first.is_none() {
-            let mut words = line.split(' ').map(str::to_owned);
-            first = Some((words.next()?, words.next()?));
-        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    socket.read_exact(&mut body).await.ok()?;
-    let (method, path) = first?;
-    Some((method, path, String::from_utf8_lossy(&body).into_owned()))
 }

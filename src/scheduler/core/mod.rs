@@ -22,7 +22,6 @@ mod outcome;
 mod outlook;
 mod pool;
 mod predict;
-mod quick;
 mod site;
 mod swap;
 #[cfg(test)]
@@ -33,6 +32,8 @@ mod view;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
@@ -46,7 +47,6 @@ use lines::Head;
 pub use memory::GpuSet;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
-use quick::QuickMap;
 pub use site::SwapBook;
 use site::{Residency, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad, SiteLoad};
@@ -128,8 +128,8 @@ pub struct Core {
     app_index: HashMap<AppName, AppIndex>,
     pools: Vec<Pool>,
     pool_index: HashMap<Box<str>, PoolIndex>,
-    waiting: QuickMap<TicketId, Waiting>,
-    running: QuickMap<TicketId, Running>,
+    waiting: FxHashMap<TicketId, Waiting>,
+    running: FxHashMap<TicketId, Running>,
     deadlines: BTreeSet<(Moment, TicketId)>,
     /// Requests that run and have said nothing yet, by when that becomes suspicious.
     silent: BTreeSet<(Moment, TicketId)>,
@@ -165,8 +165,8 @@ impl Core {
             app_index: HashMap::new(),
             pools: Vec::new(),
             pool_index: HashMap::new(),
-            waiting: QuickMap::default(),
-            running: QuickMap::default(),
+            waiting: FxHashMap::default(),
+            running: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             silent: BTreeSet::new(),
             queued_bytes: 0,

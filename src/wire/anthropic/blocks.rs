@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::request::{bad, refuse};
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Document, check_base64, elements, members, read, unquote};
+use crate::wire::go_json::{Document, check_base64, elements, member, read, unquote};
 use crate::wire::out::{push, string};
+use crate::wire::request::{bad, refuse};
 
 /// Converted messages.
 #[derive(Default)]
@@ -240,22 +240,13 @@ fn found(content: &str) -> String {
         return unquote(content).into_owned();
     }
     let mut all = String::new();
-    let of = |item: &str, name| member(item, name).map(|value| unquote(value).into_owned()).unwrap_or_default();
+    let of = |item: &str, name| {
+        member(item, name).filter(|value| *value != "null").map(|value| unquote(value).into_owned()).unwrap_or_default()
+    };
     let _ = elements(content, |item| {
         if of(item, "type") == "web_search_result" {
             all.push_str(&format!("- {}: {}\n", of(item, "title"), of(item, "url")));
         }
     });
     all
-}
-
-/// The value of a key that Go reads into a map: exact, the last one wins.
-fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
-    let mut found = None;
-    let _ = members(object, |key, value| {
-        if key == name {
-            found = Some(value);
-        }
-    });
-    found.filter(|value| *value != "null")
 }

@@ -1,10 +1,8 @@
 //! Anthropic's replies: one message, or the events of a stream, in the order in which Ollama sends them.
 
-use std::borrow::Cow;
-
 use crate::domain::{Metrics, Piece, RequestId};
-use crate::wire::go_json::{elements, members};
-use crate::wire::out::{filled, number, push, string};
+use crate::wire::ollama::{ToolCall, tool_calls};
+use crate::wire::out::{number, push, string};
 
 /// What has been said so far.
 #[derive(Debug)]
@@ -26,13 +24,6 @@ pub(in crate::wire) struct MessagesReply {
 enum Block {
     Thinking,
     Text,
-}
-
-/// One tool call as upstream wrote it.
-struct Call<'a> {
-    id: &'a str,
-    name: &'a str,
-    arguments: &'a str,
 }
 
 /// An id of Anthropic's form that is this request's.
@@ -70,7 +61,7 @@ impl MessagesReply {
             string(out, &piece.text);
             out.push(b'}');
         }
-        let calls = calls(piece);
+        let calls = tool_calls(piece);
         for call in &calls {
             next(out);
             tool_use(out, call, call.arguments);
@@ -97,7 +88,7 @@ impl MessagesReply {
             self.turn_to(Block::Text, out);
             self.delta(out, "{\"type\":\"text_delta\",\"text\":", &piece.text);
         }
-        for call in calls(piece) {
+        for call in tool_calls(piece) {
             self.close(out);
             self.call(&call, out);
         }
@@ -179,7 +170,7 @@ impl MessagesReply {
         self.index += 1;
     }
 
-    fn call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) {
+    fn call(&mut self, call: &ToolCall<'_>, out: &mut Vec<u8>) {
         self.called = true;
         self.start(out);
         tool_use(out, call, "{}");
@@ -202,7 +193,7 @@ fn end(out: &mut Vec<u8>) {
     push(out, "}\n\n");
 }
 
-fn tool_use(out: &mut Vec<u8>, call: &Call<'_>, input: &str) {
+fn tool_use(out: &mut Vec<u8>, call: &ToolCall<'_>, input: &str) {
     push(out, "{\"type\":\"tool_use\"");
     // Ollama leaves out what is empty
     for (key, value) in [(",\"id\":", call.id), (",\"name\":", call.name)] {
@@ -233,26 +224,4 @@ fn stop_reason(piece: &Piece, called: bool) -> Option<&'static str> {
         "" => None,
         _ => Some("stop_sequence"),
     }
-}
-
-fn calls(piece: &Piece) -> Vec<Call<'_>> {
-    let mut calls = Vec::new();
-    let Some(list) = filled(piece.tool_calls.as_deref()) else { return calls };
-    // cannot fail: the list was scanned when the event was
-    let _ = elements(list.get(), |call| {
-        let (mut id, mut function) = ("\"\"", "{}");
-        let _ = members(call, |key: Cow<'_, str>, value| match &*key {
-            "id" => id = value,
-            "function" => function = value,
-            _ => {}
-        });
-        let (mut name, mut arguments) = ("\"\"", "{}");
-        let _ = members(function, |key: Cow<'_, str>, value| match &*key {
-            "name" => name = value,
-            "arguments" => arguments = value,
-            _ => {}
-        });
-        calls.push(Call { id, name, arguments });
-    });
-    calls
 }

@@ -3,21 +3,12 @@
 use super::blocks::Converted;
 use super::estimate::estimate;
 use super::tables;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
-use crate::wire::go_json::{self, Bad, Document, elements, number, read, unquote};
-use crate::wire::ollama::{PARAMETERS, check_model, raw};
-use crate::wire::options::Merged;
+use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
+use crate::wire::go_json::{Document, elements, number, read, unquote};
+use crate::wire::ollama::{PARAMETERS, check_model};
+use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
-
-/// A refusal in Ollama's words.
-pub(super) fn bad(text: impl Into<String>) -> Fault {
-    Fault::new(FaultClass::BadRequest, text)
-}
-
-/// A body that is no such request.
-pub(super) fn refuse(bad_json: Bad) -> Fault {
-    bad(bad_json.text())
-}
+use crate::wire::request::{bad, keep_alive, made, refuse, truncate};
 
 /// Fields that are options.
 const NAMED: [(&str, &str); 4] =
@@ -57,8 +48,33 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
         fields.push(made("tools", &tools)?);
     }
     fields.extend(think(&document)?);
-    fields.extend(document.get("truncate").map(|wish| made("truncate", wish)).transpose()?);
+    fields.extend(truncate(&document)?);
     check_model(Task::Chat, &model)?;
+    let options = options(&document)?;
+    let stream = document.is_true("stream");
+    measure.output_cap = options.output_cap;
+    Ok(InferenceRequest {
+        surface: Surface::V1Messages,
+        model,
+        stream,
+        // messages that say nothing vanish; with none left Ollama only loads the model
+        intent: if messages == "[]" { Intent::Load } else { Intent::Answer },
+        fields,
+        options: options.sampling,
+        runner_options: options.runner,
+        keep_alive: keep_alive(&document),
+        shape: ReplyShape {
+            one_tool_call,
+            guessed_prompt: if stream { estimate(&document) } else { 0 },
+            ..ReplyShape::default()
+        },
+        echo: Vec::new(),
+        measure,
+    })
+}
+
+/// Options in Ollama's terms; unlike OpenAI's surfaces this one has no defaults of its own.
+fn options(document: &Document<'_>) -> Result<Options, Fault> {
     let mut merged = Merged::read(document.all("options"))?;
     for (field, option) in NAMED {
         if let Some(value) = document.get(field) {
@@ -68,26 +84,7 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     if let Some(stop) = document.get("stop_sequences").filter(|list| !is_empty_list(list)) {
         merged.set("stop", stop);
     }
-    let options = merged.check()?;
-    measure.output_cap = options.output_cap;
-    Ok(InferenceRequest {
-        surface: Surface::V1Messages,
-        model,
-        stream: document.is_true("stream"),
-        // messages that say nothing vanish; with none left Ollama only loads the model
-        intent: if messages == "[]" { Intent::Load } else { Intent::Answer },
-        fields,
-        options: options.sampling,
-        runner_options: options.runner,
-        keep_alive: document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok()),
-        shape: ReplyShape { one_tool_call, guessed_prompt: estimate(&document), ..ReplyShape::default() },
-        echo: Vec::new(),
-        measure,
-    })
-}
-
-fn made(name: &str, text: &str) -> Result<JsonField, Fault> {
-    Ok((name.into(), raw(text)?))
+    merged.check()
 }
 
 /// What would be done elsewhere than here.

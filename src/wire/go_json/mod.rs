@@ -17,4 +17,4 @@ pub(super) use scan::{Bad, Kind};
 pub(super) use schema::{Document, Field, Struct, Type, read, read_text};
 pub(super) use text::{folds_to_start, go_quote, unquote, write_string};
 pub(super) use value::{check_base64, keep_alive, number};
-pub(super) use walk::{checked, elements, flat_arrays, members, whole};
+pub(super) use walk::{checked, elements, flat_arrays, member, members, whole};

@@ -24,6 +24,18 @@ pub(in crate::wire) fn members<'a>(text: &'a str, mut each: impl FnMut(Cow<'a, s
     scan.end()
 }
 
+/// The value of a key of an object that Go reads into a map: exact, the last one counts. `None` for what is no object.
+pub(in crate::wire) fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    let mut found = None;
+    members(object, |key, value| {
+        if key == name {
+            found = Some(value);
+        }
+    })
+    .ok()?;
+    found
+}
+
 /// Calls `each` with every element of the array `text`, as written.
 ///
 /// # Errors

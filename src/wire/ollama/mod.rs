@@ -3,6 +3,7 @@
 //! Owns the tables of Ollama's structs and everything about `/api/*` bodies. Other dialects build on the tables for
 //! messages and tools, because their requests end as native ones.
 
+mod call;
 mod event;
 mod fault;
 mod reply;
@@ -13,6 +14,7 @@ pub use event::{Malformed, decode_event};
 pub use fault::upstream_fault;
 pub use request::{ShowRequest, decode_show, longest_input};
 
+pub(super) use call::{ToolCall, tool_calls};
 pub(super) use reply::{embeddings, piece, vectors};
 pub(super) use request::{check_inputs, check_model, check_top_logprobs, decode, raw};
 pub(super) use tables::{PARAMETERS, TOOLS};

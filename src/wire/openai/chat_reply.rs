@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::domain::{Finish, Metrics, Piece, ReplyShape, RequestId};
-use crate::wire::go_json::{elements, members};
+use crate::wire::ollama::{ToolCall, tool_calls};
 use crate::wire::out::{filled, number, push, raw, string};
 
 /// The state of one chat reply.
@@ -37,7 +37,7 @@ impl ChatReply {
             && self.begun
             && piece.text.is_empty()
             && thinking(piece).is_none()
-            && calls(piece).is_none()
+            && filled(piece.tool_calls.as_deref()).is_none()
             && logprobs(piece).is_none();
         if !trailer {
             self.deltas(piece, out);
@@ -51,9 +51,9 @@ impl ChatReply {
     /// Thinking and content in one piece become two chunks, as Ollama splits them; the first takes the logprobs.
     fn deltas(&mut self, piece: &Piece, out: &mut Vec<u8>) {
         let thinking = thinking(piece);
-        let calls = calls(piece);
-        self.called |= calls.is_some();
-        let mixed = thinking.is_some() && (!piece.text.is_empty() || calls.is_some());
+        let calls = tool_calls(piece);
+        self.called |= !calls.is_empty();
+        let mixed = thinking.is_some() && (!piece.text.is_empty() || !calls.is_empty());
         let role = if self.begun { "" } else { "\"role\":\"assistant\"" };
         let mut first = true;
         if let (true, Some(thinking)) = (mixed, thinking) {
@@ -75,7 +75,7 @@ impl ChatReply {
             push(out, ",\"reasoning\":");
             string(out, thinking);
         }
-        tool_calls(out, calls);
+        write_calls(out, &calls);
         close(out, logprobs(piece).filter(|_| first));
     }
 
@@ -118,11 +118,11 @@ impl ChatReply {
             push(out, ",\"reasoning\":");
             string(out, thinking);
         }
-        let calls = calls(piece);
-        tool_calls(out, calls);
+        let calls = tool_calls(piece);
+        write_calls(out, &calls);
         push(out, "},\"finish_reason\":");
         match piece.finish.as_ref().and_then(reason) {
-            Some("stop") if calls.is_some() => string(out, "tool_calls"),
+            Some("stop") if !calls.is_empty() => string(out, "tool_calls"),
             Some(reason) => string(out, reason),
             None => push(out, "null"),
         }
@@ -167,50 +167,25 @@ fn thinking(piece: &Piece) -> Option<&str> {
     piece.thinking.as_deref().filter(|text| !text.is_empty())
 }
 
-fn calls(piece: &Piece) -> Option<&RawValue> {
-    filled(piece.tool_calls.as_deref())
-}
-
 fn logprobs(piece: &Piece) -> Option<&RawValue> {
     filled(piece.logprobs.as_deref())
 }
 
 /// Native tool calls in OpenAI's form: the index moves out of the function, the arguments become a string.
-fn tool_calls(out: &mut Vec<u8>, calls: Option<&RawValue>) {
-    let Some(calls) = calls else { return };
-    push(out, ",\"tool_calls\":[");
-    let start = out.len();
-    // cannot fail: the list was scanned when the event was
-    let _ = elements(calls.get(), |call| {
-        if out.len() > start {
-            out.push(b',');
+fn write_calls(out: &mut Vec<u8>, calls: &[ToolCall<'_>]) {
+    for (at, call) in calls.iter().enumerate() {
+        push(out, if at == 0 { ",\"tool_calls\":[{\"id\":" } else { ",{\"id\":" });
+        for (key, value) in
+            [("", call.id), (",\"index\":", call.index), (",\"type\":\"function\",\"function\":{\"name\":", call.name)]
+        {
+            push(out, key);
+            push(out, value);
         }
-        tool_call(out, call);
-    });
-    out.push(b']');
-}
-
-fn tool_call(out: &mut Vec<u8>, call: &str) {
-    let (mut id, mut index, mut name, mut arguments) = ("\"\"", "0", "\"\"", "{}");
-    let mut function = "{}";
-    let _ = members(call, |key, value| match &*key {
-        "id" => id = value,
-        "function" => function = value,
-        _ => {}
-    });
-    let _ = members(function, |key, value| match &*key {
-        "index" => index = value,
-        "name" => name = value,
-        "arguments" => arguments = value,
-        _ => {}
-    });
-    for (key, value) in
-        [("{\"id\":", id), (",\"index\":", index), (",\"type\":\"function\",\"function\":{\"name\":", name)]
-    {
-        push(out, key);
-        push(out, value);
+        push(out, ",\"arguments\":");
+        string(out, call.arguments);
+        push(out, "}}");
     }
-    push(out, ",\"arguments\":");
-    string(out, arguments);
-    push(out, "}}");
+    if !calls.is_empty() {
+        out.push(b']');
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::request::{bad, go_type, refuse};
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Document, check_base64, elements, members, read_text, unquote, whole};
+use crate::wire::go_json::{Document, check_base64, elements, member, read_text, unquote, whole};
 use crate::wire::out::{is_empty_list, push, string};
 
 /// Converted messages.
@@ -203,18 +203,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// The value of a key in a part, which Go reads into a map: exact key, last one wins.
-fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
-    let mut found = None;
-    members(object, |key, value| {
-        if key == name {
-            found = Some(value);
-        }
-    })
-    .ok()?;
-    found
 }
 
 /// The base64 text of a `data:` URL of an image.

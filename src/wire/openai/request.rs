@@ -1,28 +1,11 @@
-//! What the `/v1` requests have in common: refusals, sampling options, usage in streams.
-
-use std::time::Duration;
+//! What OpenAI's requests have in common: sampling options, tools, usage in streams.
 
 use super::fields::shown;
 use super::tables;
-use crate::domain::{Fault, FaultClass, JsonField, ReplyShape};
-use crate::wire::go_json::{self, Bad, Document, elements, read_text, unquote};
-use crate::wire::ollama::raw;
+use crate::domain::{Fault, ReplyShape};
+use crate::wire::go_json::{Document, elements, read_text, unquote};
 use crate::wire::options::{Merged, Options};
-
-/// A refusal in Ollama's words.
-pub(super) fn bad(text: impl Into<String>) -> Fault {
-    Fault::new(FaultClass::BadRequest, text)
-}
-
-/// A body that is no such request; nothing at all is Go's `EOF` here.
-pub(super) fn refuse(bad_json: Bad) -> Fault {
-    bad(bad_json.text())
-}
-
-/// A field whose text a conversion made.
-pub(super) fn made(name: &str, text: &str) -> Result<JsonField, Fault> {
-    Ok((name.into(), raw(text)?))
-}
+pub(super) use crate::wire::request::{bad, keep_alive, made, refuse, truncate};
 
 /// Whether the tools stay: not with `tool_choice: "none"`; what forces a call is refused.
 pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {
@@ -99,14 +82,4 @@ pub(super) fn shape(document: &Document<'_>) -> Result<ReplyShape, Fault> {
         }
     }
     Ok(shape)
-}
-
-/// `truncate`, as on the native routes.
-pub(super) fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
-    document.get("truncate").map(|wish| made("truncate", wish)).transpose()
-}
-
-/// `keep_alive`, as on the native routes.
-pub(super) fn keep_alive(document: &Document<'_>) -> Option<Duration> {
-    document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok())
 }

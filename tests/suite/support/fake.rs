@@ -172,7 +172,7 @@ fn good(stream: bool) -> String {
 
 async fn serve(socket: TcpStream, book: Arc<Mutex<Notebook>>) {
     let mut socket = BufReader::new(socket);
-    while let Some((path, body)) = request(&mut socket).await {
+    while let Some((_, path, body)) = request(&mut socket).await {
         *book.lock().unwrap().asked.entry(path.clone()).or_default() += 1;
         book.lock().unwrap().bodies.insert(path.clone(), body.clone());
         // a request without prompt or messages only loads; one for one token is a probe
@@ -263,9 +263,9 @@ fn control(path: &str) -> String {
     reply("200 OK", body)
 }
 
-/// Path and body of the next request on the connection.
-async fn request(socket: &mut BufReader<TcpStream>) -> Option<(String, String)> {
-    let (mut path, mut length) = (None, 0);
+/// Method, path and body of the next request on the connection.
+pub(crate) async fn request(socket: &mut BufReader<TcpStream>) -> Option<(String, String, String)> {
+    let (mut first, mut length) = (None, 0);
     loop {
         let mut line = String::new();
         if socket.read_line(&mut line).await.ok()? == 0 {
@@ -275,13 +275,15 @@ async fn request(socket: &mut BufReader<TcpStream>) -> Option<(String, String)> 
         if line.is_empty() {
             break;
         }
-        if path.is_none() {
-            path = line.split(' ').nth(1).map(str::to_owned);
+        if first.is_none() {
+            let mut words = line.split(' ').map(str::to_owned);
+            first = Some((words.next()?, words.next()?));
         } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
     }
     let mut body = vec![0; length];
     socket.read_exact(&mut body).await.ok()?;
-    Some((path?, String::from_utf8_lossy(&body).into_owned()))
+    let (method, path) = first?;
+    Some((method, path, String::from_utf8_lossy(&body).into_owned()))
 }

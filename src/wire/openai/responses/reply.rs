@@ -10,8 +10,7 @@ use super::items::{Item, Kind, escape, part, quoted};
 use super::json::{Member, Order};
 use super::object::{Object, State};
 use crate::domain::{Fault, FaultClass, Finish, InferenceRequest, Piece, RequestId};
-use crate::wire::go_json::{elements, members};
-use crate::wire::out::filled;
+use crate::wire::ollama::{ToolCall, tool_calls};
 
 /// The state of one reply.
 #[derive(Debug)]
@@ -23,16 +22,13 @@ pub(in crate::wire) struct ResponsesReply {
     items: Vec<Item>,
     /// White space after a call: nothing, unless text follows.
     blank: String,
-    /// `parallel_tool_calls: false`: no call after the first one is passed on.
-    one_call: bool,
 }
 
 impl ResponsesReply {
     /// `model` is a JSON string already.
     pub(in crate::wire) fn new(request: &InferenceRequest, model: &[u8], id: RequestId, created: u64) -> Self {
         let object = Object::new(model, id, created, &request.echo);
-        let one_call = object.said("parallel_tool_calls") == Some("false");
-        Self { object, next: 0, items: Vec::new(), blank: String::new(), one_call }
+        Self { object, next: 0, items: Vec::new(), blank: String::new() }
     }
 
     /// Appends the events that say one piece.
@@ -40,7 +36,9 @@ impl ResponsesReply {
         self.begin(out);
         self.think(piece.thinking.as_deref().unwrap_or_default(), out);
         self.say(&piece.text, out);
-        each_call(piece, |call| self.call(call, out));
+        for call in tool_calls(piece) {
+            self.call(&call, out);
+        }
         if let Some(finish) = &piece.finish {
             let state = self.ended(piece, finish);
             self.close(state.word(), out);
@@ -68,18 +66,14 @@ impl ResponsesReply {
         if let Some(thinking) = piece.thinking.as_deref().filter(|text| !text.is_empty()) {
             add(Kind::Thought(escaped(thinking)));
         }
-        let mut calls = 0;
-        let called = filled(piece.tool_calls.as_deref()).is_some();
+        let calls = tool_calls(piece);
         // white space before a call is nothing
-        if !called || !piece.text.trim().is_empty() {
+        if calls.is_empty() || !piece.text.trim().is_empty() {
             add(Kind::Message(escaped(&piece.text)));
         }
-        each_call(piece, |call| {
-            if calls == 0 || !self.one_call {
-                add(self.function_call(call, calls));
-            }
-            calls += 1;
-        });
+        for (nth, call) in calls.iter().enumerate() {
+            add(self.function_call(call, nth));
+        }
         let state = match &piece.finish {
             Some(finish) => self.ended(piece, finish),
             None => self.ended(piece, &Finish::default()),
@@ -171,33 +165,20 @@ impl ResponsesReply {
         );
     }
 
-    fn call(&mut self, call: &str, out: &mut Vec<u8>) {
+    fn call(&mut self, call: &ToolCall<'_>, out: &mut Vec<u8>) {
         let calls = self.items.iter().filter(|item| matches!(item.kind, Kind::Call { .. })).count();
-        if calls == 0 || !self.one_call {
-            self.blank.clear();
-            self.add(self.function_call(call, calls), out);
-            self.close("completed", out);
-        }
+        self.blank.clear();
+        self.add(self.function_call(call, calls), out);
+        self.close("completed", out);
     }
 
     /// A native call; one without an id gets one.
-    fn function_call(&self, call: &str, nth: usize) -> Kind {
-        let (mut id, mut name, mut arguments, mut function) = ("", "\"\"", "{}", "{}");
-        let _ = members(call, |key, value| match &*key {
-            "id" => id = value,
-            "function" => function = value,
-            _ => {}
-        });
-        let _ = members(function, |key, value| match &*key {
-            "name" => name = value,
-            "arguments" => arguments = value,
-            _ => {}
-        });
-        let call_id = match id {
-            "" | "\"\"" | "null" => format!("\"{}\"", self.object.item_id("call", nth)),
+    fn function_call(&self, call: &ToolCall<'_>, nth: usize) -> Kind {
+        let call_id = match call.id {
+            "\"\"" | "null" => format!("\"{}\"", self.object.item_id("call", nth)),
             id => id.to_owned(),
         };
-        Kind::Call { call_id, name: name.to_owned(), arguments: escaped(arguments) }
+        Kind::Call { call_id, name: call.name.to_owned(), arguments: escaped(call.arguments) }
     }
 
     /// The item in progress.
@@ -276,11 +257,4 @@ fn escaped(text: &str) -> Vec<u8> {
     let mut kept = Vec::with_capacity(text.len() + 2);
     escape(&mut kept, text);
     kept
-}
-
-fn each_call(piece: &Piece, each: impl FnMut(&str)) {
-    if let Some(calls) = filled(piece.tool_calls.as_deref()) {
-        // cannot fail: the list was scanned when the event was
-        let _ = elements(calls.get(), each);
-    }
 }

@@ -48,7 +48,10 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
         options: options.sampling,
         runner_options: options.runner,
         keep_alive: keep_alive(&document),
-        shape: ReplyShape::default(),
+        shape: ReplyShape {
+            one_tool_call: document.get("parallel_tool_calls") == Some("false"),
+            ..ReplyShape::default()
+        },
         measure,
     })
 }

@@ -1,0 +1,33 @@
+//! What requests of every dialect but Ollama's own have in common: refusals, fields that a conversion makes, and the
+//! gateway's own fields, which are read as on the native routes.
+
+use std::time::Duration;
+
+use super::go_json::{self, Bad, Document};
+use super::ollama::raw;
+use crate::domain::{Fault, FaultClass, JsonField};
+
+/// A refusal in Ollama's words.
+pub(super) fn bad(text: impl Into<String>) -> Fault {
+    Fault::new(FaultClass::BadRequest, text)
+}
+
+/// A body that is no such request; nothing at all is Go's `EOF` here.
+pub(super) fn refuse(bad_json: Bad) -> Fault {
+    bad(bad_json.text())
+}
+
+/// A field whose text a conversion made.
+pub(super) fn made(name: &str, text: &str) -> Result<JsonField, Fault> {
+    Ok((name.into(), raw(text)?))
+}
+
+/// `truncate`, as on the native routes.
+pub(super) fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
+    document.get("truncate").map(|wish| made("truncate", wish)).transpose()
+}
+
+/// `keep_alive`, as on the native routes.
+pub(super) fn keep_alive(document: &Document<'_>) -> Option<Duration> {
+    document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok())
+}
