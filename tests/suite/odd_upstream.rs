@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::dialect::{self, CLASSIC};
+use crate::support::dialect::{self, TEXT};
 use crate::support::eventually;
 use crate::support::fake::{self, Fake, STREAM, chunk, piece};
 use crate::support::gateway::{House, Plan};
@@ -56,7 +56,7 @@ async fn an_answer_that_is_none_becomes_a_status_in_the_dialect() {
     let mut counted = std::collections::BTreeMap::new();
     let mut wrong = Vec::new();
     for (what, bytes, hold, status, class) in &cases {
-        for path in CLASSIC {
+        for path in TEXT {
             for stream in [false, true] {
                 // one wait per dialect is enough
                 if *hold && path.contains("generate") | (path == "/v1/completions") {
@@ -98,7 +98,7 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
         ("gives up", format!("{begun}{}0\r\n\r\n", chunk("{\"error\":\"out of memory\"}\n")), false, "upstream_error"),
     ];
     for (what, bytes, hold, class) in cases {
-        for path in CLASSIC {
+        for path in TEXT {
             fake.next(bytes.clone(), hold);
             let reply = ask(&house, path, true).await;
             assert!(!reply.cut, "{what}: {path}: {reply:?}");
@@ -111,9 +111,9 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
             assert!(dialect::is_whole(path, &next), "{what}: {path}: {next:?}");
         }
     }
-    house.until_metric(&errors(&fake, "upstream_broken"), 20.0).await;
-    house.until_metric(&errors(&fake, "upstream_timeout"), 4.0).await;
-    house.until_metric(&errors(&fake, "upstream_error"), 4.0).await;
+    house.until_metric(&errors(&fake, "upstream_broken"), 5.0 * TEXT.len() as f64).await;
+    house.until_metric(&errors(&fake, "upstream_timeout"), TEXT.len() as f64).await;
+    house.until_metric(&errors(&fake, "upstream_error"), TEXT.len() as f64).await;
     house.close().await;
 }
 
@@ -121,15 +121,19 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
 async fn an_answer_that_says_itself_that_it_is_not_whole_says_so_to_the_caller() {
     let fake = Fake::start().await;
     let house = house(&fake).await;
-    for path in CLASSIC {
+    for path in TEXT {
         fake.next(fake::reply("200 OK", &piece("half", false)), false);
         let reply = ask(&house, path, false).await;
         // as Ollama's repeat guard ends it: 200, and in the dialect's own words not finished
-        let sign = if path.starts_with("/v1") { "\"finish_reason\":null" } else { "\"done\":false" };
-        assert!(
-            reply.status == 200 && reply.body().contains("half") && reply.body().contains(sign),
-            "{path}: {reply:?}"
-        );
+        let body = reply.body();
+        let unfinished = match path {
+            "/v1/messages" => !body.contains("stop_reason"),
+            // Ollama says completed whatever happened
+            "/v1/responses" => body.contains("\"status\":\"completed\""),
+            _ if path.starts_with("/v1") => body.contains("\"finish_reason\":null"),
+            _ => body.contains("\"done\":false"),
+        };
+        assert!(reply.status == 200 && body.contains("half") && unfinished, "{path}: {reply:?}");
     }
     house.close().await;
 }
@@ -142,7 +146,7 @@ async fn a_full_ollama_says_so_to_the_caller_and_counts_as_its_own_trouble() {
         "503 Service Unavailable",
         "{\"error\":\"server busy, please try again.  maximum pending requests exceeded\"}",
     );
-    for path in CLASSIC {
+    for path in TEXT {
         for stream in [false, true] {
             fake.next(busy.clone(), false);
             let reply = ask(&house, path, stream).await;
@@ -150,7 +154,7 @@ async fn a_full_ollama_says_so_to_the_caller_and_counts_as_its_own_trouble() {
             assert_eq!(reply.header("retry-after"), Some("1"), "{path}");
         }
     }
-    house.until_metric(&errors(&fake, "busy"), 8.0).await;
+    house.until_metric(&errors(&fake, "busy"), 2.0 * TEXT.len() as f64).await;
     house.close().await;
 }
 
@@ -161,7 +165,7 @@ async fn a_server_that_goes_away_is_told_to_callers_and_to_operators() {
     let (url, addr) = (fake.url(), fake.addr());
     assert_eq!(raw::send(house.addr, "GET", "/readyz", &[], None).await.read().await.status, 200);
     fake.stop().await;
-    for path in CLASSIC {
+    for path in TEXT {
         let reply = ask(&house, path, true).await;
         dialect::refusal(path, 502, &reply);
         assert!(reply.header("retry-after").is_some(), "{path}: {reply:?}");
@@ -218,7 +222,7 @@ async fn a_caller_that_leaves_before_the_first_event_hangs_up_on_the_server() {
     let plan = Plan::new().app("shop").upstreams(&[&fake.url()]);
     let house = plan.build().await;
     assert_eq!(ask(&house, "/api/chat", false).await.status, 200);
-    for (count, (path, stream)) in CLASSIC.iter().flat_map(|path| [(path, false), (path, true)]).enumerate() {
+    for (count, (path, stream)) in TEXT.iter().flat_map(|path| [(path, false), (path, true)]).enumerate() {
         fake.next("", true);
         let said = fake.said();
         let body = dialect::request(path, "fake", stream).to_string();

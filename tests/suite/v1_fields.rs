@@ -196,7 +196,9 @@ async fn one_tool_call_at_a_time_is_what_the_caller_sees() {
     for (parallel, shown) in [(json!(false), 1), (json!(true), 2), (Value::Null, 2)] {
         for (streams, body) in [(false, &whole), (true, &stream)] {
             house.sim.inject(Fault::Answer { status: 200, body: body.clone() });
-            let ask = json!({ "tools": [function()], "parallel_tool_calls": parallel, "stream": streams });
+            // a model that can call tools: others are refused before they are asked
+            let ask =
+                json!({ "model": "tooly", "tools": [function()], "parallel_tool_calls": parallel, "stream": streams });
             let reply = house.post("shop", CHAT, &with(CHAT, &ask)).await;
             let text = reply.body();
             assert!(reply.status == 200 && (!streams || is_whole(CHAT, &reply)), "{reply:?}");

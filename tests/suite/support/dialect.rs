@@ -7,8 +7,6 @@ use super::raw::Raw;
 /// The surfaces that write text.
 pub(crate) const TEXT: [&str; 6] =
     ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"];
-/// Those that take a plain `prompt` or OpenAI's messages.
-pub(crate) const CLASSIC: [&str; 4] = ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions"];
 /// Every surface.
 pub(crate) const ALL: [&str; 9] = [
     "/api/chat",
