@@ -39,6 +39,17 @@ pub(super) struct Line {
 }
 
 impl Line {
+    pub(super) fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Its application is of another class now.
+    pub(super) fn reclass(&mut self, class: Class) {
+        if let Some(head) = &mut self.head {
+            head.class = class;
+        }
+    }
+
     /// Whether its application has anything here, waiting or running.
     pub(super) fn is_busy(&self) -> bool {
         self.alive > 0 || self.running > 0
@@ -52,6 +63,8 @@ pub(super) struct Lines {
     lines: Vec<Line>,
     /// Tickets that wait, in all lines.
     alive: usize,
+    /// How often one came or went.
+    changes: u64,
 }
 
 impl Lines {
@@ -71,6 +84,7 @@ impl Lines {
 
     pub(super) fn push(&mut self, app: AppIndex, head: Head, first: bool) {
         self.alive += 1;
+        self.changes += 1;
         let line = self.of(app);
         if first {
             line.ids.push_front(head.id);
@@ -90,6 +104,7 @@ impl Lines {
         let line = &mut self.lines[at];
         line.alive -= 1;
         self.alive -= 1;
+        self.changes += 1;
         if line.head.is_some_and(|head| head.id == id) {
             line.head = None;
             while let Some(front) = line.ids.front() {
@@ -115,6 +130,11 @@ impl Lines {
         self.lines.iter().filter(|line| line.alive > 0).map(|line| (line.app, &line.ids))
     }
 
+    /// All tickets of `app` in order of arrival, dead ones included.
+    pub(super) fn ids_of(&self, app: AppIndex) -> impl Iterator<Item = TicketId> {
+        self.get(app).into_iter().flat_map(|line| line.ids.iter().copied())
+    }
+
     /// Applications with a ticket that waits, how many, and the first one.
     pub(super) fn heads(&self) -> impl Iterator<Item = (AppIndex, usize, &Head)> {
         self.lines.iter().filter_map(|line| Some((line.app, line.alive, line.head.as_ref()?)))
@@ -136,9 +156,19 @@ impl Lines {
         line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
     }
 
+    /// How often a ticket came or went.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Tickets that wait.
     pub(super) fn alive(&self) -> usize {
         self.alive
+    }
+
+    /// Applications that ever had a ticket here.
+    pub(super) fn count(&self) -> usize {
+        self.lines.len()
     }
 
     /// Every id in every line, dead ones included.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::domain::{Class, EndpointId, Moment};
 
 use super::pool::PoolIndex;
-use super::swap::Turn;
+use super::turns::{Firsts, Turn};
 use super::{Core, Input, TicketId, Waiting};
 
 /// Lines (models that wait × applications) up to which every step looks.
@@ -30,8 +30,8 @@ pub(super) struct Look {
     pub(super) again: Moment,
     /// Whether there is too much to look at every time.
     pub(super) large: bool,
-    /// First turns, by pool.
-    heads: Vec<Option<(Turn, TicketId)>>,
+    /// The first ones of each class, by pool.
+    heads: Vec<Firsts>,
 }
 
 impl Core {
@@ -50,29 +50,30 @@ impl Core {
         self.look.again = if self.look.large { self.now.after(PACE) } else { self.now };
         let mut heads = std::mem::take(&mut self.look.heads);
         heads.clear();
-        heads.resize(self.pools.len(), None);
-        for pool in wanted.iter().filter(|_| self.look.large) {
-            heads[pool.0] = self.turn_of(*pool);
+        heads.resize(self.pools.len(), Firsts::default());
+        if self.look.large {
+            let able = self.able_by_tag();
+            for pool in wanted {
+                heads[pool.0] = self.firsts_by_tag(*pool, &able);
+            }
         }
         self.look.heads = heads;
         true
     }
 
-    fn turn_of(&self, pool: PoolIndex) -> Option<(Turn, TicketId)> {
-        self.first_turn(pool, None).map(|(turn, id, _)| (turn, id))
-    }
-
-    /// The first turn of a pool whose tickets may all run in the same places: as of the last look while that is recent.
-    pub(super) fn head(&self, pool: PoolIndex) -> Option<(Turn, TicketId, &Waiting)> {
-        let kept = self.look.heads.get(pool.0).copied().flatten().filter(|_| self.look.large);
+    /// The first turn at `site` of a pool whose tickets may all run in the same places: as of the last look while that is
+    /// recent.
+    pub(super) fn head(&self, pool: PoolIndex, site: EndpointId) -> Option<(Turn, TicketId, &Waiting)> {
+        let kept = self.look.heads.get(pool.0).filter(|_| self.look.large);
+        let kept = kept.and_then(|firsts| self.lowest_turn(pool, site, firsts));
         match kept.and_then(|(turn, id)| Some((turn, id, self.waiting.get(&id)?))) {
             Some(kept) => Some(kept),
-            None => self.first_turn(pool, None),
+            None => self.first_turn(pool, site),
         }
     }
 
-    /// The class of a pool's first ticket, with its turn.
-    pub(super) fn first_class(&self, pool: PoolIndex) -> Option<(Turn, Class)> {
-        self.head(pool).map(|(turn, _, ticket)| (turn, ticket.class))
+    /// The class of a pool's first ticket at `site`, with its turn.
+    pub(super) fn first_class(&self, pool: PoolIndex, site: EndpointId) -> Option<(Turn, Class)> {
+        self.head(pool, site).map(|(turn, _, ticket)| (turn, ticket.class))
     }
 }
