@@ -26,17 +26,11 @@ enum Block {
     Text,
 }
 
-/// An id of Anthropic's form that is this request's.
-pub(in crate::wire) fn id(prefix: &str, id: RequestId) -> String {
-    format!("{prefix}_{:024x}", id.0)
-}
-
 impl MessagesReply {
     /// `model` is a JSON string.
     pub(in crate::wire) fn new(model: &[u8], request: RequestId, guessed_prompt: u64) -> Self {
         let mut head = Vec::with_capacity(96 + model.len());
-        push(&mut head, "\"id\":\"");
-        push(&mut head, &id("msg", request));
+        push(&mut head, &format!("\"id\":\"msg_{:024x}", request.0));
         push(&mut head, "\",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
         head.extend_from_slice(model);
         Self { head, guessed_prompt, begun: false, index: 0, open: None, thought: false, called: false }

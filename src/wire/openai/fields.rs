@@ -1,30 +1,8 @@
-//! Every field that OpenAI documents for these requests, and what becomes of it here: one table.
-//!
-//! Owns the verdicts and the refusals of values that cannot be had. What an honoured field turns into is its route's. Names
-//! that are in no table are dropped, as Ollama's own `/v1` drops them.
+//! Every field that OpenAI documents for these requests, and what becomes of it here: one table for each route.
 
-use super::request::bad;
-use crate::domain::Fault;
-use crate::wire::go_json::{Document, elements, number, unquote};
-use crate::wire::out::is_empty_list;
-
-/// What becomes of a field.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Fate {
-    /// It does what OpenAI says it does.
-    Honoured,
-    /// It asks for nothing in the answer: accounts, caches and speed are the operator's.
-    Harmless,
-    /// Values that pass this ask for what is done anyway; any other is refused, with why and what to do.
-    Only(fn(&str) -> bool, &'static str),
-    /// The gateway's own, beyond OpenAI.
-    Ours,
-}
-
-use Fate::{Harmless, Honoured, Only, Ours};
-
-/// A field and its fate.
-pub(super) type Rule = (&'static str, Fate);
+use crate::wire::fields::Fate::{Harmless, Honoured, Only, Ours};
+use crate::wire::fields::{Rule, is_empty, never};
+use crate::wire::go_json::{elements, number, unquote};
 
 /// `/v1/chat/completions`.
 pub(super) static CHAT: &[Rule] = &[
@@ -112,47 +90,12 @@ const ONE_CHOICE: &str =
 const RENDERS_NATIVELY: &str = "only the native routes show a rendered prompt: send it to /api/chat or /api/generate";
 const NO_BIAS: &str = "Ollama has no such control: leave it out";
 
-/// Refuses what a caller would rely on and cannot have.
-///
-/// # Errors
-/// `BadRequest` that names the field, its value, why, and what to do.
-pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
-    for (field, fate) in rules {
-        let Only(passes, why) = fate else { continue };
-        // what Ollama does not know either stands among the unknown
-        let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
-        match document.get(field).or(unknown) {
-            Some(value) if value != "null" && !passes(value) => {
-                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(*field));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A caller's value, shortened.
-pub(super) fn shown(value: &str) -> String {
-    match value.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", value.get(..cut).unwrap_or_default()),
-        None => value.to_owned(),
-    }
-}
-
-fn never(_: &str) -> bool {
-    false
-}
-
 fn is_one(value: &str) -> bool {
     value.starts_with(|first: char| first.is_ascii_digit()) && number(value) == 1.0
 }
 
 fn is_false(value: &str) -> bool {
     value == "false"
-}
-
-fn is_empty(value: &str) -> bool {
-    value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") || is_empty_list(value)
 }
 
 fn is_medium(value: &str) -> bool {
@@ -173,7 +116,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::{FaultClass, InferenceRequest, Surface};
+    use crate::domain::{Fault, FaultClass, InferenceRequest, Surface};
     use crate::wire::decode;
     use crate::wire::go_json::Struct;
     use crate::wire::openai::tables;
