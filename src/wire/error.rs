@@ -107,8 +107,7 @@ pub fn limit_headers(dialect: Dialect, limit: &Limit, now: Duration) -> Vec<(&'s
     let names = match dialect {
         Dialect::Ollama => None,
         Dialect::OpenAi => {
-            let names =
-                ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+            let names = ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
             Some((names, format!("{seconds}s")))
         }
         Dialect::Anthropic => {

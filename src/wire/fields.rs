@@ -60,3 +60,57 @@ pub(super) fn never(_: &str) -> bool {
 pub(super) fn is_empty(value: &str) -> bool {
     value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") || is_empty_list(value)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::{InferenceRequest, Surface};
+    use crate::wire::decode;
+    use crate::wire::go_json::Struct;
+
+    /// A route: its rules, its table of types, and a good request without its end.
+    pub(in crate::wire) struct Route(
+        pub(in crate::wire) Surface,
+        pub(in crate::wire) &'static [Rule],
+        pub(in crate::wire) &'static Struct,
+        pub(in crate::wire) &'static str,
+    );
+
+    impl Route {
+        /// Sends one field more.
+        pub(in crate::wire) fn send(&self, field: &str, value: &str) -> Result<InferenceRequest, Fault> {
+            decode(self.0, format!("{},\"{field}\":{value}}}", self.3).as_bytes())
+        }
+
+        /// Every field that is documented has one fate, and what is honoured is read.
+        pub(in crate::wire) fn is_told_whole(&self, documented: &str) {
+            let Self(surface, rules, table, _) = self;
+            for field in documented.split_whitespace() {
+                let fates = rules.iter().filter(|(name, _)| *name == field).count();
+                assert_eq!(fates, 1, "{surface:?} {field}");
+            }
+            for (field, fate) in *rules {
+                let documented = documented.split_whitespace().any(|name| name == *field);
+                assert_eq!(documented, !matches!(fate, Fate::Ours) && !field.starts_with('_'), "{surface:?} {field}");
+                let read = table.fields.iter().any(|(name, _)| name == field);
+                assert!(read || matches!(fate, Fate::Harmless | Fate::Only(..)), "{surface:?} {field} is not read");
+            }
+        }
+
+        /// What is harmless changes nothing, and null is absent.
+        pub(in crate::wire) fn takes_what_is_harmless(&self) {
+            let plain = self.send("x", "1").unwrap();
+            for (field, fate) in self.1 {
+                let value = if matches!(fate, Fate::Harmless) { r#"{"a":"b"}"# } else { "null" };
+                if self.3.contains(&format!("\"{field}\":")) {
+                    continue;
+                }
+                let request = self.send(field, value).unwrap();
+                assert_eq!(format!("{:?}", request.fields), format!("{:?}", plain.fields), "{field}");
+                assert_eq!(format!("{:?}", request.options), format!("{:?}", plain.options), "{field}");
+            }
+        }
+    }
+}

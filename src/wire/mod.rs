@@ -9,6 +9,7 @@
 
 mod anthropic;
 mod error;
+mod fields;
 mod framing;
 mod go_json;
 mod list;

@@ -5,6 +5,8 @@
 
 mod blocks;
 mod estimate;
+mod fields;
+mod parts;
 mod reply;
 mod request;
 mod tables;

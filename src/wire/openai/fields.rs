@@ -116,18 +116,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::{Fault, FaultClass, InferenceRequest, Surface};
-    use crate::wire::decode;
-    use crate::wire::go_json::Struct;
+    use crate::domain::{FaultClass, Surface};
+    use crate::wire::fields::tests::Route;
     use crate::wire::openai::tables;
 
-    /// A route: its rules, its table of types, and a good request without its end.
-    type Route = (Surface, &'static [Rule], &'static Struct, &'static str);
-
     static ROUTES: [Route; 3] = [
-        (Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
-        (Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
-        (Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
+        Route(Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
+        Route(Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
+        Route(Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
     ];
 
     /// OpenAI's API reference, request bodies of the three routes, deprecated fields included (November 2026).
@@ -141,40 +137,11 @@ mod tests {
         "input model dimensions encoding_format user",
     ];
 
-    fn send(route: &Route, field: &str, value: &str) -> Result<InferenceRequest, Fault> {
-        decode(route.0, format!("{},\"{field}\":{value}}}", route.3).as_bytes())
-    }
-
     #[test]
-    fn every_documented_field_has_one_fate_and_what_is_honoured_is_read() {
+    fn every_documented_field_has_one_fate_and_does_what_that_says() {
         for (route, documented) in ROUTES.iter().zip(DOCUMENTED) {
-            let (surface, rules, table, _) = route;
-            for field in documented.split_whitespace() {
-                let fates = rules.iter().filter(|(name, _)| *name == field).count();
-                assert_eq!(fates, 1, "{surface:?} {field}");
-            }
-            for (field, fate) in *rules {
-                let documented = documented.split_whitespace().any(|name| name == *field);
-                assert_eq!(documented, !matches!(fate, Ours) && !field.starts_with('_'), "{surface:?} {field}");
-                let read = table.fields.iter().any(|(name, _)| name == field);
-                assert!(read || matches!(fate, Harmless | Only(..)), "{surface:?} {field} is not read");
-            }
-        }
-    }
-
-    #[test]
-    fn harmless_fields_change_nothing_and_null_is_absent() {
-        for route in &ROUTES {
-            let plain = send(route, "x", "1").unwrap();
-            for (field, fate) in route.1 {
-                let value = if matches!(fate, Harmless) { r#"{"a":"b"}"# } else { "null" };
-                if ["messages", "prompt", "input", "model"].contains(field) {
-                    continue;
-                }
-                let request = send(route, field, value).unwrap();
-                assert_eq!(format!("{:?}", request.fields), format!("{:?}", plain.fields), "{field}");
-                assert_eq!(format!("{:?}", request.options), format!("{:?}", plain.options), "{field}");
-            }
+            route.is_told_whole(documented);
+            route.takes_what_is_harmless();
         }
     }
 
@@ -202,10 +169,10 @@ mod tests {
         ];
         for (route, field, taken, refused) in table {
             for value in taken {
-                assert!(send(route, field, value).is_ok(), "{field} {value}");
+                assert!(route.send(field, value).is_ok(), "{field} {value}");
             }
             for value in refused {
-                let fault = send(route, field, value).unwrap_err();
+                let fault = route.send(field, value).unwrap_err();
                 assert_eq!((fault.class, fault.param.as_deref()), (FaultClass::BadRequest, Some(field)), "{value}");
                 assert!(fault.message.contains(field), "{}", fault.message);
             }
@@ -215,7 +182,7 @@ mod tests {
     #[test]
     fn a_long_value_is_not_repeated_whole() {
         let long = format!("{{\"{}\":1}}", "é".repeat(500));
-        let fault = send(&ROUTES[0], "logit_bias", &long).unwrap_err();
+        let fault = ROUTES[0].send("logit_bias", &long).unwrap_err();
         assert!(fault.message.len() < 250, "{}", fault.message);
     }
 }
