@@ -180,16 +180,17 @@ async fn errors_have_anthropics_form_and_the_type_of_their_status() {
         refused(&house.post("shop", PATH, &ask(long)).await, 413, "request_too_large");
         let busy = Fault::Answer { status: 503, body: "{\"error\":\"server busy\"}".into() };
         let faults = [
-            (Fault::Stall { after: 0 }, 504, "timeout_error"),
             (Fault::Crash { after: 0 }, 500, "api_error"),
             (Fault::Close { after: 0 }, 502, "api_error"),
             (busy, 503, "overloaded_error"),
+            (Fault::Stall { after: 0 }, 504, "timeout_error"),
         ];
         for (fault, status, kind) in faults {
             house.sim.inject(fault);
             let reply = house.post("shop", PATH, &ask(json!({}))).await;
             refused(&reply, status, kind);
             assert_eq!(reply.header("retry-after").is_some(), status == 503, "{reply:?}");
+            assert_eq!(house.post("shop", PATH, &ask(json!({}))).await.status, 200, "the next one is served");
         }
         let running = house.occupied("/api/chat", "gemma:a").await;
         let now = ("X-Gaucho-Deadline", "0");

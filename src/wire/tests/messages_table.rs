@@ -1,9 +1,10 @@
-//! Bodies of `/v1/messages` beside what Ollama's own conversion (0.32.15) made of each.
+//! Requests and answers of `/v1/messages` beside what Ollama's own conversion (0.32.15) made of each.
 
 use serde_json::Value;
 
 use super::*;
-use crate::domain::InferenceRequest;
+use crate::domain::{InferenceRequest, RequestId};
+use crate::wire::go_json::elements;
 
 /// Lines of three: a body, what Ollama makes of it, and what we do where that is something else on purpose. A body is
 /// whole, or a user's blocks, or the name of a field or role and its value. What is made of it is the guess at its prompt's
@@ -111,4 +112,41 @@ fn ollamas_own_conversion_and_ours_agree_but_where_they_should_not() {
     }
     assert!(wrong.is_empty(), "{} of {bodies} bodies\n{}", wrong.len(), wrong.join("\n"));
     assert!(bodies > 250, "{bodies} bodies");
+}
+
+/// Lines of two or three: the objects of a native answer, the objects of the events that Ollama makes of them and, of one
+/// alone, the whole message; each followed by ours where that is something else on purpose.
+const REPLIES: &str = include_str!("messages_replies.txt");
+
+#[test]
+fn ollamas_own_answers_and_ours_are_the_same_bytes() {
+    let mut request =
+        decode(Surface::V1Messages, body("messages [{\"role\":\"user\",\"content\":\"x\"}]").as_bytes()).unwrap();
+    request.shape.guessed_prompt = 3;
+    let (mut answers, mut wrong) = (0, Vec::new());
+    let mut lines = REPLIES.split_terminator('\n').peekable();
+    while let Some(line) = lines.next() {
+        let mut encoder = Encoder::new(&request, RequestId(1), 0);
+        let (mut out, mut whole) = (Vec::new(), Vec::new());
+        elements(line, |object| {
+            let event = decode_event(Task::Chat, object.as_bytes()).unwrap();
+            whole = encoder.unary(&event);
+            encoder.stream(&event, &mut out);
+        })
+        .unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let data: Vec<_> = out.split("\n\n").filter_map(|frame| Some(frame.split_once("\ndata: ")?.1)).collect();
+        let once = format!("once {}", String::from_utf8(whole).unwrap().trim_end());
+        for ours in [data.join(" "), once] {
+            let Some(theirs) = lines.next_if(|line| line.starts_with("    ")) else { continue };
+            let on_purpose = lines.next_if(|line| line.starts_with("    ours "));
+            let wanted = on_purpose.map_or(theirs.trim_start(), |line| &line["    ours ".len()..]);
+            if ours != wanted {
+                wrong.push(format!("{line}\n{theirs}\n    ours {ours}"));
+            }
+        }
+        answers += 1;
+    }
+    assert!(wrong.is_empty(), "{} of {answers} answers\n{}", wrong.len(), wrong.join("\n"));
+    assert!(answers > 30, "{answers} answers");
 }

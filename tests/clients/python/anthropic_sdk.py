@@ -233,7 +233,7 @@ def refusals():
             ("max_tokens", 0),
             ("messages", []),
             ("tool_choice", {"type": "any"}),
-            ("speed", "fast"),
+            ("compaction", {"type": "summarize"}),
         ):
             error = refused(anthropic.BadRequestError, asks(stream=stream, **{field: value}), field)
             assert error.type == "invalid_request_error", error
