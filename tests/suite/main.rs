@@ -21,6 +21,7 @@ mod kept_connection;
 mod limits;
 mod lists;
 mod live;
+mod messages;
 mod odd_upstream;
 mod operations;
 mod overflow;

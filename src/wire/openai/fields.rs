@@ -1,30 +1,8 @@
-//! Every field that OpenAI documents for these requests, and what becomes of it here: one table.
-//!
-//! Owns the verdicts and the refusals of values that cannot be had. What an honoured field turns into is its route's. Names
-//! that are in no table are dropped, as Ollama's own `/v1` drops them.
+//! Every field that OpenAI documents for these requests, and what becomes of it here: one table for each route.
 
-use super::request::bad;
-use crate::domain::Fault;
-use crate::wire::go_json::{Document, elements, number, unquote};
-use crate::wire::out::is_empty_list;
-
-/// What becomes of a field.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Fate {
-    /// It does what OpenAI says it does.
-    Honoured,
-    /// It asks for nothing in the answer: accounts, caches and speed are the operator's.
-    Harmless,
-    /// Values that pass this ask for what is done anyway; any other is refused, with why and what to do.
-    Only(fn(&str) -> bool, &'static str),
-    /// The gateway's own, beyond OpenAI.
-    Ours,
-}
-
-use Fate::{Harmless, Honoured, Only, Ours};
-
-/// A field and its fate.
-pub(super) type Rule = (&'static str, Fate);
+use crate::wire::fields::Fate::{Harmless, Honoured, Only, Ours};
+use crate::wire::fields::{Rule, is_empty, never};
+use crate::wire::go_json::{elements, number, unquote};
 
 /// `/v1/chat/completions`.
 pub(super) static CHAT: &[Rule] = &[
@@ -112,47 +90,12 @@ const ONE_CHOICE: &str =
 const RENDERS_NATIVELY: &str = "only the native routes show a rendered prompt: send it to /api/chat or /api/generate";
 const NO_BIAS: &str = "Ollama has no such control: leave it out";
 
-/// Refuses what a caller would rely on and cannot have.
-///
-/// # Errors
-/// `BadRequest` that names the field, its value, why, and what to do.
-pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
-    for (field, fate) in rules {
-        let Only(passes, why) = fate else { continue };
-        // what Ollama does not know either stands among the unknown
-        let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
-        match document.get(field).or(unknown) {
-            Some(value) if value != "null" && !passes(value) => {
-                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(*field));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A caller's value, shortened.
-pub(super) fn shown(value: &str) -> String {
-    match value.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", value.get(..cut).unwrap_or_default()),
-        None => value.to_owned(),
-    }
-}
-
-fn never(_: &str) -> bool {
-    false
-}
-
 fn is_one(value: &str) -> bool {
     value.starts_with(|first: char| first.is_ascii_digit()) && number(value) == 1.0
 }
 
 fn is_false(value: &str) -> bool {
     value == "false"
-}
-
-fn is_empty(value: &str) -> bool {
-    value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") || is_empty_list(value)
 }
 
 fn is_medium(value: &str) -> bool {
@@ -173,18 +116,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::{FaultClass, InferenceRequest, Surface};
-    use crate::wire::decode;
-    use crate::wire::go_json::Struct;
+    use crate::domain::{FaultClass, Surface};
+    use crate::wire::fields::tests::Route;
     use crate::wire::openai::tables;
 
-    /// A route: its rules, its table of types, and a good request without its end.
-    type Route = (Surface, &'static [Rule], &'static Struct, &'static str);
-
     static ROUTES: [Route; 3] = [
-        (Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
-        (Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
-        (Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
+        Route(Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
+        Route(Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
+        Route(Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
     ];
 
     /// OpenAI's API reference, request bodies of the three routes, deprecated fields included (November 2026).
@@ -198,40 +137,11 @@ mod tests {
         "input model dimensions encoding_format user",
     ];
 
-    fn send(route: &Route, field: &str, value: &str) -> Result<InferenceRequest, Fault> {
-        decode(route.0, format!("{},\"{field}\":{value}}}", route.3).as_bytes())
-    }
-
     #[test]
-    fn every_documented_field_has_one_fate_and_what_is_honoured_is_read() {
+    fn every_documented_field_has_one_fate_and_does_what_that_says() {
         for (route, documented) in ROUTES.iter().zip(DOCUMENTED) {
-            let (surface, rules, table, _) = route;
-            for field in documented.split_whitespace() {
-                let fates = rules.iter().filter(|(name, _)| *name == field).count();
-                assert_eq!(fates, 1, "{surface:?} {field}");
-            }
-            for (field, fate) in *rules {
-                let documented = documented.split_whitespace().any(|name| name == *field);
-                assert_eq!(documented, !matches!(fate, Ours) && !field.starts_with('_'), "{surface:?} {field}");
-                let read = table.fields.iter().any(|(name, _)| name == field);
-                assert!(read || matches!(fate, Harmless | Only(..)), "{surface:?} {field} is not read");
-            }
-        }
-    }
-
-    #[test]
-    fn harmless_fields_change_nothing_and_null_is_absent() {
-        for route in &ROUTES {
-            let plain = send(route, "x", "1").unwrap();
-            for (field, fate) in route.1 {
-                let value = if matches!(fate, Harmless) { r#"{"a":"b"}"# } else { "null" };
-                if ["messages", "prompt", "input", "model"].contains(field) {
-                    continue;
-                }
-                let request = send(route, field, value).unwrap();
-                assert_eq!(format!("{:?}", request.fields), format!("{:?}", plain.fields), "{field}");
-                assert_eq!(format!("{:?}", request.options), format!("{:?}", plain.options), "{field}");
-            }
+            route.is_told_whole(documented);
+            route.takes_what_is_harmless();
         }
     }
 
@@ -259,10 +169,10 @@ mod tests {
         ];
         for (route, field, taken, refused) in table {
             for value in taken {
-                assert!(send(route, field, value).is_ok(), "{field} {value}");
+                assert!(route.send(field, value).is_ok(), "{field} {value}");
             }
             for value in refused {
-                let fault = send(route, field, value).unwrap_err();
+                let fault = route.send(field, value).unwrap_err();
                 assert_eq!((fault.class, fault.param.as_deref()), (FaultClass::BadRequest, Some(field)), "{value}");
                 assert!(fault.message.contains(field), "{}", fault.message);
             }
@@ -272,7 +182,7 @@ mod tests {
     #[test]
     fn a_long_value_is_not_repeated_whole() {
         let long = format!("{{\"{}\":1}}", "é".repeat(500));
-        let fault = send(&ROUTES[0], "logit_bias", &long).unwrap_err();
+        let fault = ROUTES[0].send("logit_bias", &long).unwrap_err();
         assert!(fault.message.len() < 250, "{}", fault.message);
     }
 }

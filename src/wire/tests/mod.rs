@@ -4,6 +4,7 @@
 
 mod go_texts;
 mod messages;
+mod messages_table;
 mod properties;
 mod recordings;
 mod refusals;

@@ -13,14 +13,15 @@ import sys
 
 import httpx
 import ollama
+from anthropic.types import Message, RawMessageStreamEvent
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel, TypeAdapter
 
-BASE, KEY = os.environ["BASE_URL"], os.environ["KEY"]
+from part import BASE, BLUE, GET_WEATHER, KEY, by_schema, run, tool
+
 SEED = int(os.environ.get("SEED", "20261125"))
 ROUNDS = int(os.environ.get("ROUNDS", "50"))
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 CAN = {
     "gemma:a": (),
     "tooly": ("tools",),
@@ -54,13 +55,8 @@ SCHEMA = {
 }
 
 
-def tool(name, properties):
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    return {"type": "function", "function": {"name": name, "description": f"{name}: ünïcode", "parameters": parameters}}
-
-
 TOOLS = [
-    tool("get_weather", {"city": {"type": "string"}}),
+    GET_WEATHER,
     tool("add", {"a": {"type": "number"}, "b": {"type": "integer"}, "exact": {"type": "boolean"}}),
     tool("now", {}),
 ]
@@ -107,7 +103,7 @@ def native_messages(dice, model):
         messages += [{"role": "user", "content": dice.text()}, {"role": "assistant", "content": dice.text()}]
     ask = {"role": "user", "content": dice.text()}
     if "vision" in CAN[model]:
-        ask["images"] = [PIXEL] * dice.randint(0, 2)
+        ask["images"] = [BLUE] * dice.randint(0, 2)
     messages.append(ask)
     if "tools" in CAN[model] and dice.random() < 0.5:
         call = {"id": "call_1", "function": {"index": 0, **CALL}}
@@ -139,7 +135,7 @@ def native_generate(dice):
     model = dice.choice(["gemma:a", "thinky", "seer", "omni"])
     body = {"model": model, "prompt": dice.text(), **text_fields(dice, model)}
     if "vision" in CAN[model]:
-        body["images"] = [PIXEL]
+        body["images"] = [BLUE]
     body |= dice.choice([{"raw": True}, dice.some(system=TEXTS, context=[[1, 2, 3], [2**40]])])
     return "/api/generate", body, ollama.GenerateResponse, ollama.GenerateResponse
 
@@ -174,7 +170,7 @@ def v1_sampling(dice):
 def v1_content(dice, model):
     texts = [{"type": "text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
     if "vision" in CAN[model]:
-        return [*texts, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
+        return [*texts, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BLUE}"}}]
     return dice.choice([dice.text(), texts])
 
 
@@ -224,6 +220,45 @@ def v1_embeddings(dice):
     return "/v1/embeddings", {"model": "tinybert", "input": inputs(dice), **more}, CreateEmbeddingResponse, None
 
 
+def anthropic_messages(dice, model):
+    messages = []
+    for _ in range(dice.randint(0, 2)):
+        messages += [{"role": "user", "content": dice.text()}, {"role": "assistant", "content": dice.text()}]
+    blocks = [{"type": "text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BLUE}}
+    if "vision" in CAN[model]:
+        blocks.insert(dice.randint(0, 1), picture)
+    messages.append({"role": "user", "content": dice.choice([dice.text(), blocks])})
+    if "tools" in CAN[model] and dice.random() < 0.5:
+        call = {"type": "tool_use", "id": "toolu_1", "name": CALL["name"], "input": CALL["arguments"]}
+        thought = {"type": "thinking", "thinking": dice.text(), "signature": "s"}
+        messages.append({"role": "assistant", "content": dice.choice([[call], [thought, call], [{"type": "text", "text": "I look."}, call]])})
+        content = dice.choice([dice.text(), [{"type": "text", "text": dice.text()}], []])
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": content}
+        messages.append({"role": "user", "content": [{**result, **dice.some(is_error=[True, False])}]})
+    return messages
+
+
+def anthropic(dice):
+    model = dice.choice(list(CAN))
+    body = {"model": model, "messages": anthropic_messages(dice, model), "max_tokens": dice.choice([dice.randint(1, 30), 80])}
+    body |= dice.some(
+        system=[dice.text(), [{"type": "text", "text": dice.text(), "cache_control": {"type": "ephemeral"}}]],
+        temperature=[0, 0.7],
+        top_p=[0.1, 1],
+        top_k=[1, 40],
+        stop_sequences=[dice.stops()],
+        metadata=[{"user_id": "somebody"}],
+        thinking=[{"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"}, {"type": "adaptive"}],
+    )
+    config = dice.some(effort=["low", "xhigh", "max"], format=[{"type": "json_schema", "schema": SCHEMA}])
+    body |= {"output_config": config} if config else {}
+    if "tools" in CAN[model] and dice.random() < 0.8:
+        tools = [by_schema(tool) for tool in dice.sample(TOOLS, dice.randint(1, 3))]
+        body |= {"tools": tools, **dice.some(tool_choice=[{"type": "auto"}, {"type": "none"}])}
+    return "/v1/messages", body, Message, RawMessageStreamEvent
+
+
 def as_the_models_have_it(path, text):
     """Ollama's shape, which we keep, in the form that the clients' models want."""
     if path == "/v1/completions":
@@ -236,6 +271,9 @@ def as_the_models_have_it(path, text):
             for token in (choice.get("logprobs") or {}).get("content", []):
                 token.setdefault("top_logprobs", [])
         return json.dumps(reply)
+    if path == "/v1/messages":
+        # Ollama signs no thoughts; the model wants a signature
+        return text.replace('{"type":"thinking",', '{"type":"thinking","signature":"",')
     if path == "/v1/embeddings" and '"embedding":"' in text:
         # base64, when asked for: the client decodes it before anybody looks
         reply = json.loads(text)
@@ -255,6 +293,10 @@ def frames(path, reply):
         return text.removesuffix("\n").split("\n")
     assert reply.headers["content-type"] == "text/event-stream", reply.headers
     events = text.removesuffix("\n\n").split("\n\n")
+    if path == "/v1/messages":
+        named = [event.removeprefix("event: ").split("\ndata: ") for event in events]
+        assert all(name == json.loads(data)["type"] for name, data in named), text
+        return [data for _, data in named]
     assert all(event.startswith("data: ") and "\n" not in event for event in events), text
     assert events.pop() == "data: [DONE]", events[-1:]
     return [event.removeprefix("data: ") for event in events]
@@ -262,6 +304,9 @@ def frames(path, reply):
 
 def said(reply):
     """Content and thinking of one reply or chunk of any dialect."""
+    if reply.get("type", "").startswith(("message", "content_block")):
+        blocks = [reply["delta"]] if reply["type"] == "content_block_delta" else reply.get("content", [])
+        return tuple("".join(block.get(name, "") for block in blocks) for name in ("text", "thinking"))
     choice = (reply.get("choices") or [None])[0] if "choices" in reply else reply
     choice = choice or {}
     message = choice.get("message") or choice.get("delta") or choice
@@ -284,7 +329,8 @@ def tried(client, count, dice, make):
         count["replies"] += 1
         if not streams:
             return
-        usage = dice.some(stream_options=[{"include_usage": True}]) if path.startswith("/v1") else {}
+        openai = path.startswith("/v1") and path != "/v1/messages"
+        usage = dice.some(stream_options=[{"include_usage": True}]) if openai else {}
         reply = client.post(path, json={**body, **usage, "stream": True})
         assert reply.status_code == 200, reply.text
         texts = frames(path, reply)
@@ -296,6 +342,10 @@ def tried(client, count, dice, make):
         if usage:
             assert last["choices"] == [] and last["usage"] == json.loads(once.text)["usage"], last
         assert path.startswith("/v1") or last["done"] is True, last
+        if path == "/v1/messages":
+            told, whole_reply = json.loads(texts[-2]), json.loads(once.text)
+            assert last["type"] == "message_stop" and told["usage"] == whole_reply["usage"], texts[-2:]
+            assert told["delta"].get("stop_reason") == whole_reply.get("stop_reason"), texts[-2:]
     except Exception:
         print(f"seed {SEED}: POST {path} {json.dumps(body)}", file=sys.stderr)
         raise
@@ -304,7 +354,7 @@ def tried(client, count, dice, make):
 def everything():
     dice, count = Dice(SEED), {"replies": 0, "events": 0}
     makers = (
-        native_chat, native_generate, native_embed, native_embeddings, v1_chat, v1_completions, v1_embeddings
+        native_chat, native_generate, native_embed, native_embeddings, v1_chat, v1_completions, v1_embeddings, anthropic
     )
     with httpx.Client(base_url=BASE, headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
         for _ in range(ROUNDS):
@@ -325,5 +375,4 @@ def everything():
 
 
 if __name__ == "__main__":
-    {"everything": everything}[sys.argv[1]]()
-    print("done", flush=True)
+    run(everything)
