@@ -12,7 +12,6 @@ mod input;
 mod items;
 mod json;
 mod object;
-mod refused;
 mod reply;
 mod request;
 mod tables;
@@ -20,3 +19,5 @@ mod tools;
 
 pub(in crate::wire) use reply::ResponsesReply;
 pub(in crate::wire) use request::decode_responses;
+#[cfg(test)]
+pub(super) use tables::RESPONSES;

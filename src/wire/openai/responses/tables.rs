@@ -38,7 +38,7 @@ pub(super) static TOOL: Struct = Struct {
 };
 
 /// The whole request; from `previous_response_id` on Ollama does not know the fields.
-pub(super) static RESPONSES: Struct = Struct {
+pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
     full: "openai.ResponsesRequest",
     short: "ResponsesRequest",
     fields: &[
@@ -67,6 +67,7 @@ pub(super) static RESPONSES: Struct = Struct {
         ("metadata", Type::Map),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
     ],
 };
 
