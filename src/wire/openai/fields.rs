@@ -63,6 +63,8 @@ pub(super) static CHAT: &[Rule] = &[
     ("prediction", Harmless),
     ("prompt_cache_key", Harmless),
     ("prompt_cache_retention", Harmless),
+    ("prompt_cache_options", Harmless),
+    ("moderation", Only(never, NO_MODERATION)),
     ("_debug_render_only", Only(is_false, RENDERS_NATIVELY)),
     ("options", Ours),
     ("keep_alive", Ours),
@@ -138,24 +140,41 @@ pub(super) static RESPONSES: &[Rule] = &[
     ("prompt", Only(is_text, "no templates are stored here: send its text in instructions or input")),
     ("context_management", Only(is_empty, "nothing is compacted here: leave it out, and send shorter input")),
     ("max_tool_calls", Harmless),
+    ("background_options", Harmless),
+    ("access_programs", Harmless),
+    ("image", Harmless),
     ("user", Harmless),
     ("safety_identifier", Harmless),
     ("store", Harmless),
     ("service_tier", Harmless),
     ("prompt_cache_key", Harmless),
     ("prompt_cache_retention", Harmless),
+    ("prompt_cache_options", Harmless),
+    ("moderation", Only(never, NO_MODERATION)),
     ("_debug_render_only", Only(is_false, RENDERS_NATIVELY)),
     ("options", Ours),
     ("keep_alive", Ours),
     ("truncate", Ours),
 ];
 
+/// `text` of `/v1/responses`.
+pub(super) static TEXT: &[Rule] = &[("format", Honoured), ("verbosity", Only(is_medium, NO_VERBOSITY))];
+
+/// `reasoning` of `/v1/responses`. All the thinking there is stands in the summary, and all that is sent goes to the model.
+pub(super) static REASONING: &[Rule] = &[
+    ("effort", Honoured),
+    ("summary", Honoured),
+    ("generate_summary", Harmless),
+    ("context", Harmless),
+    ("mode", Only(is_standard, "there is one way of thinking here: leave it out, and send an effort")),
+];
+
+const NO_MODERATION: &str = "nothing is moderated here: leave it out";
 const STORED_NOTHING: &str = "nothing is stored here: send the earlier items in input";
 const ONE_CHOICE: &str =
     "one request gives one choice here: leave it out, and send several requests for several choices";
 const RENDERS_NATIVELY: &str = "only the native routes show a rendered prompt: send it to /api/chat or /api/generate";
-/// Of a `verbosity` other than the middle one.
-pub(super) const NO_VERBOSITY: &str = "Ollama has no such control: leave it out, and ask for the length in the prompt";
+const NO_VERBOSITY: &str = "Ollama has no such control: leave it out, and ask for the length in the prompt";
 const NO_BIAS: &str = "Ollama has no such control: leave it out";
 
 /// Refuses what a caller would rely on and cannot have.
@@ -163,13 +182,19 @@ const NO_BIAS: &str = "Ollama has no such control: leave it out";
 /// # Errors
 /// `BadRequest` that names the field, its value, why, and what to do.
 pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
+    check_in("", document, rules)
+}
+
+/// The same for an object inside; `prefix` is its name with a dot.
+pub(super) fn check_in(prefix: &str, document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
     for (field, fate) in rules {
         let Only(passes, why) = fate else { continue };
         // what Ollama does not know either stands among the unknown
         let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
         match document.get(field).or(unknown) {
             Some(value) if value != "null" && !passes(value) => {
-                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(*field));
+                let field = format!("{prefix}{field}");
+                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(field));
             }
             _ => {}
         }
@@ -203,6 +228,10 @@ fn is_empty(value: &str) -> bool {
 
 fn is_medium(value: &str) -> bool {
     unquote(value) == "medium"
+}
+
+fn is_standard(value: &str) -> bool {
+    unquote(value) == "standard"
 }
 
 fn is_auto_or_none(value: &str) -> bool {
@@ -271,14 +300,14 @@ mod tests {
     /// OpenAI's API reference, request bodies of the four routes, deprecated fields included (November 2026).
     const DOCUMENTED: [&str; 4] = [
         "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens \
-         max_tokens metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key \
-         prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream \
+         max_tokens metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key \
+         prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream \
          stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options",
         "model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream \
          stream_options suffix temperature top_p user",
         "input model dimensions encoding_format user",
-        "background context_management conversation include input instructions max_output_tokens max_tool_calls metadata \
-         model parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_retention reasoning \
+        "access_programs background background_options context_management conversation image include input instructions max_output_tokens max_tool_calls metadata \
+         model moderation parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_options prompt_cache_retention reasoning \
          safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs top_p \
          truncation user",
     ];
@@ -324,7 +353,7 @@ mod tests {
     fn what_cannot_be_had_is_refused_and_what_asks_for_nothing_is_not() {
         let [chat, completions, _, responses] = &ROUTES;
         // field, values that are taken, values that are not
-        let table: [(&Route, &str, &[&str], &[&str]); 26] = [
+        let table: [(&Route, &str, &[&str], &[&str]); 30] = [
             (chat, "n", &["1"], &["2", "0", "-1", "128"]),
             (chat, "logit_bias", &["{}", "{ }"], &[r#"{"5":-100}"#, "3"]),
             (chat, "modalities", &["[\"text\"]", "[]"], &["[\"text\",\"audio\"]", "\"text\""]),
@@ -360,6 +389,10 @@ mod tests {
             ),
             (responses, "truncation", &["\"auto\"", "\"disabled\""], &["\"\"", "\"middle\""]),
             (responses, "tool_choice", &["\"auto\"", "\"none\""], &["\"required\"", r#"{"type":"allowed_tools"}"#]),
+            (responses, "moderation", &[], &[r#"{"model":"omni-moderation-latest"}"#]),
+            (responses, "text", &["{}", r#"{"verbosity":"medium"}"#], &[r#"{"verbosity":"low"}"#]),
+            (responses, "reasoning", &[r#"{"mode":"standard","context":"auto"}"#], &[r#"{"mode":"pro"}"#]),
+            (chat, "moderation", &[], &["{}"]),
             (responses, "_debug_render_only", &["false"], &["true"]),
         ];
         for (route, field, taken, refused) in table {
@@ -368,7 +401,10 @@ mod tests {
             }
             for value in refused {
                 let fault = send(route, field, value).unwrap_err();
-                assert_eq!((fault.class, fault.param.as_deref()), (FaultClass::BadRequest, Some(field)), "{value}");
+                assert_eq!(fault.class, FaultClass::BadRequest, "{value}");
+                // an object's own field is named in full
+                let named = fault.param.as_deref().and_then(|param| param.split('.').next());
+                assert_eq!(named, Some(field), "{value}");
                 assert!(fault.message.contains(field), "{}", fault.message);
             }
         }

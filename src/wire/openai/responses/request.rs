@@ -20,6 +20,10 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
     let model = document.text("model").into_owned();
     check_model(Task::Chat, &model)?;
     fields::check(&document, fields::RESPONSES)?;
+    for object in document.all("reasoning") {
+        let reasoning = read(object.as_bytes(), &tables::REASONING).map_err(refuse)?;
+        fields::check_in("reasoning.", &reasoning, fields::REASONING)?;
+    }
     let keeps_tools = keeps_tools(&document)?;
     let native_tools = document.get("tools").map(tools::convert).transpose()?;
     let text = Format::read(&document)?;
@@ -127,10 +131,7 @@ impl Format {
         let mut found = Self::default();
         for object in document.all("text") {
             let text = read(object.as_bytes(), &tables::TEXT).map_err(refuse)?;
-            if let Some(value) = text.get("verbosity").filter(|value| *value != "\"medium\"") {
-                let text = format!("text.verbosity is {}, but {}", shown(value), fields::NO_VERBOSITY);
-                return Err(bad(text).at("text.verbosity"));
-            }
+            fields::check_in("text.", &text, fields::TEXT)?;
             for object in text.all("format") {
                 let format = read(object.as_bytes(), &tables::TEXT_FORMAT).map_err(refuse)?;
                 found.present = true;

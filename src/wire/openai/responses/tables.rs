@@ -16,12 +16,9 @@ pub(super) static TEXT_FORMAT: Struct = Struct {
     fields: &[("type", Type::Text), ("name", Type::Text), ("schema", Type::Raw), ("strict", Type::Bool)],
 };
 
-/// `text`; Ollama does not know `verbosity`.
-pub(super) static TEXT: Struct = Struct {
-    full: "openai.ResponsesText",
-    short: "ResponsesText",
-    fields: &[("format", Type::Struct(&TEXT_FORMAT)), ("verbosity", Type::Any)],
-};
+/// `text`.
+pub(super) static TEXT: Struct =
+    Struct { full: "openai.ResponsesText", short: "ResponsesText", fields: &[("format", Type::Struct(&TEXT_FORMAT))] };
 
 /// A tool; one of type `namespace` holds tools.
 pub(super) static TOOL: Struct = Struct {
