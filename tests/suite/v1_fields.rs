@@ -48,6 +48,29 @@ fn function(path: &str) -> Value {
     json!({ "type": "function", "function": function })
 }
 
+/// What `/v1/responses` refuses, and by which name.
+fn refused_of_responses() -> impl Iterator<Item = (&'static str, Value, &'static str)> {
+    let table = [
+        (json!({ "previous_response_id": "resp_1" }), "previous_response_id"),
+        (json!({ "conversation": { "id": "conv_1" } }), "conversation"),
+        (json!({ "prompt": { "id": "pmpt_1" } }), "prompt"),
+        (json!({ "background": true }), "background"),
+        (json!({ "context_management": [{ "type": "compaction" }] }), "context_management"),
+        (json!({ "include": ["message.output_text.logprobs"] }), "include"),
+        (json!({ "top_logprobs": 2 }), "top_logprobs"),
+        (json!({ "stream": true, "stream_options": { "include_obfuscation": true } }), "stream_options"),
+        (json!({ "truncation": "middle" }), "truncation"),
+        (json!({ "text": { "verbosity": "low" } }), "text.verbosity"),
+        (json!({ "text": { "format": { "type": "grammar" } } }), "text.format.type"),
+        (json!({ "text": { "format": { "type": "json_schema", "name": "x" } } }), "text.format.schema"),
+        (json!({ "tools": [function(RESPONSES)], "tool_choice": "required" }), "tool_choice"),
+        (json!({ "tools": [function(RESPONSES), { "type": "web_search" }] }), "tools[1].type"),
+        (json!({ "tools": [{ "type": "custom", "name": "x" }] }), "tools[0].type"),
+        (json!({ "options": { "num_ctx": "8k" } }), "options.num_ctx"),
+    ];
+    table.into_iter().map(|(more, param)| (RESPONSES, more, param))
+}
+
 #[tokio::test]
 async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
     let house = house("").await;
@@ -85,24 +108,8 @@ async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
         (COMPLETIONS, json!({ "options": { "temperature": "hot" } }), "options.temperature"),
         (EMBEDDINGS, json!({ "dimensions": -3 }), "dimensions"),
         (EMBEDDINGS, json!({ "options": { "num_ctx": [] } }), "options.num_ctx"),
-        (RESPONSES, json!({ "previous_response_id": "resp_1" }), "previous_response_id"),
-        (RESPONSES, json!({ "conversation": { "id": "conv_1" } }), "conversation"),
-        (RESPONSES, json!({ "prompt": { "id": "pmpt_1" } }), "prompt"),
-        (RESPONSES, json!({ "background": true }), "background"),
-        (RESPONSES, json!({ "context_management": [{ "type": "compaction" }] }), "context_management"),
-        (RESPONSES, json!({ "include": ["message.output_text.logprobs"] }), "include"),
-        (RESPONSES, json!({ "top_logprobs": 2 }), "top_logprobs"),
-        (RESPONSES, json!({ "stream": true, "stream_options": { "include_obfuscation": true } }), "stream_options"),
-        (RESPONSES, json!({ "truncation": "middle" }), "truncation"),
-        (RESPONSES, json!({ "text": { "verbosity": "low" } }), "text.verbosity"),
-        (RESPONSES, json!({ "text": { "format": { "type": "grammar" } } }), "text.format.type"),
-        (RESPONSES, json!({ "text": { "format": { "type": "json_schema", "name": "x" } } }), "text.format.schema"),
-        (RESPONSES, json!({ "tools": [function(RESPONSES)], "tool_choice": "required" }), "tool_choice"),
-        (RESPONSES, json!({ "tools": [function(RESPONSES), { "type": "web_search" }] }), "tools[1].type"),
-        (RESPONSES, json!({ "tools": [{ "type": "custom", "name": "x" }] }), "tools[0].type"),
-        (RESPONSES, json!({ "options": { "num_ctx": "8k" } }), "options.num_ctx"),
     ];
-    for (path, more, param) in table {
+    for (path, more, param) in table.into_iter().chain(refused_of_responses()) {
         let refused = house.post("shop", path, &with(path, &more)).await;
         let text = refusal(path, 400, &refused);
         let error: Value = serde_json::from_str(&refused.body()).unwrap();
@@ -111,7 +118,14 @@ async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
         let named = param.rsplit('.').next().unwrap();
         assert!(text.contains(named), "{path} {more}: {text}");
     }
-    // Ollama's own words, which name the field as well
+    assert_eq!(house.sim.tally().received, received, "nothing went upstream");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn ollamas_own_words_name_the_field_as_well() {
+    let house = house("").await;
+    let received = house.sim.tally().received;
     for (path, more, words) in [
         (EMBEDDINGS, json!({ "encoding_format": "hex" }), "encoding_format"),
         (CHAT, json!({ "parallel_tool_calls": "no" }), "ChatCompletionRequest.parallel_tool_calls"),
