@@ -68,6 +68,10 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
     ],
 };
 
+/// The request as far as its `input` goes.
+pub(super) static INPUT: Struct =
+    Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", Type::Raw)] };
+
 /// What an input item is, read first.
 pub(super) static ITEM: Struct = Struct {
     full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\" }",

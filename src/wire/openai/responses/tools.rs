@@ -79,9 +79,9 @@ fn function(out: &mut Vec<u8>, tool: &Document<'_>, spaces: &[String]) -> Result
         push(out, description);
     }
     if let Some(parameters) = tool.get("parameters") {
-        // as the caller has them: their order reaches the prompt
+        // sorted, as Ollama reads them into a map on this route: their order reaches the prompt
         push(out, ",\"parameters\":");
-        push(out, parameters);
+        sorted(out, parameters);
     }
     push(out, "}}");
     Ok(())
