@@ -29,13 +29,19 @@ pub(super) type Rule = (&'static str, Fate);
 /// # Errors
 /// `BadRequest` that names the field, its value, why, and what to do.
 pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
+    check_in("", document, rules)
+}
+
+/// The same for an object inside; `prefix` is its name with a dot.
+pub(super) fn check_in(prefix: &str, document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
     for (field, fate) in rules {
         let Fate::Only(passes, why) = fate else { continue };
         // what Ollama does not know either stands among the unknown
         let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
         match document.get(field).or(unknown) {
             Some(value) if value != "null" && !passes(value) => {
-                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(*field));
+                let field = format!("{prefix}{field}");
+                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(field));
             }
             _ => {}
         }

@@ -28,6 +28,7 @@ mod overflow;
 mod process;
 mod queue_view;
 mod residency;
+mod responses;
 mod signed;
 mod sim_faults;
 mod sim_levers;

@@ -47,6 +47,10 @@ pub(in crate::wire) enum Type {
     TextOr(&'static Type),
     /// A struct.
     Struct(&'static Struct),
+    /// `api.PropertyType`: a string, or this list of them.
+    PropertyType(&'static Type),
+    /// `api.ToolPropertiesMap`, whose values are of this type.
+    Ordered(&'static Type),
     /// A struct with a decoder of its own: what is wrong inside is final and named after the struct around it.
     Own(&'static Struct),
 }
@@ -83,8 +87,9 @@ impl Type {
             Self::Base64 => "api.ImageData",
             Self::List(name, _) => name,
             Self::TextOr(other) => other.name(),
+            Self::PropertyType(list) => list.name(),
             Self::Struct(s) | Self::Own(s) => s.full,
-            Self::Any | Self::Raw | Self::Think | Self::KeepAlive => "interface {}",
+            Self::Any | Self::Raw | Self::Think | Self::KeepAlive | Self::Ordered(_) => "interface {}",
         }
     }
 
@@ -269,6 +274,13 @@ impl<'a> Reader<'a> {
                 let own = context.own || matches!(ty, Type::Own(_));
                 let inside = Context { path: context.path, owner: if own { context.owner } else { s }, own };
                 self.object(Some(s), &Type::Raw, &inside, false)
+            }
+            (Kind::Text, Type::PropertyType(_)) => self.scan.value().map(drop),
+            (_, Type::PropertyType(list)) => self.value(list, &Context { own: true, ..*context }),
+            (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }, false),
+            (_, Type::Ordered(_)) if kind != Kind::Null => {
+                self.fault("Value looks like object, but can't find closing '}' symbol".into(), true);
+                self.scan.value().map(drop)
             }
             (Kind::Object, Type::Map | Type::Any) => self.object(None, &Type::Any, context, false),
             (Kind::Array, Type::List(_, item)) => self.array(item, context),

@@ -11,6 +11,7 @@ mod refusals;
 mod replies;
 mod requests;
 mod responses_replies;
+mod responses_requests;
 mod v1_replies;
 
 use super::*;

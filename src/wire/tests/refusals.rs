@@ -27,7 +27,7 @@ fn bad_bodies_are_refused_as_ollama_refuses_them() {
             continue;
         };
         // what Ollama ignores, or serves by going to the internet
-        let ours = [("v1_chat_n2", "n"), ("v1_responses_bad_tool", "tools[0]")];
+        let ours = [("v1_chat_n2", "n"), ("v1_responses_bad_tool", "tools[0].type")];
         if let Some((_, param)) = ours.iter().find(|(name, _)| *name == recording.name) {
             assert_eq!(fault.param.as_deref(), Some(*param));
             continue;

@@ -92,32 +92,6 @@ def completes(client):
     assert chunks[-1].choices[0].finish_reason == "length", chunks[-1]
 
 
-def responds(client):
-    ask = {"model": "gemma:a", "input": "Why is the sky blue?", "max_output_tokens": 12}
-    once = client.responses.create(**ask)
-    assert once.output_text and once.usage.output_tokens == 12 and once.id.startswith("resp_"), once
-    events = list(client.responses.create(**ask, stream=True))
-    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
-    assert text == once.output_text, "streamed as at once"
-    assert [event.sequence_number for event in events] == list(range(len(events))), events
-    assert events[-1].response.output_text == text, events[-1]
-    with client.responses.stream(**ask) as stream:
-        for _ in stream:
-            pass
-        assert stream.get_final_response().output_text == text
-    tool = {"type": "function", "strict": False, **TOOLS[0]["function"]}
-    for streamed in (False, True):
-        told = client.responses.create(model="tooly", input=WEATHER, tools=[tool], stream=streamed)
-        told = list(told)[-1].response if streamed else told
-        (call,) = [item for item in told.output if item.type == "function_call"]
-        assert call.name == "get_weather" and json.loads(call.arguments) == {"city": "Paris"}, told
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
-    history = [*WEATHER, call.model_dump(exclude_none=True), result]
-    assert client.responses.create(model="tooly", input=history, tools=[tool]).status
-    parsed = client.responses.parse(model="gemma:a", input="A dog.", text_format=Animal)
-    assert isinstance(parsed.output_parsed, Animal), parsed
-
-
 def tools(client):
     ask = {"model": "tooly", "tools": TOOLS}
     told = strict(ChatCompletion, client.chat.completions.with_raw_response.create(**ask, messages=WEATHER)).choices[0]
@@ -230,7 +204,6 @@ def refusals():
         lambda: wrong.chat.completions.create(model="gemma:a", messages=QUESTION, stream=True),
         lambda: wrong.completions.create(model="gemma:a", prompt="x"),
         lambda: wrong.embeddings.create(model="tinybert", input="a"),
-        lambda: wrong.responses.create(model="gemma:a", input="x"),
     ):
         error = refused(openai.AuthenticationError, call)
         assert "key" in error.body["message"] and "gk_nothing" not in str(error), error
@@ -254,9 +227,6 @@ def refusals():
     assert "does not support tools" in error.body["message"], error
     error = refused(openai.BadRequestError, lambda: ask(model="gemma:a", messages=QUESTION, n=2))
     assert error.param == "n" and error.type == "invalid_request_error", error
-    hosted = lambda: client.responses.create(model="tooly", input="x", tools=[{"type": "web_search"}])
-    assert "web_search" in refused(openai.BadRequestError, hosted).body["message"]
-    assert "nowhere" in refused(openai.NotFoundError, lambda: client.responses.create(model="nowhere", input="x")).body["message"]
 
     throttled = by_header(THROTTLED)
     throttled.chat.completions.create(model="gemma:a", messages=QUESTION, max_tokens=3)
@@ -318,7 +288,7 @@ async def at_once():
 
 def everyday():
     for client in (by_header(), by_path()):
-        for part in (chats, completes, responds, tools, shapes, embeds, thinks, sees, lists, headers):
+        for part in (chats, completes, tools, shapes, embeds, thinks, sees, lists, headers):
             part(client)
     asyncio.run(at_once())
     refusals()

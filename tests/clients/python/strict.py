@@ -5,6 +5,7 @@ Where Ollama itself sends what a model does not allow, its shape is kept; `as_th
 """
 
 import base64
+import functools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import ollama
 from anthropic.types import Message, RawMessageStreamEvent
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from part import BASE, BLUE, GET_WEATHER, KEY, by_schema, run, tool
@@ -259,8 +261,60 @@ def anthropic(dice):
     return "/v1/messages", body, Message, RawMessageStreamEvent
 
 
+def response_content(dice, model):
+    texts = [{"type": "input_text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
+    if "vision" in CAN[model]:
+        return [*texts, {"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{BLUE}"}]
+    return dice.choice([dice.text(), texts])
+
+
+def response_input(dice, model):
+    if dice.random() < 0.2:
+        return dice.text()
+    items = []
+    if dice.random() < 0.4:
+        items.append({"role": dice.choice(["system", "developer"]), "content": dice.text()})
+    for _ in range(dice.randint(0, 2)):
+        said = {"type": "output_text", "text": dice.text(), "annotations": []}
+        answer = {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [said]}
+        thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": dice.text()}
+        items += [{"role": "user", "content": dice.text()}, *dice.sample([thought], dice.randint(0, 1)), answer]
+    items.append({"type": "message", "role": "user", "content": response_content(dice, model)})
+    if "tools" in CAN[model] and dice.random() < 0.5:
+        call = {"type": "function_call", "call_id": "call_1", "name": CALL["name"], "arguments": json.dumps(CALL["arguments"])}
+        output = dice.choice([dice.text(), [{"type": "input_text", "text": dice.text()}]])
+        items += [call, {"type": "function_call_output", "call_id": "call_1", "output": output}]
+    return items
+
+
+def v1_responses(dice):
+    model = dice.choice(list(CAN))
+    schema = {"type": "json_schema", "name": "animal", "strict": True, "schema": SCHEMA}
+    body = {"model": model, "input": response_input(dice, model), "max_output_tokens": dice.choice([dice.randint(1, 30), 80])}
+    body |= dice.some(
+        temperature=[0, 0.7, 2],
+        top_p=[0.1, 1],
+        instructions=TEXTS,
+        metadata=[{}, {"a": "b"}],
+        text=[{"format": {"type": "text"}}, {"format": {"type": "json_object"}}, {"format": schema}, {}],
+        truncation=["auto", "disabled"],
+        parallel_tool_calls=[True, False],
+        store=[False],
+        options=[{"seed": 7}],
+    )
+    if "thinking" in CAN[model]:
+        body |= dice.some(reasoning=[{"effort": "low", "summary": "auto"}, {"effort": "none"}, {}])
+    if "tools" in CAN[model] and dice.random() < 0.8:
+        tools = [{"type": "function", "strict": None, **tool["function"]} for tool in dice.sample(TOOLS, dice.randint(1, 3))]
+        body |= {"tools": tools, **dice.some(tool_choice=["auto", "none"])}
+    return "/v1/responses", body, Response, ResponseStreamEvent
+
+
 def as_the_models_have_it(path, text):
     """Ollama's shape, which we keep, in the form that the clients' models want."""
+    if path == "/v1/responses":
+        # OpenAI counts what it writes to its cache, too
+        return text.replace('{"cached_tokens":0}', '{"cached_tokens":0,"cache_write_tokens":0}')
     if path == "/v1/completions":
         # every chunk but the last has a null finish_reason, at Ollama as at OpenAI; the model knows no null
         return text.replace('"finish_reason":null', '"finish_reason":"stop"')
@@ -297,9 +351,24 @@ def frames(path, reply):
         named = [event.removeprefix("event: ").split("\ndata: ") for event in events]
         assert all(name == json.loads(data)["type"] for name, data in named), text
         return [data for _, data in named]
+    if path == "/v1/responses":
+        assert events[-1].startswith("event: response.completed\n"), events[-1:]
+        pairs = [event.removeprefix("event: ").split("\ndata: ") for event in events]
+        assert all(json.loads(data)["type"] == name for name, data in pairs), text
+        return [data for _, data in pairs]
     assert all(event.startswith("data: ") and "\n" not in event for event in events), text
     assert events.pop() == "data: [DONE]", events[-1:]
     return [event.removeprefix("data: ") for event in events]
+
+
+def said_in_response(reply):
+    """The same of a response or one of its events."""
+    if "sequence_number" in reply:
+        kinds = ("response.output_text.delta", "response.reasoning_summary_text.delta")
+        return tuple(reply["delta"] if reply["type"] == kind else "" for kind in kinds)
+    contents = [item["content"][0]["text"] for item in reply["output"] if item["type"] == "message"]
+    thoughts = [item["summary"][0]["text"] for item in reply["output"] if item["type"] == "reasoning"]
+    return "".join(contents), "".join(thoughts)
 
 
 def said(reply):
@@ -307,6 +376,8 @@ def said(reply):
     if reply.get("type", "").startswith(("message", "content_block")):
         blocks = [reply["delta"]] if reply["type"] == "content_block_delta" else reply.get("content", [])
         return tuple("".join(block.get(name, "") for block in blocks) for name in ("text", "thinking"))
+    if reply.get("object") == "response" or "sequence_number" in reply:
+        return said_in_response(reply)
     choice = (reply.get("choices") or [None])[0] if "choices" in reply else reply
     choice = choice or {}
     message = choice.get("message") or choice.get("delta") or choice
@@ -314,8 +385,16 @@ def said(reply):
     return "".join(texts), message.get("thinking") or message.get("reasoning") or ""
 
 
-def both(replies):
-    return tuple("".join(parts) for parts in zip(*(said(json.loads(reply)) for reply in replies), strict=True))
+def both(path, replies):
+    texts = tuple("".join(parts) for parts in zip(*(said(json.loads(reply)) for reply in replies), strict=True))
+    # white space before a call is no item of a whole response, at Ollama neither
+    return tuple(text.strip() for text in texts) if path == "/v1/responses" else texts
+
+
+@functools.cache
+def validator(kind):
+    """What checks a reply; that of a union of all events takes long to make."""
+    return TypeAdapter(kind)
 
 
 def tried(client, count, dice, make):
@@ -325,19 +404,19 @@ def tried(client, count, dice, make):
         more = {"stream": False} if streams else {}
         once = client.post(path, json={**body, **more})
         assert once.status_code == 200, once.text
-        TypeAdapter(whole).validate_json(as_the_models_have_it(path, once.text), strict=True)
+        validator(whole).validate_json(as_the_models_have_it(path, once.text), strict=True)
         count["replies"] += 1
         if not streams:
             return
-        openai = path.startswith("/v1") and path != "/v1/messages"
-        usage = dice.some(stream_options=[{"include_usage": True}]) if openai else {}
+        counts = path in ("/v1/chat/completions", "/v1/completions")
+        usage = dice.some(stream_options=[{"include_usage": True}]) if counts else {}
         reply = client.post(path, json={**body, **usage, "stream": True})
         assert reply.status_code == 200, reply.text
         texts = frames(path, reply)
         for text in texts:
-            TypeAdapter(chunk).validate_json(as_the_models_have_it(path, text), strict=True)
+            validator(chunk).validate_json(as_the_models_have_it(path, text), strict=True)
             count["events"] += 1
-        assert both(texts) == both([once.text]), f"streamed as at once: {texts} {once.text}"
+        assert both(path, texts) == both(path, [once.text]), f"streamed as at once: {texts} {once.text}"
         last = json.loads(texts[-1])
         if usage:
             assert last["choices"] == [] and last["usage"] == json.loads(once.text)["usage"], last
@@ -354,7 +433,8 @@ def tried(client, count, dice, make):
 def everything():
     dice, count = Dice(SEED), {"replies": 0, "events": 0}
     makers = (
-        native_chat, native_generate, native_embed, native_embeddings, v1_chat, v1_completions, v1_embeddings, anthropic
+        native_chat, native_generate, native_embed, native_embeddings, v1_chat, v1_completions, v1_embeddings,
+        v1_responses, anthropic,
     )
     with httpx.Client(base_url=BASE, headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
         for _ in range(ROUNDS):
@@ -369,7 +449,7 @@ def everything():
             *((ollama.ShowResponse, reply) for reply in shown),
         ]:
             assert reply.status_code == 200, reply.text
-            TypeAdapter(kind).validate_json(reply.text, strict=True)
+            validator(kind).validate_json(reply.text, strict=True)
             count["replies"] += 1
     print(f"{count['replies']} replies and {count['events']} events, seed {SEED}", flush=True)
 

@@ -55,6 +55,8 @@ clients! {
     litellm_native: Tool::OnTop, "litellm_native.py";
     litellm_openai: Tool::OnTop, "litellm_openai.py";
     langchain: Tool::OnTop, "langchain.py";
+    python_responses: Tool::Python, "responses.py";
+    js_responses: Tool::Node, "responses.mjs";
 }
 
 #[tokio::test]
@@ -83,6 +85,16 @@ async fn js_anthropic_reads_past_what_is_said_while_it_waits() {
 #[tokio::test]
 async fn js_openai_reads_past_what_is_said_while_it_waits() {
     waits(Tool::Node, "openai_sdk.mjs").await;
+}
+
+#[tokio::test]
+async fn python_openai_reads_past_what_is_said_while_a_response_waits() {
+    waits(Tool::Python, "responses.py").await;
+}
+
+#[tokio::test]
+async fn js_openai_reads_past_what_is_said_while_a_response_waits() {
+    waits(Tool::Node, "responses.mjs").await;
 }
 
 /// A gateway for the application `shop`, which may not use every model, `throttled`, which may ask once, and `hasty`,
