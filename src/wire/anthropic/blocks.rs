@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use super::parts::{self, Images};
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Document, check_base64, elements, member, read, unquote};
+use crate::wire::fields::shown;
+use crate::wire::go_json::{Document, elements, read, unquote};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
 
@@ -22,36 +24,35 @@ pub(super) struct Converted {
 struct Gathered<'a> {
     text: String,
     thinking: Cow<'a, str>,
-    images: Vec<Cow<'a, str>>,
+    images: Images<'a>,
     /// Native tool calls, joined by commas.
     calls: Vec<u8>,
     /// For each tool result: the call's id, its text and images.
-    results: Vec<(Cow<'a, str>, String, Vec<Cow<'a, str>>)>,
+    results: Vec<(Cow<'a, str>, String, Images<'a>)>,
 }
 
 impl Converted {
+    /// Converts the system prompt and the messages.
+    pub(super) fn of(system: Option<&str>, messages: &[Document<'_>]) -> Result<Self, Fault> {
+        let mut converted = Self::default();
+        let text = system.map(parts::system).transpose()?.unwrap_or_default();
+        if !text.is_empty() {
+            converted.message("system", &Gathered { text, ..Gathered::default() });
+        }
+        for (at, message) in messages.iter().enumerate() {
+            converted.add(at, message)?;
+        }
+        Ok(converted)
+    }
+
     /// The JSON array.
     pub(super) fn json(&self) -> String {
         let list = String::from_utf8_lossy(&self.out);
         format!("[{list}]")
     }
 
-    /// Adds the system prompt: a text, or text blocks that are joined.
-    pub(super) fn system(&mut self, system: &str) -> Result<(), Fault> {
-        let text = match system.bytes().next() {
-            Some(b'"') => unquote(system).into_owned(),
-            Some(b'[') => texts(system),
-            _ => return Err(bad("system is neither a text nor a list of text blocks").at("system")),
-        };
-        if !text.is_empty() {
-            self.message("system", &Gathered { text, ..Gathered::default() });
-        }
-        Ok(())
-    }
-
     /// Adds the message number `at`.
-    pub(super) fn add(&mut self, at: usize, message: &str) -> Result<(), Fault> {
-        let message = read(message.as_bytes(), &tables::MESSAGE).map_err(refuse)?;
+    fn add(&mut self, at: usize, message: &Document<'_>) -> Result<(), Fault> {
         let role = message.text("role").to_lowercase();
         let gathered = match message.get("content") {
             None => Gathered::default(),
@@ -126,30 +127,23 @@ impl Converted {
 }
 
 fn gather(at: usize, blocks: &str) -> Result<Gathered<'_>, Fault> {
-    if !blocks.starts_with('[') {
-        let found = match blocks.bytes().next() {
-            Some(b'{') => "object",
-            Some(b't' | b'f') => "bool",
-            _ => "number",
-        };
-        return Err(bad(format!("json: cannot unmarshal {found} into Go value of type []anthropic.ContentBlock")));
-    }
     let mut list = Vec::new();
     let _ = elements(blocks, |block| list.push(block));
     let mut gathered = Gathered::default();
     for (place, block) in list.into_iter().enumerate() {
         let block = read(block.as_bytes(), &tables::BLOCK).map_err(refuse)?;
-        take(&mut gathered, &block, || format!("messages[{at}].content[{place}].type"))?;
+        take(&mut gathered, &block, &format!("messages[{at}].content[{place}]"))?;
     }
     Ok(gathered)
 }
 
-fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> String) -> Result<(), Fault> {
+fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: &str) -> Result<(), Fault> {
     match &*block.text("type") {
         "text" => said.text.push_str(&block.text("text")),
         "image" => {
             let source = block.get("source").ok_or_else(|| bad("invalid image source"))?;
-            said.images.push(image(source)?);
+            let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
+            said.images.push(parts::image(&source.text("type"), source.text("data"))?);
         }
         kind @ ("tool_use" | "server_tool_use") => {
             for field in ["id", "name"] {
@@ -157,9 +151,11 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
                     return Err(bad(format!("tool_use block missing required '{field}' field")));
                 }
             }
-            let input = block.get("input").unwrap_or("{}");
-            if !input.starts_with('{') {
-                return Err(bad(format!("{}: the input of a tool_use block is an object", place())).at(place()));
+            let input = block.get("input").unwrap_or(if block.has("input") { "null" } else { "{}" });
+            if !input.starts_with(['{', 'n']) {
+                return Err(
+                    bad(format!("{place}.input is {}: use an object", shown(input))).at(format!("{place}.input"))
+                );
             }
             let first = said.calls.is_empty();
             push(&mut said.calls, if first { "{\"id\":" } else { ",{\"id\":" });
@@ -171,82 +167,17 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
             push(&mut said.calls, "}}");
         }
         "tool_result" => {
-            let (text, images) = result(block.get("content"))?;
+            let (text, images) = parts::result(block.get("content"), place)?;
             said.results.push((block.text("tool_use_id"), text, images));
         }
         "web_search_tool_result" => {
-            let found = block.get("content").map(found).unwrap_or_default();
-            said.results.push((block.text("tool_use_id"), found, Vec::new()));
+            said.results.push((block.text("tool_use_id"), parts::found(block.get("content")), Vec::new()));
         }
-        "thinking" => said.thinking = block.text("thinking"),
+        "thinking" if block.get("thinking").is_some() => said.thinking = block.text("thinking"),
+        "thinking" => {}
         // holds nothing that another model could read
         "redacted_thinking" => {}
-        other => {
-            let text = format!(
-                "{} is {other:?}, which no model here can read: send text, image, tool_use, tool_result or thinking blocks",
-                place()
-            );
-            return Err(bad(text).at(place()));
-        }
+        other => return Err(parts::odd(place, other, "text, image, tool_use, tool_result or thinking blocks")),
     }
     Ok(())
-}
-
-/// A picture's base64.
-fn image(source: &str) -> Result<Cow<'_, str>, Fault> {
-    let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
-    let kind = source.text("type");
-    if kind != "base64" {
-        return Err(bad(format!("invalid image source type: {kind}. Only base64 images are supported.")));
-    }
-    let data = source.text("data");
-    check_base64(&data).map_err(|e| bad(format!("invalid base64 image data: {e}")))?;
-    Ok(data)
-}
-
-/// The text and the pictures of a tool's result.
-fn result(content: Option<&str>) -> Result<(String, Vec<Cow<'_, str>>), Fault> {
-    let Some(content) = content else { return Ok(Default::default()) };
-    if content.starts_with('"') {
-        return Ok((unquote(content).into_owned(), Vec::new()));
-    }
-    let (mut sources, mut images) = (Vec::new(), Vec::new());
-    let _ = elements(content, |block| {
-        if member(block, "type").is_some_and(|kind| unquote(kind) == "image") {
-            sources.push(member(block, "source").filter(|source| source.starts_with('{')));
-        }
-    });
-    for source in sources {
-        images.push(image(source.ok_or_else(|| bad("invalid tool_result image source"))?)?);
-    }
-    Ok((texts(content), images))
-}
-
-/// The texts of a list's text blocks, joined.
-fn texts(list: &str) -> String {
-    let mut all = String::new();
-    let _ = elements(list, |block| {
-        let is_text = member(block, "type").is_some_and(|kind| unquote(kind) == "text");
-        if let Some(text) = member(block, "text").filter(|text| is_text && text.starts_with('"')) {
-            all.push_str(&unquote(text));
-        }
-    });
-    all
-}
-
-/// What an earlier search found, as Ollama tells it to a model.
-fn found(content: &str) -> String {
-    if content.starts_with('"') {
-        return unquote(content).into_owned();
-    }
-    let mut all = String::new();
-    let of = |item: &str, name| {
-        member(item, name).filter(|value| *value != "null").map(|value| unquote(value).into_owned()).unwrap_or_default()
-    };
-    let _ = elements(content, |item| {
-        if of(item, "type") == "web_search_result" {
-            all.push_str(&format!("- {}: {}\n", of(item, "title"), of(item, "url")));
-        }
-    });
-    all
 }
