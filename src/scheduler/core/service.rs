@@ -63,6 +63,12 @@ impl Service {
         self.owed[class as usize] > 0.0
     }
 
+    /// Requests of a class that run here, and that wait and may run here.
+    #[cfg(test)]
+    pub(super) fn counts(&self, class: Class) -> (usize, usize) {
+        (self.active[class as usize] as usize, self.backlog[class as usize])
+    }
+
     /// Whether a class may claim service for a request that is predicted to need so many seconds.
     fn is_due(&self, class: Class, predicted: f64) -> bool {
         // a claim is never larger than ten minutes' share: a request that is need not wait for more

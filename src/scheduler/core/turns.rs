@@ -24,7 +24,7 @@ pub(super) fn before(a: &Turn, b: &Turn) -> Ordering {
 }
 
 /// The first ticket of its class before a model.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct First {
     id: TicketId,
     app: AppIndex,
