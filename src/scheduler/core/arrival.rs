@@ -114,7 +114,7 @@ impl Core {
             .into_iter()
             .filter(|at| *at != mine)
             .filter(|at| self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now)))
-            .filter_map(|at| self.first_class(at, site).map(|(turn, class)| ((turn.0, turn.1), at, class)))
+            .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
             .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1))
             .collect();
         turns.sort_by(|a, b| a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));

@@ -165,8 +165,8 @@ impl Core {
         }
         // all may run in the same places
         let seat = self.free_place(pool, members.runners.keys().copied())?;
-        let able = members.lines.heads().filter(|(app, ..)| self.apps[app.0].may_run());
-        self.lowest(pool, able.map(|(app, _, head)| (app, *head, seat)))
+        let able = members.lines.heads().filter(|(line, _)| self.apps[line.app.0].may_run());
+        self.lowest(pool, able.map(|(line, head)| (line.app, *head, seat)))
     }
 
     /// The same where tickets of a line differ in where they may run: the first one of each that has a free place.

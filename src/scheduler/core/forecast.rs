@@ -197,15 +197,17 @@ impl Core {
     ) -> (usize, f64) {
         let members = &self.pools[pool.0];
         let (mut tickets, mut seconds) = (0, 0.0);
-        let claims = Class::ALL.map(|class| self.service.get(&site).is_some_and(|service| service.claims(class)));
-        for (app, length, head) in members.lines.heads().filter(|(app, ..)| Some(*app) != except) {
-            let other = &self.apps[app.0];
+        let service = self.service.get(&site);
+        let claims = Class::ALL.map(|class| service.is_some_and(|service| service.claims(class)));
+        for (line, head) in members.lines.heads().filter(|(line, _)| Some(line.app) != except) {
+            let other = &self.apps[line.app.0];
             let usual = (1 + head.class as usize, other.tag());
-            if !claims[head.class as usize] && usual >= place {
+            let claims = claims[head.class as usize];
+            if !claims && usual >= place {
                 continue;
             }
-            let each = members.speed.predict(app, head.work);
-            let rank = self.rank(site, head.class, each);
+            let each = line.each(head, &members.speed);
+            let rank = service.filter(|_| claims).map_or(usual.0, |service| service.rank(head.class, each));
             let most = if rank < place.0 {
                 f64::INFINITY
             } else if rank == place.0 {
@@ -214,7 +216,7 @@ impl Core {
                 0.0
             };
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a length")]
-            let count = most.min(as_f64(length)) as usize;
+            let count = most.min(as_f64(line.alive())) as usize;
             tickets += count;
             seconds += each * as_f64(count);
         }

@@ -245,6 +245,7 @@ impl Core {
         self.deadlines.remove(&(waiting.deadline, id));
         self.queued_bytes -= waiting.bytes;
         self.steps_out(waiting.class, &waiting.seats);
+        self.look.forget(waiting.pool, id);
         self.apps[waiting.app.0].queued -= 1;
         let alive = &self.waiting;
         self.look.due |= self.pools[waiting.pool.0].alive() == 1;

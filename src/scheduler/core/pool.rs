@@ -8,7 +8,7 @@ use crate::domain::{Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
 use super::forecast::as_f64;
-use super::lines::{Head, Lines};
+use super::lines::{Head, Line, Lines};
 use super::predict::Speed;
 use super::site::{Residency, Runner};
 use super::{Core, Running, Ticket, TicketId};
@@ -108,7 +108,7 @@ impl Pool {
         if let Some((_, sum)) = self.sum.get().filter(|(of, _)| *of == state) {
             return sum;
         }
-        let each = |(app, length, head): (AppIndex, usize, &Head)| self.speed.predict(app, head.work) * as_f64(length);
+        let each = |(line, head): (&Line, &Head)| line.each(head, &self.speed) * as_f64(line.alive());
         let sum = self.lines.heads().map(each).sum();
         self.sum.set(Some((state, sum)));
         sum

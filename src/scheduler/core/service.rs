@@ -69,6 +69,11 @@ impl Service {
         (self.active[class as usize] as usize, self.backlog[class as usize])
     }
 
+    /// 0 goes first: a class whose least share is due, then the classes by urgency.
+    pub(super) fn rank(&self, class: Class, predicted: f64) -> usize {
+        if self.is_due(class, predicted) { 0 } else { 1 + class as usize }
+    }
+
     /// Whether a class may claim service for a request that is predicted to need so many seconds.
     fn is_due(&self, class: Class, predicted: f64) -> bool {
         // a claim is never larger than ten minutes' share: a request that is need not wait for more
@@ -97,9 +102,8 @@ impl Core {
         }
     }
 
-    /// 0 goes first: a class whose least share is due there, then the classes by urgency.
+    /// The rank of a class there, for a request that is predicted to need so many seconds.
     pub(super) fn rank(&self, site: EndpointId, class: Class, predicted: f64) -> usize {
-        let due = self.service.get(&site).is_some_and(|service| service.is_due(class, predicted));
-        if due { 0 } else { 1 + class as usize }
+        self.service.get(&site).map_or(1 + class as usize, |service| service.rank(class, predicted))
     }
 }

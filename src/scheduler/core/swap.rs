@@ -13,7 +13,7 @@ use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
 use super::turns::{Turn, before};
-use super::{Core, Decision, Waiting};
+use super::{Core, Decision, TicketId};
 
 /// Service asked for per second below which a model's work comes to an end.
 const FINITE: f64 = 0.75;
@@ -27,15 +27,17 @@ const FAR: Duration = Duration::from_secs(60);
 impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
-        let wanted = self.wanted();
-        let look = self.look(&wanted);
+        let wanted = self.looks().then(|| self.wanted());
+        if let Some(wanted) = &wanted {
+            self.look(wanted);
+        }
         let planned = |site: &EndpointId| !self.mute.contains(site) && !self.rests(*site);
         let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(planned).collect();
-        if !wanted.is_empty() {
+        if wanted.as_ref().is_some_and(|wanted| !wanted.is_empty()) {
             sites.sort_by_key(|site| (self.active(*site), *site));
         }
         for site in sites {
-            self.plan_site(site, look.then_some(&wanted), out);
+            self.plan_site(site, wanted.as_ref(), out);
         }
     }
 
@@ -115,20 +117,23 @@ impl Core {
             .filter_map(|pool| {
                 let mixed = self.pools[pool.0].mixed;
                 let first = if mixed { self.first_turn(pool, site) } else { self.head(pool, site) };
-                first.map(|(turn, _, ticket)| (turn, ticket, pool))
+                first.map(|(turn, class, id)| (turn, class, id, pool))
             })
-            .filter(|(_, ticket, pool)| !self.is_elsewhere(*pool, ticket) || self.deserves_another(*pool, site))
             .collect();
         turns.sort_by(|a, b| before(&a.0, &b.0));
-        // one that has no room here, whoever goes, holds up nobody
-        let mut turns = turns.into_iter().filter(|(.., pool)| self.may_fit(site, *pool));
-        turns.next().map(|(turn, ticket, pool)| (turn, ticket.class, pool))
+        let mut turns = turns
+            .into_iter()
+            .filter(|(.., id, pool)| !self.is_elsewhere(*pool, *id) || self.deserves_another(*pool, site))
+            // one that has no room here, whoever goes, holds up nobody
+            .filter(|(.., pool)| self.may_fit(site, *pool));
+        turns.next().map(|(turn, class, _, pool)| (turn, class, pool))
     }
 
     /// Whether the weights are in memory where this ticket may run.
-    fn is_elsewhere(&self, pool: PoolIndex, ticket: &Waiting) -> bool {
+    fn is_elsewhere(&self, pool: PoolIndex, id: TicketId) -> bool {
         let runners = &self.pools[pool.0].runners;
-        let usable = ticket.seats.iter().filter(|seat| !self.is_out(seat.endpoint));
+        let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats);
+        let usable = seats.filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
     }
 

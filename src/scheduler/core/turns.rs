@@ -10,7 +10,7 @@ use crate::domain::{Class, EndpointId, Moment};
 use super::fair::AppIndex;
 use super::lines::{Head, Line};
 use super::pool::PoolIndex;
-use super::{Core, TicketId, Waiting, Work};
+use super::{Core, TicketId};
 
 /// How much earlier a turn becomes by waiting, in tag seconds per second: of two models whose applications had about as much,
 /// the one that waits longer goes first.
@@ -28,7 +28,8 @@ pub(super) fn before(a: &Turn, b: &Turn) -> Ordering {
 pub(super) struct First {
     id: TicketId,
     app: AppIndex,
-    work: Work,
+    /// Service that it is predicted to need, seconds.
+    each: f64,
     /// Its application's tag less what its age takes off.
     tag: f64,
     since: Moment,
@@ -37,25 +38,29 @@ pub(super) struct First {
 /// Those of every class.
 pub(super) type Firsts = [Option<First>; 3];
 
+/// Whether it is one of them.
+pub(super) fn holds(firsts: &Firsts, id: TicketId) -> bool {
+    firsts.iter().flatten().any(|first| first.id == id)
+}
+
 impl Core {
     /// The lowest turn among a pool's tickets that may run at `site`.
-    pub(super) fn first_turn(&self, pool: PoolIndex, site: EndpointId) -> Option<(Turn, TicketId, &Waiting)> {
+    pub(super) fn first_turn(&self, pool: PoolIndex, site: EndpointId) -> Option<(Turn, Class, TicketId)> {
         let mixed = self.pools[pool.0].mixed;
         let firsts = if mixed { self.firsts_of_mixed(pool, site) } else { self.firsts_of_lines(pool) };
-        let (turn, id) = self.lowest_turn(pool, site, &firsts)?;
-        let waiting = self.waiting.get(&id)?;
+        let lowest = self.lowest_turn(site, &firsts)?;
         // where the pool is not mixed, all may run in the same places
-        let here = waiting.seats.iter().any(|seat| seat.endpoint == site);
-        here.then_some((turn, id, waiting))
+        let here = self.waiting.get(&lowest.2)?.seats.iter().any(|seat| seat.endpoint == site);
+        here.then_some(lowest)
     }
 
     /// The lowest turn at `site` of the first ones of a pool.
-    pub(super) fn lowest_turn(&self, pool: PoolIndex, site: EndpointId, firsts: &Firsts) -> Option<(Turn, TicketId)> {
-        let speed = &self.pools[pool.0].speed;
+    pub(super) fn lowest_turn(&self, site: EndpointId, firsts: &Firsts) -> Option<(Turn, Class, TicketId)> {
+        let service = self.service.get(&site);
         let turns = Class::ALL.into_iter().zip(firsts).filter_map(|(class, first)| {
             let first = first.as_ref()?;
-            let rank = self.rank(site, class, speed.predict(first.app, first.work));
-            Some(((rank, first.tag, first.since), first.id))
+            let rank = service.map_or(1 + class as usize, |service| service.rank(class, first.each));
+            Some(((rank, first.tag, first.since), class, first.id))
         });
         turns.min_by(|a, b| before(&a.0, &b.0))
     }
@@ -88,7 +93,7 @@ impl Core {
                     break;
                 }
                 if let Some(head) = members.lines.get(*app).and_then(Line::head) {
-                    self.compare(&mut firsts, *app, head, gone);
+                    self.compare(&mut firsts, pool, (*app, head), gone);
                 }
             }
         }
@@ -99,8 +104,8 @@ impl Core {
         let members = &self.pools[pool.0];
         let gone = members.gone_since(self.now);
         let mut firsts = Firsts::default();
-        for (app, _, head) in members.lines.heads().filter(|(app, ..)| self.apps[app.0].may_run()) {
-            self.compare(&mut firsts, app, head, gone);
+        for (line, head) in members.lines.heads().filter(|(line, _)| self.apps[line.app.0].may_run()) {
+            self.compare(&mut firsts, pool, (line.app, head), gone);
         }
         firsts
     }
@@ -114,7 +119,7 @@ impl Core {
             if let Some((id, waiting)) =
                 line.find(|(_, waiting)| waiting.seats.iter().any(|seat| seat.endpoint == site))
             {
-                self.compare(&mut firsts, app, &Head::of(id, waiting), gone);
+                self.compare(&mut firsts, pool, (app, &Head::of(id, waiting)), gone);
             }
         }
         firsts
@@ -122,12 +127,13 @@ impl Core {
 
     /// Takes a line's first ticket for the first of its class, if it is. Only what waits for the model ages: a long line
     /// before a model that is served does not.
-    fn compare(&self, firsts: &mut Firsts, app: AppIndex, head: &Head, gone: Moment) {
+    fn compare(&self, firsts: &mut Firsts, pool: PoolIndex, (app, head): (AppIndex, &Head), gone: Moment) {
         let waited = self.now.since(head.since.max(gone)).as_secs_f64();
         let tag = self.apps[app.0].tag() - AGEING * waited;
         let first = &mut firsts[head.class as usize];
         if first.is_none_or(|first| (tag, head.since, app) < (first.tag, first.since, first.app)) {
-            *first = Some(First { id: head.id, app, work: head.work, tag, since: head.since });
+            let each = self.pools[pool.0].speed.predict(app, head.work);
+            *first = Some(First { id: head.id, app, each, tag, since: head.since });
         }
     }
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 mod hard;
+mod pauses;
 mod storm;
 
+use super::lines::Line;
 use super::*;
 use crate::domain::{LoadOrder, ResidencyCommand};
 
@@ -56,7 +58,8 @@ fn sweep_sums(core: &Core) {
             same(pool.waiting[class as usize].seconds(), waiting(class).map(|w| w.expected).sum());
         }
         same(pool.running.seconds(), running.map(|run| run.predicted).sum());
-        let lines = pool.lines.heads().map(|(app, length, head)| pool.speed.predict(app, head.work) * length as f64);
+        let each = |line: &Line, head: &Head| pool.speed.predict(line.app, head.work) * line.alive() as f64;
+        let lines = pool.lines.heads().map(|(line, head)| each(line, head));
         same(pool.everything(), lines.sum());
         let (by_tag, all) = (core.firsts_by_tag(PoolIndex(index), &able), core.firsts_of_lines(PoolIndex(index)));
         assert_eq!(by_tag, all, "a search by tag finds whom looking at every line finds");
