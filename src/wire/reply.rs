@@ -3,15 +3,13 @@
 //! One [`Encoder`] per request, because some dialects have state: the first chunk names the role, the finish knows of
 //! earlier tool calls. The formats themselves live with their dialects.
 
-use serde_json::value::RawValue;
-
 use super::anthropic::MessagesReply;
 use super::error::object_in_stream;
 use super::go_json::elements;
 use super::ollama;
 use super::openai::{ChatReply, CompletionReply, EmbeddingReply, ResponsesReply};
 use super::out::{filled, push, string};
-use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Piece, RequestId, Surface, Task};
+use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Json, Piece, RequestId, Surface, Task};
 
 /// Encodes one reply.
 #[derive(Debug)]
@@ -96,14 +94,14 @@ impl Encoder {
     /// `None` where there is nothing to leave out.
     fn first_call(&self, event: &Event) -> Option<Event> {
         let Event::Piece(piece) = event else { return None };
-        let calls = filled(piece.tool_calls.as_deref()).filter(|_| self.one_call)?;
+        let calls = filled(piece.tool_calls.as_ref()).filter(|_| self.one_call)?;
         let mut first = None;
         // cannot fail: the list was scanned when the event was
         let _ = elements(calls.get(), |call| {
             first.get_or_insert(call);
         });
         let first = first.filter(|_| !self.called);
-        let tool_calls = first.and_then(|call| RawValue::from_string(format!("[{call}]")).ok());
+        let tool_calls = first.map(|call| Json::known(format!("[{call}]")));
         Some(Event::Piece(Box::new(Piece { tool_calls, ..(**piece).clone() })))
     }
 

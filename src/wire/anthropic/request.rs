@@ -41,14 +41,16 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     let (calls_allowed, one_tool_call) = choice(&document)?;
-    let mut fields = vec![made("messages", &messages)?];
+    // messages that say nothing vanish; with none left Ollama only loads the model
+    let intent = if messages == "[]" { Intent::Load } else { Intent::Answer };
+    let mut fields = vec![made("messages", messages)];
     fields.extend(format(&document)?);
     if let Some(tools) = tools(&document)?.filter(|_| calls_allowed) {
         measure.prompt_bytes += tools.len();
-        fields.push(made("tools", &tools)?);
+        fields.push(made("tools", tools));
     }
     fields.extend(think(&document)?);
-    fields.extend(truncate(&document)?);
+    fields.extend(truncate(&document));
     check_model(Task::Chat, &model)?;
     let options = options(&document)?;
     let stream = document.is_true("stream");
@@ -57,8 +59,7 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
         surface: Surface::V1Messages,
         model,
         stream,
-        // messages that say nothing vanish; with none left Ollama only loads the model
-        intent: if messages == "[]" { Intent::Load } else { Intent::Answer },
+        intent,
         fields,
         options: options.sampling,
         runner_options: options.runner,
@@ -153,8 +154,8 @@ fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     if let Some(thinking) = document.get("thinking") {
         let thinking = read(thinking.as_bytes(), &tables::THINKING).map_err(refuse)?;
         match &*thinking.text("type") {
-            "enabled" => return made("think", "true").map(Some),
-            "disabled" => return made("think", "false").map(Some),
+            "enabled" => return Ok(Some(made("think", "true"))),
+            "disabled" => return Ok(Some(made("think", "false"))),
             // the model decides, or the effort does
             "adaptive" | "" => {}
             kind => {
@@ -168,8 +169,8 @@ fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let effort = config.text("effort").trim().to_lowercase();
     match effort.as_str() {
         "" => Ok(None),
-        "xhigh" => made("think", "\"high\"").map(Some),
-        "low" | "medium" | "high" | "max" => made("think", &format!("\"{effort}\"")).map(Some),
+        "xhigh" => Ok(Some(made("think", "\"high\""))),
+        "low" | "medium" | "high" | "max" => Ok(Some(made("think", format!("\"{effort}\"")))),
         _ => {
             let text =
                 format!("output_config.effort is {effort:?}: use \"low\", \"medium\", \"high\", \"xhigh\" or \"max\"");
@@ -186,7 +187,7 @@ fn format(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let field = if inner.is_some() { "output_config.format" } else { "output_format" };
     let format = read(format.as_bytes(), &tables::FORMAT).map_err(refuse)?;
     match (&*unquote(format.get("type").unwrap_or("\"\"")), format.get("schema")) {
-        ("json_schema", Some(schema)) => made("format", schema).map(Some),
+        ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
         _ => {
             Err(bad(format!("{field} must be {{\"type\":\"json_schema\",\"schema\":…}}: nothing else can be enforced"))
                 .at(field))

@@ -6,9 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-
-use crate::domain::{Event, Finish, JsonField, Metrics, Piece, Task, Vectors};
+use crate::domain::{Event, Finish, Json, JsonField, Metrics, Piece, Task, Vectors};
 use crate::wire::go_json::{members, unquote};
 
 /// A line that is not Ollama's protocol; the text is for the log.
@@ -89,17 +87,17 @@ impl Reply {
             "created_at" => self.piece.created_at = text(&key, value)?,
             "response" if task == Task::Generate => self.piece.text = text(&key, value)?,
             "thinking" if task == Task::Generate => self.piece.thinking = some_text(&key, value)?,
-            "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)?),
+            "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)),
             "message" if task == Task::Chat => self.message(value)?,
             "embeddings" if task == Task::Embed => self.vectors = Some(value.into()),
             "embedding" if task == Task::Embeddings => self.vectors = Some(value.into()),
             "done" => self.done = Some(value == "true"),
             "done_reason" => self.finish.reason = some_text(&key, value)?,
-            "context" => self.finish.context = Some(raw(value)?),
-            "logprobs" => self.piece.logprobs = Some(raw(value)?),
+            "context" => self.finish.context = Some(raw(value)),
+            "logprobs" => self.piece.logprobs = Some(raw(value)),
             "error" => self.error = Some(error_text(value)),
             _ if self.metric(&key, value)? => {}
-            _ => self.piece.extra.push((key.as_ref().into(), raw(value)?)),
+            _ => self.piece.extra.push((key.into_owned().into(), raw(value))),
         }
         Ok(())
     }
@@ -114,8 +112,8 @@ impl Reply {
                 "role" => piece.role = Some(text(&key, value)?),
                 "content" => piece.text = text(&key, value)?,
                 "thinking" => piece.thinking = some_text(&key, value)?,
-                "tool_calls" => piece.tool_calls = Some(raw(value)?),
-                _ => piece.message_extra.push((key.as_ref().into(), raw(value)?)),
+                "tool_calls" => piece.tool_calls = Some(raw(value)),
+                _ => piece.message_extra.push((key.into_owned().into(), raw(value))),
             }
             Ok(())
         };
@@ -187,10 +185,9 @@ fn duration(key: &str, value: &str) -> Result<Duration, Malformed> {
 }
 
 /// A value as written, but on one line: a line end in it, which can only be white space, would end a frame.
-fn raw(value: &str) -> Result<Box<RawValue>, Malformed> {
-    let line = match memchr::memchr2(b'\n', b'\r', value.as_bytes()) {
+fn raw(value: &str) -> Json {
+    Json::known(match memchr::memchr2(b'\n', b'\r', value.as_bytes()) {
         Some(_) => value.replace(['\n', '\r'], " "),
         None => value.to_owned(),
-    };
-    RawValue::from_string(line).map_err(|e| Malformed(e.to_string()))
+    })
 }

@@ -17,7 +17,7 @@ pub(in crate::wire) fn piece(out: &mut Vec<u8>, task: Task, model: &[u8], piece:
         string(out, &piece.text);
         thinking(out, piece);
         done(out, finish);
-        if let Some(context) = finish.and_then(|f| f.context.as_deref()) {
+        if let Some(context) = finish.and_then(|f| f.context.as_ref()) {
             push(out, ",\"context\":");
             raw(out, context);
         }
@@ -76,14 +76,14 @@ fn thinking(out: &mut Vec<u8>, piece: &Piece) {
 }
 
 fn tool_calls(out: &mut Vec<u8>, piece: &Piece) {
-    if let Some(calls) = filled(piece.tool_calls.as_deref()) {
+    if let Some(calls) = filled(piece.tool_calls.as_ref()) {
         push(out, ",\"tool_calls\":");
         raw(out, calls);
     }
 }
 
 fn logprobs(out: &mut Vec<u8>, piece: &Piece) {
-    if let Some(list) = filled(piece.logprobs.as_deref()) {
+    if let Some(list) = filled(piece.logprobs.as_ref()) {
         push(out, ",\"logprobs\":");
         raw(out, list);
     }

@@ -6,7 +6,7 @@ use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape,
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::go_json::{Document, elements, go_quote, members, number, read, read_text, unquote};
-use crate::wire::ollama::{check_model, check_top_logprobs, raw};
+use crate::wire::ollama::{check_model, check_top_logprobs};
 
 /// Reads a chat request and turns it into a native one.
 pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Fault> {
@@ -22,20 +22,22 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
     let converted = messages::convert(&list)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
-    let mut fields = vec![made("messages", &converted.json)?];
+    // messages whose content is an empty list vanish; with none left Ollama only loads the model
+    let intent = if converted.json == "[]" { Intent::Load } else { Intent::Answer };
+    let mut fields = vec![made("messages", converted.json)];
     if let Some(format) = format(&document)? {
-        fields.push(made("format", &format)?);
+        fields.push(made("format", format));
     }
     if let (true, Some(tools)) = (keeps_tools, document.get("tools")) {
         check_tools(tools)?;
         measure.prompt_bytes += tools.len();
-        fields.push(made("tools", tools)?);
+        fields.push(made("tools", tools));
     }
     fields.extend(think(&document)?);
-    fields.extend(truncate(&document)?);
+    fields.extend(truncate(&document));
     for name in ["logprobs", "top_logprobs"] {
         if let Some(value) = document.get(name) {
-            fields.push((name.into(), raw(value)?));
+            fields.push(made(name, value));
         }
     }
     check_top_logprobs(&document)?;
@@ -51,8 +53,7 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
         surface: Surface::V1Chat,
         model,
         stream: document.is_true("stream"),
-        // messages whose content is an empty list vanish; with none left Ollama only loads the model
-        intent: if converted.json == "[]" { Intent::Load } else { Intent::Answer },
+        intent,
         fields,
         options: options.sampling,
         runner_options: options.runner,
@@ -156,5 +157,5 @@ pub(super) fn think_of(effort: &str) -> Result<Option<JsonField>, Fault> {
             )));
         }
     };
-    Ok(Some(made("think", &think)?))
+    Ok(Some(made("think", think)))
 }

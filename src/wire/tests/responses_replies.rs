@@ -2,11 +2,10 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::recordings::recording;
 use super::*;
-use crate::domain::{Fault, FaultClass, Finish, InferenceRequest, Metrics, Piece, RequestId};
+use crate::domain::{Fault, FaultClass, Finish, InferenceRequest, Json, Metrics, Piece, RequestId};
 
 const ID: RequestId = RequestId(0xAB);
 
@@ -32,7 +31,7 @@ fn piece(text: &str, thinking: &str, calls: &str) -> Piece {
     Piece {
         text: text.into(),
         thinking: Some(thinking.into()).filter(|text: &String| !text.is_empty()),
-        tool_calls: (!calls.is_empty()).then(|| RawValue::from_string(calls.into()).unwrap()),
+        tool_calls: (!calls.is_empty()).then(|| Json::known(calls)),
         ..Piece::default()
     }
 }
@@ -233,7 +232,7 @@ fn text_before_a_call_is_an_item_of_its_own() {
         // and the same answer at once: white space before a call is nothing, as Ollama has it
         let mut once = last("stop", Metrics::default());
         once.text = " ".into();
-        once.tool_calls = Some(RawValue::from_string(native_call(&"call_1".into(), &"f".into(), "{}")).unwrap());
+        once.tool_calls = Some(Json::known(native_call(&"call_1".into(), &"f".into(), "{}")));
         assert_eq!(whole(&request, &once)["output"].as_array().unwrap().len(), 1);
         once.text = "Let me look.".into();
         assert_eq!(whole(&request, &once)["output"][0]["content"][0]["text"], "Let me look.");

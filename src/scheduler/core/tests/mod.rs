@@ -12,7 +12,7 @@ mod hard;
 mod storm;
 
 use super::*;
-use crate::domain::{LoadOrder, ResidencyCommand};
+use crate::domain::{Json, LoadOrder, ResidencyCommand};
 
 const GPU: EndpointId = EndpointId(0);
 

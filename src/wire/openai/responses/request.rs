@@ -24,15 +24,17 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
     let text = Format::read(&document)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: messages.prompt_bytes, inputs: 1, output_cap: None };
-    let mut fields = vec![made("messages", &messages.json)?];
+    // nothing to answer: Ollama only loads the model
+    let intent = if messages.json == "[]" { Intent::Load } else { Intent::Answer };
+    let mut fields = vec![made("messages", messages.json)];
     fields.extend(text.native()?);
     if let (true, Some(tools)) = (keeps_tools, &native_tools) {
         measure.prompt_bytes += tools.len();
-        fields.push(made("tools", tools)?);
+        fields.push(made("tools", tools));
     }
     fields.extend(think);
     if document.get("truncation") == Some("\"disabled\"") {
-        fields.push(made("truncate", "false")?);
+        fields.push(made("truncate", "false"));
     }
     let options = options(&document)?;
     measure.output_cap = options.output_cap;
@@ -41,8 +43,7 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
         surface: Surface::V1Responses,
         model,
         stream,
-        // nothing to answer: Ollama only loads the model
-        intent: if messages.json == "[]" { Intent::Load } else { Intent::Answer },
+        intent,
         fields,
         echo: Echo { document: &document, order: Order::of(stream) }.fields(&reasoning, &text, &options)?,
         options: options.sampling,
@@ -128,8 +129,8 @@ impl Format {
     fn native(&self) -> Result<Option<JsonField>, Fault> {
         match (&*self.kind, &self.schema) {
             ("" | "text", _) => Ok(None),
-            ("json_object", _) => made("format", "\"json\"").map(Some),
-            ("json_schema", Some(schema)) => made("format", schema).map(Some),
+            ("json_object", _) => Ok(Some(made("format", "\"json\""))),
+            ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
             ("json_schema", None) => {
                 let text = "text.format is json_schema without a schema: send text.format.schema, or use json_object";
                 Err(bad(text).at("text.format.schema"))
@@ -152,11 +153,11 @@ impl Echo<'_> {
     fn fields(&self, reasoning: &Reasoning, text: &Format, options: &Options) -> Result<Vec<JsonField>, Fault> {
         let document = self.document;
         let mut fields = Vec::with_capacity(8);
-        let mut add = |name: &str, write: &dyn Fn(&mut Vec<u8>)| -> Result<(), Fault> {
+        let mut add = |name: &'static str, write: &dyn Fn(&mut Vec<u8>)| -> Result<(), Fault> {
             let mut out = Vec::with_capacity(32);
             write(&mut out);
             let out = String::from_utf8(out).map_err(|_| bad(format!("{name} is not UTF-8")))?;
-            fields.push(made(name, &out)?);
+            fields.push(made(name, out));
             Ok(())
         };
         let instructions = document.text("instructions");
