@@ -2,45 +2,54 @@
 
 use std::borrow::Cow;
 
-use super::tables;
+use super::{estimate, tables};
 use crate::domain::Fault;
-use crate::wire::go_json::{Document, check_base64, elements, member, read, unquote};
+use crate::wire::go_json::{Document, check_base64, documents, elements, member, read, unquote};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
 
 /// Converted messages.
-#[derive(Default)]
 pub(super) struct Converted {
     /// The JSON array, without its end while it grows.
     out: Vec<u8>,
     /// Bytes of text that become prompt tokens.
     pub(super) prompt_bytes: usize,
+    /// Bytes that Ollama counts for its guess of them, where one is wanted.
+    pub(super) guessed_bytes: Option<usize>,
 }
 
 /// What the blocks of one message say.
 #[derive(Default)]
 struct Gathered<'a> {
-    text: String,
+    text: Cow<'a, str>,
     thinking: Cow<'a, str>,
     images: Vec<Cow<'a, str>>,
     /// Native tool calls, joined by commas.
     calls: Vec<u8>,
+    /// Bytes that Ollama counts for them.
+    guessed_bytes: usize,
     /// For each tool result: the call's id, its text and images.
     results: Vec<(Cow<'a, str>, String, Vec<Cow<'a, str>>)>,
 }
 
 impl Converted {
+    /// No messages; `size` is about that of all, and `guess` whether Ollama's guess of their tokens is wanted.
+    pub(super) fn new(size: usize, guess: bool) -> Self {
+        Self { out: Vec::with_capacity(size), prompt_bytes: 0, guessed_bytes: guess.then_some(0) }
+    }
+
     /// The JSON array.
-    pub(super) fn json(&self) -> String {
-        let list = String::from_utf8_lossy(&self.out);
-        format!("[{list}]")
+    pub(super) fn json(&mut self) -> Result<String, Fault> {
+        let end = if self.out.is_empty() { "[]" } else { "]" };
+        push(&mut self.out, end);
+        String::from_utf8(std::mem::take(&mut self.out)).map_err(|_| bad("the messages are not UTF-8"))
     }
 
     /// Adds the system prompt: a text, or text blocks that are joined.
     pub(super) fn system(&mut self, system: &str) -> Result<(), Fault> {
         let text = match system.bytes().next() {
-            Some(b'"') => unquote(system).into_owned(),
-            Some(b'[') => texts(system),
+            Some(b'"') => unquote(system),
+            Some(b'[') => texts(system).into(),
             _ => return Err(bad("system is neither a text nor a list of text blocks").at("system")),
         };
         if !text.is_empty() {
@@ -50,14 +59,20 @@ impl Converted {
     }
 
     /// Adds the message number `at`.
-    pub(super) fn add(&mut self, at: usize, message: &str) -> Result<(), Fault> {
-        let message = read(message.as_bytes(), &tables::MESSAGE).map_err(refuse)?;
-        let role = message.text("role").to_lowercase();
+    pub(super) fn add(&mut self, at: usize, message: &Document<'_>) -> Result<(), Fault> {
+        let role = message.text("role");
         let gathered = match message.get("content") {
             None => Gathered::default(),
-            Some(text) if text.starts_with('"') => Gathered { text: unquote(text).into_owned(), ..Gathered::default() },
-            Some(blocks) => gather(at, blocks)?,
+            Some(text) if text.starts_with('"') => {
+                let text = unquote(text);
+                Gathered { guessed_bytes: text.len(), text, ..Gathered::default() }
+            }
+            Some(blocks) => gather(at, blocks, self.guessed_bytes.is_some())?,
         };
+        if let Some(bytes) = &mut self.guessed_bytes {
+            *bytes += role.len() + gathered.guessed_bytes;
+        }
+        let role = role.to_lowercase();
         let said = !gathered.text.is_empty()
             || !gathered.images.is_empty()
             || !gathered.calls.is_empty()
@@ -78,7 +93,7 @@ impl Converted {
 
     fn open(&mut self, role: &str, content: &str) {
         let first = self.out.is_empty();
-        push(&mut self.out, if first { "{\"role\":" } else { ",{\"role\":" });
+        push(&mut self.out, if first { "[{\"role\":" } else { ",{\"role\":" });
         string(&mut self.out, role);
         push(&mut self.out, ",\"content\":");
         string(&mut self.out, content);
@@ -125,7 +140,7 @@ impl Converted {
     }
 }
 
-fn gather(at: usize, blocks: &str) -> Result<Gathered<'_>, Fault> {
+fn gather(at: usize, blocks: &str, guess: bool) -> Result<Gathered<'_>, Fault> {
     if !blocks.starts_with('[') {
         let found = match blocks.bytes().next() {
             Some(b'{') => "object",
@@ -134,11 +149,12 @@ fn gather(at: usize, blocks: &str) -> Result<Gathered<'_>, Fault> {
         };
         return Err(bad(format!("json: cannot unmarshal {found} into Go value of type []anthropic.ContentBlock")));
     }
-    let mut list = Vec::new();
-    let _ = elements(blocks, |block| list.push(block));
     let mut gathered = Gathered::default();
-    for (place, block) in list.into_iter().enumerate() {
-        let block = read(block.as_bytes(), &tables::BLOCK).map_err(refuse)?;
+    for (place, block) in documents(blocks, &tables::BLOCK).enumerate() {
+        let block = block.map_err(refuse)?;
+        if guess {
+            gathered.guessed_bytes += estimate::block(&block);
+        }
         take(&mut gathered, &block, || format!("messages[{at}].content[{place}].type"))?;
     }
     Ok(gathered)
@@ -146,7 +162,7 @@ fn gather(at: usize, blocks: &str) -> Result<Gathered<'_>, Fault> {
 
 fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> String) -> Result<(), Fault> {
     match &*block.text("type") {
-        "text" => said.text.push_str(&block.text("text")),
+        "text" => said.text.to_mut().push_str(&block.text("text")),
         "image" => {
             let source = block.get("source").ok_or_else(|| bad("invalid image source"))?;
             said.images.push(image(source)?);

@@ -4,7 +4,7 @@ use super::blocks::Converted;
 use super::estimate::estimate;
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
-use crate::wire::go_json::{Document, elements, number, read, unquote};
+use crate::wire::go_json::{Document, documents, elements, number, read, unquote};
 use crate::wire::ollama::{PARAMETERS, check_model};
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
@@ -28,16 +28,16 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
         return Err(bad("messages is required"));
     }
     refuse_hosted(&document)?;
-    let mut list = Vec::new();
-    let _ = elements(document.get("messages").unwrap_or("[]"), |message| list.push(message));
-    let mut converted = Converted::default();
+    let stream = document.is_true("stream");
+    let mut converted = Converted::new(body.len(), stream);
     if let Some(system) = document.get("system") {
         converted.system(system)?;
     }
-    for (at, message) in list.into_iter().enumerate() {
-        converted.add(at, message)?;
+    let messages = documents(document.get("messages").unwrap_or("[]"), &tables::MESSAGE);
+    for (at, message) in messages.enumerate() {
+        converted.add(at, &message.map_err(refuse)?)?;
     }
-    let messages = converted.json();
+    let messages = converted.json()?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     let (calls_allowed, one_tool_call) = choice(&document)?;
@@ -53,7 +53,6 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     fields.extend(truncate(&document));
     check_model(Task::Chat, &model)?;
     let options = options(&document)?;
-    let stream = document.is_true("stream");
     measure.output_cap = options.output_cap;
     Ok(InferenceRequest {
         surface: Surface::V1Messages,
@@ -66,7 +65,7 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
         keep_alive: keep_alive(&document),
         shape: ReplyShape {
             one_tool_call,
-            guessed_prompt: if stream { estimate(&document) } else { 0 },
+            guessed_prompt: converted.guessed_bytes.map_or(0, |said| estimate(&document, said)),
             ..ReplyShape::default()
         },
         echo: Vec::new(),

@@ -4,6 +4,7 @@
 //! Nesting is bounded by [`MAX_DEPTH`], so that no body can exhaust the stack.
 
 use super::numbers::{leading_digits, plain_numbers};
+use super::run::{is, is_control, unmarked};
 
 /// Deepest nesting of objects and arrays taken (Go takes 10,000; nobody needs more than a few dozen).
 pub(in crate::wire) const MAX_DEPTH: u16 = 512;
@@ -296,23 +297,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Bytes at the front that a string may hold as they are: no quote, backslash or control character. Eight at a time,
-/// because nearly all of a request is such text.
+/// Bytes at the front that a string may hold as they are: no quote, backslash or control character.
 fn plain_bytes(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
-    // marks the top bit of each byte below the bound, right up to the first one
-    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & TOPS;
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-        let marked = is(b'"') | is(b'\\') | below(word, b' ');
-        if marked != 0 {
-            return at * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    words.len() * 8 + tail.iter().take_while(|&&b| !matches!(b, b'"' | b'\\') && b >= b' ').count()
+    unmarked(bytes, |bytes| is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes))
 }
 
 fn unexpected(byte: u8, context: &str) -> Bad {

@@ -158,11 +158,11 @@ impl<'a> Document<'a> {
 /// # Errors
 /// [`Bad::Empty`] for no value at all; otherwise Go's words for the first fault.
 pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Result<Document<'a>, Bad> {
-    let reader = Reader::over(body, table)?;
+    let mut reader = Reader::over(body, table)?;
     let taken = body.get(..reader.scan.at()).unwrap_or_default();
     let text = std::str::from_utf8(taken)
         .map_err(|e| Bad::Text(format!("invalid UTF-8 at byte {} of the body: JSON must be UTF-8", e.valid_up_to())))?;
-    reader.document(text, table)
+    reader.take(text, table)
 }
 
 /// The same for a text inside a body, which is known to be UTF-8.
@@ -170,7 +170,27 @@ pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Resul
 /// # Errors
 /// As [`read`].
 pub(in crate::wire) fn read_text<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, Bad> {
-    Reader::over(text.as_bytes(), table)?.document(text, table)
+    Reader::over(text.as_bytes(), table)?.take(text, table)
+}
+
+/// The elements of the array `text`, a part of a body that was scanned, each read against `table`; none for another value.
+pub(in crate::wire) fn documents<'a>(
+    text: &'a str,
+    table: &'static Struct,
+) -> impl Iterator<Item = Result<Document<'a>, Bad>> {
+    let mut scan = Scanner::new(text.as_bytes());
+    let mut more = scan.kind() == Ok(Kind::Array) && scan.open(b']') == Ok(false);
+    let mut reader = Reader::new(scan);
+    std::iter::from_fn(move || {
+        if !more {
+            return None;
+        }
+        let read = reader.document(table);
+        let document = read.and_then(|()| reader.take(text, table));
+        // cannot fail: it was scanned
+        more = reader.scan.more(b']', "after array element").unwrap_or(false);
+        Some(document)
+    })
 }
 
 /// A member of the outermost object, as byte ranges.
@@ -214,28 +234,39 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn new(scan: Scanner<'a>) -> Self {
+        Self { scan, found: Vec::new(), bad: None, end: false, prompt: 0 }
+    }
+
     /// Reads the first value of `body`.
     fn over(body: &'a [u8], table: &'static Struct) -> Result<Self, Bad> {
-        let mut reader =
-            Self { scan: Scanner::new(body), found: Vec::with_capacity(8), bad: None, end: false, prompt: 0 };
+        let mut reader = Self::new(Scanner::new(body));
         if reader.scan.lead().is_none() {
             return Err(Bad::Empty);
         }
-        let context = Context { path: None, owner: table, own: false };
-        if reader.scan.kind()? == Kind::Object {
-            reader.object(Some(table), &Type::Raw, &context, true)?;
-        } else {
-            reader.value(&Type::Struct(table), &context)?;
-        }
+        reader.document(table)?;
         Ok(reader)
     }
 
-    /// What was found, as slices of the `text` that was read.
-    fn document<'t>(self, text: &'t str, table: &'static Struct) -> Result<Document<'t>, Bad> {
-        if let Some(bad) = self.bad {
+    /// Reads the next value as a document.
+    fn document(&mut self, table: &'static Struct) -> Result<(), Bad> {
+        self.found.reserve(8);
+        let context = Context { path: None, owner: table, own: false };
+        if self.scan.kind()? == Kind::Object {
+            self.object(Some(table), &Type::Raw, &context, true)
+        } else {
+            self.value(&Type::Struct(table), &context)
+        }
+    }
+
+    /// What was found in it, as slices of the `text` that was read.
+    fn take<'t>(&mut self, text: &'t str, table: &'static Struct) -> Result<Document<'t>, Bad> {
+        let (found, prompt_bytes) = (std::mem::take(&mut self.found), std::mem::take(&mut self.prompt));
+        self.end = false;
+        if let Some(bad) = self.bad.take() {
             return Err(Bad::Text(bad));
         }
-        let mut document = Document { table, text, found: self.found, unknown: Vec::new(), prompt_bytes: self.prompt };
+        let mut document = Document { table, text, found, unknown: Vec::new(), prompt_bytes };
         let unknown = document.found.iter().filter(|entry| entry.slot.is_none());
         document.unknown = unknown.map(|e| (unquote(document.slice(e.key)), document.slice(e.value))).collect();
         Ok(document)

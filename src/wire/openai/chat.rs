@@ -5,21 +5,21 @@ use super::messages;
 use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
-use crate::wire::go_json::{Document, elements, go_quote, members, number, read, read_text, unquote};
+use crate::wire::go_json::{Document, documents, elements, go_quote, members, number, read, read_text, unquote};
 use crate::wire::ollama::{check_model, check_top_logprobs};
 
 /// Reads a chat request and turns it into a native one.
 pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::CHAT).map_err(refuse)?;
-    let mut list = Vec::new();
-    let _ = elements(document.get("messages").unwrap_or("[]"), |message| list.push(message));
+    let messages = document.get("messages").unwrap_or("[]");
+    let list: Vec<_> = documents(messages, &tables::MESSAGE).collect::<Result<_, _>>().map_err(refuse)?;
     if list.is_empty() {
         return Err(bad("[] is too short - 'messages'"));
     }
     fields::check(&document, fields::CHAT)?;
     check_caps(&document)?;
     let keeps_tools = keeps_tools(&document)?;
-    let converted = messages::convert(&list)?;
+    let converted = messages::convert(&list, messages.len() + 64)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     // messages whose content is an empty list vanish; with none left Ollama only loads the model

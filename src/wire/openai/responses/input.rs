@@ -6,7 +6,7 @@ use super::super::messages::image_data;
 use super::super::request::bad;
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Bad, Document, Struct, checked, elements, go_quote, read, unquote};
+use crate::wire::go_json::{Bad, Document, Struct, checked, elements, go_quote, read_text, unquote};
 use crate::wire::out::{push, string};
 
 /// An input item.
@@ -89,12 +89,12 @@ fn items(list: &str) -> Result<Vec<Item<'_>>, String> {
 }
 
 fn item(text: &str) -> Result<Item<'_>, String> {
-    let peek = open(text, &tables::ITEM)?;
-    let kind = peek.text("type");
+    // most items are messages
+    let message = open(text, &tables::MESSAGE)?;
+    let kind = message.text("type");
     match &*kind {
-        "" if peek.text("role").is_empty() => Err("input item missing required 'type' field".into()),
+        "" if message.text("role").is_empty() => Err("input item missing required 'type' field".into()),
         "" | "message" => {
-            let message = open(text, &tables::MESSAGE)?;
             Ok(Item::Message { role: message.text("role"), parts: content(message.get("content"), "content")? })
         }
         "function_call" => {
@@ -154,7 +154,7 @@ fn array<'a>(token: &'a str, name: &str) -> Result<Vec<&'a str>, String> {
 }
 
 fn open<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, String> {
-    read(text.as_bytes(), table).map_err(Bad::text)
+    read_text(text, table).map_err(Bad::text)
 }
 
 /// Messages as they grow.
@@ -289,7 +289,8 @@ fn append<'a>(content: &mut Cow<'a, str>, text: Cow<'a, str>) {
 }
 
 fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
-    let mut out = vec![b'['];
+    let mut out = Vec::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
+    out.push(b'[');
     let mut prompt_bytes = 0;
     for (at, message) in list.iter().enumerate() {
         push(&mut out, if at == 0 { "{\"role\":" } else { ",{\"role\":" });

@@ -70,14 +70,7 @@ pub(super) static RESPONSES: Struct = Struct {
     ],
 };
 
-/// What an input item is, read first.
-pub(super) static ITEM: Struct = Struct {
-    full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\" }",
-    short: "",
-    fields: &[("type", Type::Text), ("role", Type::Text)],
-};
-
-/// An input message.
+/// An input message, as which every item is read first: it says what the item is.
 pub(super) static MESSAGE: Struct = Struct {
     full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\"; \
            Content json.RawMessage \"json:\\\"content\\\"\" }",
