@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Json, JsonField};
 
 /// One thing upstream said.
@@ -69,8 +71,11 @@ pub struct Metrics {
 /// Embeddings.
 #[derive(Debug, Clone)]
 pub struct Vectors {
-    /// `/api/embed`: a JSON array of arrays; legacy `/api/embeddings`: one array. Digits as upstream wrote them.
-    pub vectors: Box<str>,
+    /// `/api/embed`: a JSON array of arrays; legacy `/api/embeddings`: one array. Digits as upstream wrote them, a part of
+    /// the body they came in.
+    pub vectors: Bytes,
+    /// `/api/embed`: the elements of that array.
+    pub each: Vec<Bytes>,
     /// Counters (`total`, `load`, `prompt_tokens`; the rest is zero).
     pub metrics: Metrics,
     /// Fields that this version does not know, as written.

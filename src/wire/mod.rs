@@ -16,6 +16,7 @@ mod ollama;
 mod openai;
 mod options;
 mod out;
+mod pieces;
 mod reply;
 mod request;
 mod upstream;
@@ -26,7 +27,7 @@ mod tests;
 pub use error::{Refusal, limit_headers, refusal};
 pub use framing::{Lines, TooLong};
 pub use list::{ListedModel, model, model_list, native_list, version};
-pub use ollama::{Malformed, ShowRequest, decode_event, decode_show, longest_input, upstream_fault};
+pub use ollama::{Malformed, ShowRequest, decode_body, decode_event, decode_show, longest_input, upstream_fault};
 pub use reply::Encoder;
 pub use upstream::{UpstreamTarget, encode_load, encode_probe, encode_show, encode_upstream};
 

@@ -1,10 +1,10 @@
 //! Runs of bytes that need no closer look, sixteen at a time: nearly all of a request is such text.
 
-use wide::{CmpEq, u8x16};
+use wide::u8x16;
 
 /// Bytes in front of the first one that `marked` marks, or all of them.
-pub(super) fn unmarked(bytes: &[u8], marked: impl Fn(u8x16) -> u8x16) -> usize {
-    let first = |block: [u8; 16]| marked(u8x16::new(block)).to_bitmask().trailing_zeros() as usize;
+pub(super) fn unmarked(bytes: &[u8], mut marked: impl FnMut(u8x16) -> u8x16) -> usize {
+    let mut first = |block: [u8; 16]| marked(u8x16::new(block)).to_bitmask().trailing_zeros() as usize;
     let (blocks, tail) = bytes.as_chunks();
     for (at, block) in blocks.iter().enumerate() {
         let found = first(*block);

@@ -3,6 +3,8 @@
 //! A [`Scanner`] walks bytes and never looks back; it knows nothing of types or fields (that is `schema`).
 //! Nesting is bounded by [`MAX_DEPTH`], so that no body can exhaust the stack.
 
+use wide::u8x16;
+
 use super::numbers::{leading_digits, plain_numbers};
 use super::run::{is, is_control, unmarked};
 
@@ -79,16 +81,24 @@ pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     depth: u16,
+    /// Of all bytes of strings the bits that one of them has, and some of what stands around.
+    seen: u8x16,
 }
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, depth: 0 }
+        Self { bytes, at: 0, depth: 0, seen: u8x16::splat(0) }
     }
 
     /// Bytes walked so far.
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    /// Whether what was walked is certainly ASCII: nothing but strings can hold anything else.
+    pub(super) fn is_ascii(&self) -> bool {
+        // a mask is made of top bits
+        self.seen.to_bitmask() == 0
     }
 
     /// What was walked since `start`.
@@ -218,7 +228,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let step = plain_bytes(rest);
+            let step = self.plain_bytes(rest);
             self.at += step + 1;
             match rest.get(step) {
                 Some(b'"') => return Ok(()),
@@ -227,6 +237,14 @@ impl<'a> Scanner<'a> {
                 None => return Err(Bad::cut()),
             }
         }
+    }
+
+    /// Bytes at the front that a string may hold as they are: no quote, backslash or control character.
+    fn plain_bytes(&mut self, bytes: &[u8]) -> usize {
+        unmarked(bytes, |bytes| {
+            self.seen |= bytes;
+            is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes)
+        })
     }
 
     fn escape(&mut self) -> Result<(), Bad> {
@@ -295,11 +313,6 @@ impl<'a> Scanner<'a> {
         self.at += leading_digits(self.bytes.get(self.at..).unwrap_or_default());
         Ok(())
     }
-}
-
-/// Bytes at the front that a string may hold as they are: no quote, backslash or control character.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    unmarked(bytes, |bytes| is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes))
 }
 
 fn unexpected(byte: u8, context: &str) -> Bad {

@@ -10,7 +10,7 @@ mod reply;
 mod request;
 mod tables;
 
-pub use event::{Malformed, decode_event};
+pub use event::{Malformed, decode_body, decode_event};
 pub use fault::upstream_fault;
 pub use request::{ShowRequest, decode_show, longest_input};
 

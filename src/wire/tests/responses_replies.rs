@@ -51,7 +51,8 @@ fn stream(request: &InferenceRequest, pieces: &[Piece]) -> String {
 }
 
 fn whole(request: &InferenceRequest, piece: &Piece) -> Value {
-    serde_json::from_slice(&Encoder::new(request, ID, 7).unary(&Event::Piece(Box::new(piece.clone())))).unwrap()
+    serde_json::from_slice(&Encoder::new(request, ID, 7).unary(&Event::Piece(Box::new(piece.clone()))).concat())
+        .unwrap()
 }
 
 /// What holds for every stream; gives the texts of its items, in order, and the last response object.
@@ -191,7 +192,7 @@ fn recorded_replies_are_made_again_from_their_pieces() {
             if request.stream {
                 encoder.stream(&Event::Piece(Box::new(piece.clone())), &mut out);
             } else {
-                out = encoder.unary(&Event::Piece(Box::new(piece.clone())));
+                out = encoder.unary(&Event::Piece(Box::new(piece.clone()))).concat();
             }
         }
         let got = String::from_utf8(out).unwrap();

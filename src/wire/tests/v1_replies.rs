@@ -73,7 +73,7 @@ fn encode(recording: &Recording, events: Vec<Event>) -> Vec<String> {
         if request.stream {
             encoder.stream(event, &mut out)
         } else {
-            out = encoder.unary(event)
+            out = encoder.unary(event).concat()
         }
         let text = String::from_utf8(out).unwrap();
         let id = first["id"].as_str().unwrap_or_default();
@@ -197,7 +197,7 @@ fn a_caller_that_wants_one_tool_call_sees_the_first_one_only() {
             r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stream":true,"parallel_tool_calls":{wish}}}"#
         );
         let mut encoder = Encoder::new(&decode(Surface::V1Chat, body.as_bytes()).unwrap(), RequestId(1), 7);
-        let whole = String::from_utf8(encoder.unary(&calls(&["f", "g", "h"]))).unwrap();
+        let whole = String::from_utf8(encoder.unary(&calls(&["f", "g", "h"])).concat()).unwrap();
         let mut out = Vec::new();
         for event in [calls(&["f", "g"]), calls(&["h"])] {
             encoder.stream(&event, &mut out);
@@ -234,6 +234,6 @@ fn logprobs_of_completions_have_the_older_form() {
     for part in wanted {
         assert!(out.contains(part), "{part}: {out}");
     }
-    let whole = String::from_utf8(request(false).unary(&piece("é", first))).unwrap();
+    let whole = String::from_utf8(request(false).unary(&piece("é", first)).concat()).unwrap();
     assert!(whole.contains(wanted[0]), "{whole}");
 }
