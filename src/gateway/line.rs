@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Resolved};
 use crate::domain::{
-    Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, ModelName, Piece, RequestId, date,
+    Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, Limit, ModelName, Piece, RequestId, date,
 };
 use crate::identity::{CallerFacts, Doorkeeper, Principal, Target};
 use crate::policy::{Desk, Grant};
@@ -268,12 +268,16 @@ pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answ
 
 /// The headers that every answer to a granted request has.
 pub(super) fn head(ready: &Ready, flight: &InFlight) -> Vec<(&'static str, String)> {
-    let mut headers = vec![("X-Request-Id", flight.id().to_string())];
-    headers.extend(overflow(flight));
+    about(flight, ready.grant.standing.as_ref())
+}
+
+/// The headers that say what became of a request, and where its application stands.
+fn about(flight: &InFlight, standing: Option<&Limit>) -> Vec<(&'static str, String)> {
+    let mut headers = wire::id_headers(flight.dialect(), flight.id());
+    headers.extend(flight.overflow().map(|overflow| ("X-Gaucho-Overflow", overflow.to_string())));
     headers.extend(flight.stream_headers());
-    if let Some(standing) = &ready.grant.standing {
-        headers.extend(wire::limit_headers(ready.request.surface.dialect(), standing));
-    }
+    let limits = standing.map(|limit| wire::limit_headers(flight.dialect(), limit, flight.arrived_wall()));
+    headers.extend(limits.into_iter().flatten());
     headers
 }
 
@@ -283,20 +287,13 @@ pub(super) fn refused(fault: Fault, mut flight: InFlight) -> Answer {
     let refusal = wire::refusal(flight.dialect(), &fault).of(flight.dialect(), flight.id());
     flight.note(|record| record.status = refusal.status);
     let mut headers = refusal.headers;
-    headers.push(("X-Request-Id", flight.id().to_string()));
-    headers.extend(overflow(&flight));
-    headers.extend(flight.stream_headers());
+    headers.extend(about(&flight, fault.limit.as_ref()));
     Answer {
         status: refusal.status,
         headers,
         content_type: refusal.content_type,
         body: AnswerBody::whole(vec![refusal.body.into()], flight).chunked(refusal.chunked),
     }
-}
-
-/// The header that says what became of a prompt that did not fit.
-fn overflow(flight: &InFlight) -> Option<(&'static str, String)> {
-    flight.overflow().map(|overflow| ("X-Gaucho-Overflow", overflow.to_string()))
 }
 
 fn malformed(text: &str) -> Fault {

@@ -197,7 +197,7 @@ impl Why {
 fn too_long(sizes: Oversize, ready: &Ready, remedy: &str) -> Fault {
     let surface = ready.request.surface;
     let text = words(surface.dialect(), sizes) + remedy;
-    Fault::new(FaultClass::ContextExceeded, text).at(prompt_field(surface.task())).sized(sizes)
+    Fault::new(FaultClass::ContextExceeded, text).at(prompt_field(surface)).sized(sizes)
 }
 
 /// Both sizes, in the words by which libraries of each dialect know this refusal.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::catalog::Resolved;
-use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId, Task};
+use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Moment, RequestId, Surface};
 use crate::policy::Grant;
 use crate::scheduler::core::{Estimate, Refused, Seat, Ticket, TicketId, WaitReason, Work, WorkKind};
 
@@ -31,7 +31,7 @@ pub(super) fn make(
     if let Some(most) = rules.max_context {
         let tokens = parts.scheduler.estimate_tokens(&resolved.weights, measure.prompt_bytes);
         if tokens > most {
-            return Err(too_long(tokens, most).at(prompt_field(request.surface.task())));
+            return Err(too_long(tokens, most).at(prompt_field(request.surface)));
         }
     }
     let allowed = |name: &str, url: &str| rules.endpoints.allow(name, url);
@@ -88,11 +88,11 @@ fn too_long(tokens: u64, most: u64) -> Fault {
 }
 
 /// The field that holds the prompt.
-pub(super) fn prompt_field(task: Task) -> &'static str {
-    match task {
-        Task::Chat => "messages",
-        Task::Embed => "input",
-        Task::Generate | Task::Embeddings => "prompt",
+pub(super) fn prompt_field(surface: Surface) -> &'static str {
+    match surface {
+        Surface::Chat | Surface::V1Chat | Surface::V1Messages => "messages",
+        Surface::Embed | Surface::V1Embeddings | Surface::V1Responses => "input",
+        Surface::Generate | Surface::Embeddings | Surface::V1Completions => "prompt",
     }
 }
 

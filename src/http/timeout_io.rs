@@ -1,7 +1,10 @@
-//! A connection that gives up on a peer that does not begin to speak, or stops reading.
+//! A connection that gives up on a peer that does not begin to speak, or stops reading, and closes so that the last
+//! answer arrives.
 //!
 //! hyper has no write time limit: without one, a peer that never reads keeps its connection, and the answer buffered
 //! for it, for as long as it likes. Nor has it a limit for the first bytes, by which it tells HTTP/2 from HTTP/1.1.
+//! And a socket that is closed with bytes unread resets the connection: a peer in the middle of a long upload, such as
+//! `ollama create`, would see a broken pipe instead of the refusal it was just sent.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +17,8 @@ use tokio::time::Sleep;
 
 use super::pulse::Pulse;
 
+/// How long what the peer still sends is read and dropped before the socket is closed; nginx calls it lingering.
+const LINGER: Duration = Duration::from_secs(2);
 /// What an HTTP/2 client says first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -24,6 +29,8 @@ pub(super) struct TimeoutIo<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     /// Until the peer's first bytes tell what it speaks.
     greeting: Option<Greeting>,
+    /// Runs from our last byte on.
+    lingering: Option<Pin<Box<Sleep>>>,
     pulse: Arc<Pulse>,
 }
 
@@ -38,7 +45,7 @@ impl<S> TimeoutIo<S> {
     /// `pulse`.
     pub(super) fn new(stream: S, patience: Duration, greeting: Duration, pulse: Arc<Pulse>) -> Self {
         let greeting = Greeting { seen: 0, over: Box::pin(tokio::time::sleep(greeting)) };
-        Self { stream, patience, stalled: None, greeting: Some(greeting), pulse }
+        Self { stream, patience, stalled: None, greeting: Some(greeting), lingering: None, pulse }
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -83,7 +90,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, written)
@@ -109,7 +116,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, shut)
+        let this = &mut *self;
+        let lingering = match &mut this.lingering {
+            Some(lingering) => lingering,
+            None => {
+                let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
+                ready!(this.watch(cx, shut))?;
+                this.lingering.insert(Box::pin(tokio::time::sleep(LINGER)))
+            }
+        };
+        let mut dropped = [0; 16 << 10];
+        loop {
+            let mut dropped = ReadBuf::new(&mut dropped);
+            let read = Pin::new(&mut this.stream).poll_read(cx, &mut dropped);
+            match read {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return lingering.as_mut().poll(cx).map(Ok),
+            }
+        }
     }
 }

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use super::anthropic;
 use super::out::{push, string};
-use crate::domain::{Dialect, Fault, FaultClass, Limit, RequestId};
+use crate::domain::{Dialect, Fault, FaultClass, Limit, RequestId, date};
 
 /// A whole reply that refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +46,13 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
         headers.push(("www-authenticate", "Bearer".to_owned()));
     }
     // whoever is told to come back is told when
-    let wait = fault.retry_after.or_else(|| matches!(status, 429 | 503).then_some(LATER));
+    let wait = fault.retry_after.or_else(|| matches!(status, 429 | 503 | 529).then_some(LATER));
     if let Some(wait) = wait {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
     if let Some(place) = &fault.place {
         headers.extend(place.position.map(|position| ("x-gaucho-queue-position", position.to_string())));
         headers.push(("x-gaucho-queue-eta", whole_seconds(place.eta).max(1).to_string()));
-    }
-    if let Some(limit) = &fault.limit {
-        headers.extend(limit_headers(dialect, limit));
     }
     let mut body = Vec::with_capacity(128 + fault.message.len());
     object(&mut body, dialect, fault, status);
@@ -84,28 +80,48 @@ impl Refusal {
         let end = self.body.iter().rposition(|byte| *byte == b'}').filter(|_| dialect == Dialect::Anthropic);
         if let Some(end) = end {
             let rest = self.body.split_off(end);
-            push(&mut self.body, &format!(",\"request_id\":\"{}\"", anthropic::id("req", request)));
+            push(&mut self.body, &format!(",\"request_id\":\"{request}\""));
             self.body.extend(rest);
         }
         self
     }
 }
 
-/// Headers that say where an application stands against its limit, on good replies as on refusals.
+/// Headers that name the request, on good replies as on refusals.
 #[must_use]
-pub fn limit_headers(dialect: Dialect, limit: &Limit) -> Vec<(&'static str, String)> {
-    let reset = whole_seconds(limit.reset);
-    let mut headers = vec![
-        ("ratelimit-limit", limit.limit.to_string()),
-        ("ratelimit-remaining", limit.remaining.to_string()),
-        ("ratelimit-reset", reset.to_string()),
-    ];
-    if dialect == Dialect::OpenAi {
-        headers.push(("x-ratelimit-limit-requests", limit.limit.to_string()));
-        headers.push(("x-ratelimit-remaining-requests", limit.remaining.to_string()));
-        headers.push(("x-ratelimit-reset-requests", format!("{reset}s")));
+pub fn id_headers(dialect: Dialect, request: RequestId) -> Vec<(&'static str, String)> {
+    let mut headers = vec![("x-request-id", request.to_string())];
+    if dialect == Dialect::Anthropic {
+        // the name that Anthropic's clients know
+        headers.push(("request-id", request.to_string()));
     }
     headers
+}
+
+/// Headers that say where an application stands against its limit `now` (since 1970), on good replies as on refusals.
+#[must_use]
+pub fn limit_headers(dialect: Dialect, limit: &Limit, now: Duration) -> Vec<(&'static str, String)> {
+    let Limit { limit, remaining, reset } = *limit;
+    let seconds = whole_seconds(reset);
+    let (limit, remaining) = (limit.to_string(), remaining.to_string());
+    let names = match dialect {
+        Dialect::Ollama => None,
+        Dialect::OpenAi => {
+            let names = ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+            Some((names, format!("{seconds}s")))
+        }
+        Dialect::Anthropic => {
+            let names = [
+                "anthropic-ratelimit-requests-limit",
+                "anthropic-ratelimit-requests-remaining",
+                "anthropic-ratelimit-requests-reset",
+            ];
+            Some((names, date(Duration::from_secs(whole_seconds(now + reset))).to_string()))
+        }
+    };
+    let own = (["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"], seconds.to_string());
+    let both = std::iter::once(own).chain(names);
+    both.flat_map(|(names, reset)| names.into_iter().zip([limit.clone(), remaining.clone(), reset])).collect()
 }
 
 fn whole_seconds(time: Duration) -> u64 {
@@ -206,6 +222,7 @@ fn anthropic_type(status: u16) -> &'static str {
         413 => "request_too_large",
         429 => "rate_limit_error",
         503 | 529 => "overloaded_error",
+        408 | 504 => "timeout_error",
         _ => "api_error",
     }
 }

@@ -9,6 +9,7 @@
 
 mod anthropic;
 mod error;
+mod fields;
 mod framing;
 mod go_json;
 mod list;
@@ -24,7 +25,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Refusal, limit_headers, refusal};
+pub use error::{Refusal, id_headers, limit_headers, refusal};
 pub use framing::{Lines, TooLong};
 pub use list::{ListedModel, model, model_list, native_list, version};
 pub use ollama::{Malformed, ShowRequest, decode_body, decode_event, decode_show, longest_input, upstream_fault};

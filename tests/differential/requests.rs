@@ -148,7 +148,8 @@ fn other_way(ask: &Ask) -> Option<Ask> {
     let streams = fields.get("stream").and_then(Value::as_bool).unwrap_or(native);
     fields.insert("stream".into(), (!streams).into());
     let name = format!("{} with stream {}", ask.name, !streams);
-    Some(Ask { name, body: Some(Value::Object(fields).to_string()), ..ask.clone() })
+    let body = settled(&ask.path, &Value::Object(fields).to_string());
+    Some(Ask { name, body: Some(body), ..ask.clone() })
 }
 
 fn model(ask: &Ask) -> String {

@@ -1,7 +1,7 @@
 //! Two replies side by side: everything a caller can see, but for what `rules.toml` normalises.
 //!
 //! A difference names its field: `status`, `framing`, `header NAME`, `header order`, `body`, `body.error.message`,
-//! `event order` (of named events), `event.choices[].delta.content` (a frame of a stream), `frame` (a whole one), `frame added`, `frame missing`.
+//! `event order` (of named events), `event added` (of a kind that is not recorded), `event.choices[].delta.content` (a frame of a stream), `frame` (a whole one), `frame added`, `frame missing`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,10 +37,26 @@ fn lengths(recorded: &Raw, ours: &Raw) -> [String; 2] {
     [recorded, ours].map(|raw| raw.body().len().to_string())
 }
 
+/// The name of a frame's event.
+fn event(frame: &str) -> Option<&str> {
+    frame.lines().find_map(|line| line.strip_prefix("event: "))
+}
+
 /// The names of a stream's events, each with a space behind it.
-fn events(raw: &Raw) -> String {
-    let lines = raw.frames.iter().flat_map(|frame| frame.lines());
-    lines.filter_map(|line| line.strip_prefix("event: ")).map(|name| format!("{name} ")).collect()
+fn events(frames: &[String]) -> String {
+    frames.iter().filter_map(|frame| event(frame)).map(|name| format!("{name} ")).collect()
+}
+
+/// A frame as if so many before it had not been.
+fn earlier(frame: &str, by: u64) -> String {
+    let parts = frame.split_once("\"sequence_number\":").and_then(|(before, after)| {
+        let (number, after) = after.split_at(after.find(|c: char| !c.is_ascii_digit())?);
+        Some((before, number.parse::<u64>().ok()?.checked_sub(by)?, after))
+    });
+    match parts {
+        Some((before, number, after)) => format!("{before}\"sequence_number\":{number}{after}"),
+        None => frame.to_owned(),
+    }
 }
 
 struct Comparer<'a> {
@@ -126,21 +142,43 @@ impl Comparer<'_> {
         if !stream(recorded) || !stream(ours) {
             return self.json("body", &recorded.body(), &ours.body());
         }
+        let before = self.found.len();
+        let frames = self.known(&recorded.frames, &ours.frames);
         // events that come in another order cannot be held against each other one by one
-        let [theirs, mine] = [recorded, ours].map(events);
-        if !mine.starts_with(&theirs) {
-            return self.note("event order", &theirs, &mine);
+        let theirs = events(&recorded.frames);
+        if !events(&frames).starts_with(&theirs) {
+            self.found.truncate(before);
+            return self.note("event order", &theirs, &events(&ours.frames));
         }
-        for (recorded, ours) in recorded.frames.iter().zip(&ours.frames) {
+        for (recorded, ours) in recorded.frames.iter().zip(&frames) {
             self.frame(recorded, ours);
         }
-        let common = recorded.frames.len().min(ours.frames.len());
+        let common = recorded.frames.len().min(frames.len());
         for frame in recorded.frames.iter().skip(common) {
             self.note("frame missing", frame, "-");
         }
-        for frame in ours.frames.iter().skip(common) {
+        for frame in frames.iter().skip(common) {
             self.note("frame added", "-", frame);
         }
+    }
+
+    /// Our frames without those before the recorded end whose kind of event is not recorded at all; the numbers of the
+    /// rest count without them.
+    fn known(&mut self, recorded: &[String], ours: &[String]) -> Vec<String> {
+        let names: HashSet<&str> = recorded.iter().filter_map(|frame| event(frame)).collect();
+        let mut known: Vec<String> = Vec::new();
+        for frame in ours {
+            let added = event(frame).filter(|name| !names.contains(name) && known.len() < recorded.len());
+            match added {
+                Some(name) => self.note("event added", "-", name),
+                None => known.push(earlier(frame, self.added())),
+            }
+        }
+        known
+    }
+
+    fn added(&self) -> u64 {
+        self.found.iter().filter(|difference| difference.field == "event added").count() as u64
     }
 
     /// Frames are lines of JSON, with the words of server-sent events around it.

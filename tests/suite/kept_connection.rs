@@ -59,3 +59,16 @@ async fn a_refusal_before_a_body_too_long_to_wait_for_says_that_the_connection_c
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_caller_that_reads_only_after_its_long_body_still_hears_the_refusal() {
+    let house = Plan::new().app("shop").build().await;
+    let (length, piece) = (64 << 20, vec![b' '; 1 << 20]);
+    let mut socket = refused_by_head(&house, "/api/blobs/sha256:00", length, "").await;
+    for sent in 0..length / piece.len() {
+        socket.write_all(&piece).await.unwrap_or_else(|error| panic!("after {sent} MiB: {error}"));
+    }
+    let head = reply(&mut socket).await;
+    assert!(head.starts_with("http/1.1 403"), "{head}");
+    house.close().await;
+}

@@ -44,11 +44,6 @@ fn asked(house: &House, from: usize) -> Vec<Value> {
     bodies.filter_map(|body| body.get("truncate").cloned()).collect()
 }
 
-/// Those on which a caller has a word on the cut: `/v1/responses` does not read `truncate` yet.
-fn heard() -> impl Iterator<Item = &'static str> {
-    TEXT.into_iter().filter(|path| *path != "/v1/responses")
-}
-
 /// How a refusal on `/v1` begins, by which libraries know it.
 fn known_words(path: &str) -> &'static str {
     match path {
@@ -133,7 +128,7 @@ async fn the_second_call_keeps_its_turn() {
 #[tokio::test]
 async fn a_policy_may_refuse_with_both_numbers_in_every_dialect() {
     let house = house("on_overflow = \"refuse\"\n").await;
-    for path in heard() {
+    for path in TEXT {
         for stream in [false, true] {
             let from = house.sim.seen().len();
             let body = with(long(path, "gemma:a", 900), &json!({ "stream": stream }));
@@ -162,7 +157,7 @@ async fn a_policy_may_refuse_with_both_numbers_in_every_dialect() {
         assert_eq!((cut.status, told(&cut).0.as_str()), (200, "truncated"), "{path}: {cut:?}");
     }
     let series = "gaucho_gateway_refused_total{app=\"shop\",reason=\"context_length_exceeded\"} ";
-    house.until_metric(series, 2.0 * heard().count() as f64).await;
+    house.until_metric(series, 2.0 * TEXT.len() as f64).await;
     assert_eq!(house.metric("gaucho_upstream_ejections_total").await, 0.0);
     house.close().await;
 }
@@ -170,7 +165,7 @@ async fn a_policy_may_refuse_with_both_numbers_in_every_dialect() {
 #[tokio::test]
 async fn a_caller_may_forbid_the_cut_and_gets_ollamas_words_where_ollama_has_them() {
     let house = house("").await;
-    for path in heard() {
+    for path in TEXT {
         let refused = house.post("shop", path, &with(long(path, "gemma:a", 900), &json!({ "truncate": false }))).await;
         let text = refusal(path, 400, &refused);
         assert_eq!(told(&refused).0, "refused", "{path}");
@@ -186,6 +181,34 @@ async fn a_caller_may_forbid_the_cut_and_gets_ollamas_words_where_ollama_has_the
     let text = refusal("/api/embed", 400, &house.post("shop", "/api/embed", &body).await);
     assert_eq!(text, "the input length exceeds the context length");
     house.close().await;
+}
+
+#[tokio::test]
+async fn openais_truncation_is_a_word_on_the_cut_too() {
+    let path = "/v1/responses";
+    for policy in ["", "on_overflow = \"refuse\"\n", "on_overflow = { route = \"gemma:b\" }\n"] {
+        let house = house(policy).await;
+        for (more, end) in [
+            (json!({ "truncation": "auto" }), "truncated"),
+            (json!({ "truncation": "auto", "truncate": true }), "truncated"),
+            (json!({ "truncation": "disabled" }), "refused"),
+            (json!({ "truncation": "disabled", "truncate": false }), "refused"),
+        ] {
+            let reply = house.post("shop", path, &with(long(path, "gemma:a", 900), &more)).await;
+            assert_eq!(told(&reply).0, end, "{policy} {more}: {reply:?}");
+            assert_eq!(reply.status, if end == "refused" { 400 } else { 200 }, "{policy} {more}: {reply:?}");
+            let body: Value = serde_json::from_str(&reply.body()).unwrap();
+            let names = (&body["error"]["param"], &body["truncation"]);
+            let wanted = if end == "refused" { ("input".into(), Value::Null) } else { (Value::Null, "auto".into()) };
+            assert_eq!(names, (&wanted.0, &wanted.1), "{policy} {more}: {body}");
+        }
+        let from = house.sim.seen().len();
+        let both = with(long(path, "gemma:a", 900), &json!({ "truncation": "auto", "truncate": false }));
+        let text = refusal(path, 400, &house.post("shop", path, &both).await);
+        assert!(text.contains("truncate is false") && text.contains("truncation is \"auto\""), "{text}");
+        assert_eq!(house.sim.seen().len(), from, "nothing went upstream");
+        house.close().await;
+    }
 }
 
 #[tokio::test]
@@ -307,5 +330,21 @@ async fn what_was_cut_teaches_nothing_of_how_long_prompts_are() {
     let refused = house.post("strict", "/api/generate", &long("/api/generate", "gemma:a", 2000)).await;
     let text = refusal("/api/generate", 400, &refused);
     assert!(text.contains("max_context"), "{text}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_applications_own_ceiling_names_the_field_of_the_prompt() {
+    let house = house("max_context = 1000\n").await;
+    for path in TEXT {
+        let body = long(path, "gemma:b", 3000);
+        let refused = house.post("shop", path, &body).await;
+        assert!(refusal(path, 400, &refused).contains("max_context"), "{path}: {refused:?}");
+        let error: Value = serde_json::from_str(&refused.body()).unwrap();
+        if path.starts_with("/v1") && path != "/v1/messages" {
+            let param = ["messages", "input", "prompt"].into_iter().find(|name| body.get(name).is_some());
+            assert_eq!(error["error"]["param"].as_str(), param, "{path}: {error}");
+        }
+    }
     house.close().await;
 }

@@ -4,28 +4,10 @@
 use std::time::Duration;
 
 use gaucho::sim::Fault;
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::support::dialect::{TEXT, broken_stream, request};
 use crate::support::gateway::{House, Plan};
-use crate::support::raw::Raw;
-
-const SURFACES: [&str; 4] = ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions"];
-
-fn body(path: &str, stream: bool) -> Value {
-    let mut body = json!({ "model": "gemma:a", "stream": stream });
-    if path.contains("chat") {
-        body["messages"] = json!([{ "role": "user", "content": "Why?" }]);
-    } else {
-        body["prompt"] = "Why?".into();
-    }
-    if path.starts_with("/v1") {
-        body["max_tokens"] = 6.into();
-    } else {
-        body["options"] = json!({ "num_predict": 6 });
-    }
-    body
-}
 
 async fn house() -> House {
     let house = Plan::new()
@@ -38,23 +20,12 @@ async fn house() -> House {
         .build()
         .await;
     // loaded beforehand, so that every fault meets an answer
-    assert_eq!(house.post("shop", "/api/chat", &body("/api/chat", false)).await.status, 200);
+    assert_eq!(house.post("shop", "/api/chat", &request("/api/chat", "gemma:a", false)).await.status, 200);
     house
 }
 
-/// The error at the end of a stream, in the dialect of `path`.
-fn error_at_end(path: &str, reply: &Raw) -> String {
-    let text = reply.body();
-    assert!(!text.contains("[DONE]"), "{path}: a failed stream must not look whole: {text}");
-    assert!(!text.contains("\"done\":true"), "{path}: {text}");
-    let last = text.trim_end().lines().last().unwrap_or_default();
-    let object: Value = serde_json::from_str(last.trim_start_matches("data: ")).unwrap();
-    let message = if path.starts_with("/v1") { &object["error"]["message"] } else { &object["error"] };
-    message.as_str().unwrap_or_else(|| panic!("{path}: no error at the end: {text}")).to_owned()
-}
-
 async fn the_next_is_served(house: &House, path: &str) {
-    let next = house.post("shop", path, &body(path, false)).await;
+    let next = house.post("shop", path, &request(path, "gemma:a", false)).await;
     assert_eq!(next.status, 200, "{path}: {next:?}");
 }
 
@@ -68,13 +39,13 @@ async fn a_failure_in_the_middle_of_a_stream_is_an_error_in_the_dialect() {
         Fault::Garbage { after: 2 },
         Fault::Stall { after: 2 },
     ];
-    for path in SURFACES {
+    for path in TEXT {
         for fault in &faults {
             house.sim.inject(fault.clone());
-            let reply = house.post("shop", path, &body(path, true)).await;
+            let reply = house.post("shop", path, &request(path, "gemma:a", true)).await;
             assert_eq!((reply.status, reply.cut), (200, false), "{path} {fault:?}: {reply:?}");
             assert!(reply.frames.len() >= 3, "{path} {fault:?}: what came before the failure is passed on: {reply:?}");
-            let message = error_at_end(path, &reply);
+            let message = broken_stream(path, &reply);
             assert!(!message.is_empty(), "{path} {fault:?}");
             if matches!(fault, Fault::Crash { .. }) {
                 assert!(message.contains("unexpected EOF"), "Ollama's own words: {message}");
@@ -84,9 +55,9 @@ async fn a_failure_in_the_middle_of_a_stream_is_an_error_in_the_dialect() {
     }
     let endpoint = house.sim.addr();
     let series = |reason: &str| format!("gaucho_upstream_errors_total{{endpoint=\"{endpoint}\",reason=\"{reason}\"}}");
-    house.until_metric(&series("upstream_broken"), 12.0).await;
-    house.until_metric(&series("upstream_error"), 4.0).await;
-    house.until_metric(&series("upstream_timeout"), 4.0).await;
+    house.until_metric(&series("upstream_broken"), 3.0 * TEXT.len() as f64).await;
+    house.until_metric(&series("upstream_error"), TEXT.len() as f64).await;
+    house.until_metric(&series("upstream_timeout"), TEXT.len() as f64).await;
     let line = house.until_log(|line| line["outcome"] == "upstream_timeout").await;
     assert!(line["reason"].as_str().unwrap().contains("stopped in the middle"), "{line}");
     house.close().await;
@@ -105,13 +76,14 @@ async fn a_failure_before_the_first_event_has_a_status() {
         (Fault::Garbage { after: 0 }, 502, "broke off"),
         (Fault::Stall { after: 0 }, 504, "within"),
     ];
-    for path in SURFACES {
+    for path in TEXT {
         for stream in [false, true] {
             // one wait for silence per dialect is enough
-            let silent = |fault: &Fault| matches!(fault, Fault::Stall { .. }) && !path.contains("chat");
+            let twin = path.contains("generate") || path == "/v1/completions";
+            let silent = |fault: &Fault| twin && matches!(fault, Fault::Stall { .. });
             for (fault, status, text) in faults.iter().filter(|(fault, ..)| !silent(fault)) {
                 house.sim.inject(fault.clone());
-                let reply = house.post("shop", path, &body(path, stream)).await;
+                let reply = house.post("shop", path, &request(path, "gemma:a", stream)).await;
                 assert_eq!(reply.status, *status, "{path} stream {stream} {fault:?}: {reply:?}");
                 assert!(reply.body().contains(text), "{path} stream {stream} {fault:?}: {reply:?}");
                 if *status == 503 {
@@ -128,7 +100,7 @@ async fn a_failure_before_the_first_event_has_a_status() {
 async fn one_very_long_line_passes() {
     let house = house().await;
     house.sim.inject(Fault::HugeLine { after: 1, bytes: 3 << 20 });
-    let reply = house.post("shop", "/api/chat", &body("/api/chat", true)).await;
+    let reply = house.post("shop", "/api/chat", &request("/api/chat", "gemma:a", true)).await;
     assert!(reply.body().len() > 3 << 20 && reply.body().contains("\"done\":true"));
     house.close().await;
 }
@@ -146,8 +118,8 @@ async fn without_any_server_callers_learn_so_at_once_and_readiness_says_why() {
     // a port that was free a moment ago: nobody listens there
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let house = Plan::new().app("shop").upstreams(&[&format!("http://{gone}")]).build().await;
-    for path in SURFACES {
-        let reply = house.post("shop", path, &body(path, false)).await;
+    for path in TEXT {
+        let reply = house.post("shop", path, &request(path, "gemma:a", false)).await;
         assert_eq!(reply.status, 502, "{path}: {reply:?}");
         assert!(reply.body().contains("no Ollama server can be reached"), "{path}: {reply:?}");
         assert!(reply.header("retry-after").is_some(), "{path}: {reply:?}");

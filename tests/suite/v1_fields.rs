@@ -9,7 +9,8 @@ use crate::support::gateway::{House, Plan};
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";
-const ROUTES: [&str; 3] = [CHAT, COMPLETIONS, EMBEDDINGS];
+const RESPONSES: &str = "/v1/responses";
+const ROUTES: [&str; 4] = [CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES];
 
 fn model(path: &str) -> &'static str {
     if path == EMBEDDINGS { "tinybert" } else { "gemma:a" }
@@ -37,8 +38,37 @@ fn sent(house: &House) -> Value {
     serde_json::from_slice(&house.sim.seen().last().unwrap().body).unwrap()
 }
 
-fn function() -> Value {
-    json!({ "type": "function", "function": { "name": "weather", "parameters": { "type": "object", "properties": {} } } })
+/// A function in the form of the route.
+fn function(path: &str) -> Value {
+    let mut function = json!({ "name": "weather", "parameters": { "type": "object", "properties": {} } });
+    if path == RESPONSES {
+        function["type"] = "function".into();
+        return function;
+    }
+    json!({ "type": "function", "function": function })
+}
+
+/// What `/v1/responses` refuses, and by which name.
+fn refused_of_responses() -> impl Iterator<Item = (&'static str, Value, &'static str)> {
+    let table = [
+        (json!({ "previous_response_id": "resp_1" }), "previous_response_id"),
+        (json!({ "conversation": { "id": "conv_1" } }), "conversation"),
+        (json!({ "prompt": { "id": "pmpt_1" } }), "prompt"),
+        (json!({ "background": true }), "background"),
+        (json!({ "context_management": [{ "type": "compaction" }] }), "context_management"),
+        (json!({ "include": ["message.output_text.logprobs"] }), "include"),
+        (json!({ "top_logprobs": 2 }), "top_logprobs"),
+        (json!({ "stream": true, "stream_options": { "include_obfuscation": true } }), "stream_options"),
+        (json!({ "truncation": "middle" }), "truncation"),
+        (json!({ "text": { "verbosity": "low" } }), "text.verbosity"),
+        (json!({ "text": { "format": { "type": "grammar" } } }), "text.format.type"),
+        (json!({ "text": { "format": { "type": "json_schema", "name": "x" } } }), "text.format.schema"),
+        (json!({ "tools": [function(RESPONSES)], "tool_choice": "required" }), "tool_choice"),
+        (json!({ "tools": [function(RESPONSES), { "type": "web_search" }] }), "tools[1].type"),
+        (json!({ "tools": [{ "type": "custom", "name": "x" }] }), "tools[0].type"),
+        (json!({ "options": { "num_ctx": "8k" } }), "options.num_ctx"),
+    ];
+    table.into_iter().map(|(more, param)| (RESPONSES, more, param))
 }
 
 #[tokio::test]
@@ -49,10 +79,10 @@ async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
         (CHAT, json!({ "n": 2 }), "n"),
         (CHAT, json!({ "n": 0 }), "n"),
         (CHAT, json!({ "logit_bias": { "50256": -100 } }), "logit_bias"),
-        (CHAT, json!({ "tools": [function()], "tool_choice": "required" }), "tool_choice"),
+        (CHAT, json!({ "tools": [function(CHAT)], "tool_choice": "required" }), "tool_choice"),
         (
             CHAT,
-            json!({ "tools": [function()], "tool_choice": { "type": "function", "function": { "name": "weather" } } }),
+            json!({ "tools": [function(CHAT)], "tool_choice": { "type": "function", "function": { "name": "weather" } } }),
             "tool_choice",
         ),
         (CHAT, json!({ "tools": [{ "type": "custom", "custom": { "name": "x" } }] }), "tools[0].type"),
@@ -79,7 +109,7 @@ async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
         (EMBEDDINGS, json!({ "dimensions": -3 }), "dimensions"),
         (EMBEDDINGS, json!({ "options": { "num_ctx": [] } }), "options.num_ctx"),
     ];
-    for (path, more, param) in table {
+    for (path, more, param) in table.into_iter().chain(refused_of_responses()) {
         let refused = house.post("shop", path, &with(path, &more)).await;
         let text = refusal(path, 400, &refused);
         let error: Value = serde_json::from_str(&refused.body()).unwrap();
@@ -88,7 +118,14 @@ async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
         let named = param.rsplit('.').next().unwrap();
         assert!(text.contains(named), "{path} {more}: {text}");
     }
-    // Ollama's own words, which name the field as well
+    assert_eq!(house.sim.tally().received, received, "nothing went upstream");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn ollamas_own_words_name_the_field_as_well() {
+    let house = house("").await;
+    let received = house.sim.tally().received;
     for (path, more, words) in [
         (EMBEDDINGS, json!({ "encoding_format": "hex" }), "encoding_format"),
         (CHAT, json!({ "parallel_tool_calls": "no" }), "ChatCompletionRequest.parallel_tool_calls"),
@@ -97,6 +134,14 @@ async fn what_cannot_be_had_is_refused_by_name_before_anything_is_sent() {
         (CHAT, json!({ "stream_options": { "include_usage": "yes" } }), "stream_options.include_usage"),
         (COMPLETIONS, json!({ "logprobs": 99 }), "top_logprobs must be between 0 and 20"),
         (COMPLETIONS, json!({ "stop": [5] }), "'stop'"),
+        (RESPONSES, json!({ "truncate": "yes" }), "ResponsesRequest.truncate"),
+        (RESPONSES, json!({ "options": 7 }), "ResponsesRequest.options"),
+        (RESPONSES, json!({ "reasoning": { "effort": "huge" } }), "invalid reasoning value: \"huge\""),
+        (
+            RESPONSES,
+            json!({ "input": [{ "type": "item_reference", "id": "msg_1" }] }),
+            "input[0]: unknown input item type",
+        ),
     ] {
         let text = refusal(path, 400, &house.post("shop", path, &with(path, &more)).await);
         assert!(text.contains(words), "{path} {more}: {text}");
@@ -112,7 +157,9 @@ async fn what_asks_for_nothing_is_taken_and_stays_here() {
         "user": "u-1", "store": true, "metadata": { "a": "b" }, "service_tier": "flex", "safety_identifier": "s",
         "prediction": { "type": "content", "content": "x" }, "prompt_cache_key": "k", "n": 1, "logit_bias": {},
         "modalities": ["text"], "parallel_tool_calls": true, "tool_choice": "auto", "best_of": 1, "echo": false,
-        "response_format": { "type": "text" }, "verbosity": "medium", "functions": null,
+        "response_format": { "type": "text" }, "verbosity": "medium", "functions": null, "prompt_cache_retention": "24h",
+        "max_tool_calls": 3, "background": false, "include": ["reasoning.encrypted_content"], "top_logprobs": null,
+        "previous_response_id": null, "stream_options": { "include_obfuscation": false }, "context_management": [],
     });
     for path in ROUTES {
         let plain = house.post("shop", path, &with(path, &json!({}))).await;
@@ -138,7 +185,8 @@ async fn fields_beyond_ollamas_own_are_honoured() {
         assert_eq!(body["choices"][0]["finish_reason"], "length", "{body}");
     }
     // "none" offers no tools; gemma:a has none to begin with
-    let none = house.post("shop", CHAT, &with(CHAT, &json!({ "tools": [function()], "tool_choice": "none" }))).await;
+    let none =
+        house.post("shop", CHAT, &with(CHAT, &json!({ "tools": [function(CHAT)], "tool_choice": "none" }))).await;
     assert_eq!((none.status, sent(&house).get("tools")), (200, None), "{none:?}");
     let scores = house.post("shop", COMPLETIONS, &with(COMPLETIONS, &json!({ "logprobs": 2, "max_tokens": 3 }))).await;
     let body: Value = serde_json::from_str(&scores.body()).unwrap();
@@ -194,17 +242,20 @@ async fn one_tool_call_at_a_time_is_what_the_caller_sees() {
         piece("", end)
     );
     for (parallel, shown) in [(json!(false), 1), (json!(true), 2), (Value::Null, 2)] {
-        for (streams, body) in [(false, &whole), (true, &stream)] {
+        for (path, streams) in [(CHAT, false), (CHAT, true), (RESPONSES, false), (RESPONSES, true)] {
+            let body = if streams { &stream } else { &whole };
             house.sim.inject(Fault::Answer { status: 200, body: body.clone() });
             // a model that can call tools: others are refused before they are asked
-            let ask =
-                json!({ "model": "tooly", "tools": [function()], "parallel_tool_calls": parallel, "stream": streams });
-            let reply = house.post("shop", CHAT, &with(CHAT, &ask)).await;
+            let ask = json!({
+                "model": "tooly", "tools": [function(path)], "parallel_tool_calls": parallel, "stream": streams
+            });
+            let reply = house.post("shop", path, &with(path, &ask)).await;
             let text = reply.body();
-            assert!(reply.status == 200 && (!streams || is_whole(CHAT, &reply)), "{reply:?}");
+            assert!(reply.status == 200 && (!streams || is_whole(path, &reply)), "{reply:?}");
             let names = ["\"first\"", "\"second\""].iter().filter(|name| text.contains(*name)).count();
-            assert_eq!(names, shown, "{parallel} {streams}: {text}");
-            assert!(text.contains("\"finish_reason\":\"tool_calls\""), "{text}");
+            assert_eq!(names, shown, "{path} {parallel} {streams}: {text}");
+            let end = if path == CHAT { "\"finish_reason\":\"tool_calls\"" } else { "\"status\":\"completed\"" };
+            assert!(text.contains(end), "{text}");
         }
     }
     house.close().await;
@@ -215,13 +266,13 @@ async fn ids_are_unique_over_requests_and_restarts() {
     let mut ids = std::collections::HashSet::new();
     for _ in 0..2 {
         let house = house("").await;
-        for path in [CHAT, COMPLETIONS] {
+        for (path, start) in [(CHAT, "chatcmpl-"), (COMPLETIONS, "cmpl-"), (RESPONSES, "resp_")] {
             for _ in 0..20 {
-                let reply = house.post("shop", path, &with(path, &json!({ "max_tokens": 1 }))).await;
+                let reply = house.post("shop", path, &request(path, model(path), false)).await;
                 let body: Value = serde_json::from_str(&reply.body()).unwrap();
                 let id = body["id"].as_str().unwrap().to_owned();
-                assert!(id.starts_with(if path == CHAT { "chatcmpl-" } else { "cmpl-" }), "{id}");
-                assert!(ids.insert(id.split('-').nth(1).unwrap().to_owned()), "{id} came before");
+                let number = id.strip_prefix(start).unwrap_or_else(|| panic!("{path}: {id}"));
+                assert!(ids.insert(number.to_owned()), "{id} came before");
             }
         }
         house.close().await;

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use super::parts::{self, Images};
 use super::{estimate, tables};
 use crate::domain::Fault;
-use crate::wire::go_json::{Document, check_base64, documents, elements, member, read, unquote};
+use crate::wire::fields::shown;
+use crate::wire::go_json::{Document, documents, read, unquote};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
 
@@ -23,19 +25,29 @@ pub(super) struct Converted {
 struct Gathered<'a> {
     text: Cow<'a, str>,
     thinking: Cow<'a, str>,
-    images: Vec<Cow<'a, str>>,
+    images: Images<'a>,
     /// Native tool calls, joined by commas.
     calls: Vec<u8>,
     /// Bytes that Ollama counts for them.
     guessed_bytes: usize,
     /// For each tool result: the call's id, its text and images.
-    results: Vec<(Cow<'a, str>, String, Vec<Cow<'a, str>>)>,
+    results: Vec<(Cow<'a, str>, String, Images<'a>)>,
 }
 
 impl Converted {
-    /// No messages; `size` is about that of all, and `guess` whether Ollama's guess of their tokens is wanted.
-    pub(super) fn new(size: usize, guess: bool) -> Self {
-        Self { out: Vec::with_capacity(size), prompt_bytes: 0, guessed_bytes: guess.then_some(0) }
+    /// Converts the system prompt and the messages; `size` is about that of all, and `guess` whether Ollama's guess of their
+    /// tokens is wanted.
+    pub(super) fn of(system: Option<&str>, messages: &[Document<'_>], size: usize, guess: bool) -> Result<Self, Fault> {
+        let guessed_bytes = guess.then_some(0);
+        let mut converted = Self { out: Vec::with_capacity(size), prompt_bytes: 0, guessed_bytes };
+        let text = system.map(parts::system).transpose()?.unwrap_or_default();
+        if !text.is_empty() {
+            converted.message("system", &Gathered { text, ..Gathered::default() });
+        }
+        for (at, message) in messages.iter().enumerate() {
+            converted.add(at, message)?;
+        }
+        Ok(converted)
     }
 
     /// The JSON array.
@@ -45,21 +57,8 @@ impl Converted {
         String::from_utf8(std::mem::take(&mut self.out)).map_err(|_| bad("the messages are not UTF-8"))
     }
 
-    /// Adds the system prompt: a text, or text blocks that are joined.
-    pub(super) fn system(&mut self, system: &str) -> Result<(), Fault> {
-        let text = match system.bytes().next() {
-            Some(b'"') => unquote(system),
-            Some(b'[') => texts(system).into(),
-            _ => return Err(bad("system is neither a text nor a list of text blocks").at("system")),
-        };
-        if !text.is_empty() {
-            self.message("system", &Gathered { text, ..Gathered::default() });
-        }
-        Ok(())
-    }
-
     /// Adds the message number `at`.
-    pub(super) fn add(&mut self, at: usize, message: &Document<'_>) -> Result<(), Fault> {
+    fn add(&mut self, at: usize, message: &Document<'_>) -> Result<(), Fault> {
         let role = message.text("role");
         let gathered = match message.get("content") {
             None => Gathered::default(),
@@ -141,21 +140,13 @@ impl Converted {
 }
 
 fn gather(at: usize, blocks: &str, guess: bool) -> Result<Gathered<'_>, Fault> {
-    if !blocks.starts_with('[') {
-        let found = match blocks.bytes().next() {
-            Some(b'{') => "object",
-            Some(b't' | b'f') => "bool",
-            _ => "number",
-        };
-        return Err(bad(format!("json: cannot unmarshal {found} into Go value of type []anthropic.ContentBlock")));
-    }
     let mut gathered = Gathered::default();
     for (place, block) in documents(blocks, &tables::BLOCK).enumerate() {
         let block = block.map_err(refuse)?;
         if guess {
             gathered.guessed_bytes += estimate::block(&block);
         }
-        take(&mut gathered, &block, || format!("messages[{at}].content[{place}].type"))?;
+        take(&mut gathered, &block, || format!("messages[{at}].content[{place}]"))?;
     }
     Ok(gathered)
 }
@@ -165,7 +156,8 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
         "text" => said.text.to_mut().push_str(&block.text("text")),
         "image" => {
             let source = block.get("source").ok_or_else(|| bad("invalid image source"))?;
-            said.images.push(image(source)?);
+            let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
+            said.images.push(parts::image(&source.text("type"), source.text("data"))?);
         }
         kind @ ("tool_use" | "server_tool_use") => {
             for field in ["id", "name"] {
@@ -173,9 +165,10 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
                     return Err(bad(format!("tool_use block missing required '{field}' field")));
                 }
             }
-            let input = block.get("input").unwrap_or("{}");
-            if !input.starts_with('{') {
-                return Err(bad(format!("{}: the input of a tool_use block is an object", place())).at(place()));
+            let input = block.get("input").unwrap_or(if block.has("input") { "null" } else { "{}" });
+            if !input.starts_with(['{', 'n']) {
+                let place = format!("{}.input", place());
+                return Err(bad(format!("{place} is {}: use an object", shown(input))).at(place));
             }
             let first = said.calls.is_empty();
             push(&mut said.calls, if first { "{\"id\":" } else { ",{\"id\":" });
@@ -187,82 +180,17 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
             push(&mut said.calls, "}}");
         }
         "tool_result" => {
-            let (text, images) = result(block.get("content"))?;
+            let (text, images) = parts::result(block.get("content"), &place())?;
             said.results.push((block.text("tool_use_id"), text, images));
         }
         "web_search_tool_result" => {
-            let found = block.get("content").map(found).unwrap_or_default();
-            said.results.push((block.text("tool_use_id"), found, Vec::new()));
+            said.results.push((block.text("tool_use_id"), parts::found(block.get("content")), Vec::new()));
         }
-        "thinking" => said.thinking = block.text("thinking"),
+        "thinking" if block.get("thinking").is_some() => said.thinking = block.text("thinking"),
+        "thinking" => {}
         // holds nothing that another model could read
         "redacted_thinking" => {}
-        other => {
-            let text = format!(
-                "{} is {other:?}, which no model here can read: send text, image, tool_use, tool_result or thinking blocks",
-                place()
-            );
-            return Err(bad(text).at(place()));
-        }
+        other => return Err(parts::odd(&place(), other, "text, image, tool_use, tool_result or thinking blocks")),
     }
     Ok(())
-}
-
-/// A picture's base64.
-fn image(source: &str) -> Result<Cow<'_, str>, Fault> {
-    let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
-    let kind = source.text("type");
-    if kind != "base64" {
-        return Err(bad(format!("invalid image source type: {kind}. Only base64 images are supported.")));
-    }
-    let data = source.text("data");
-    check_base64(&data).map_err(|e| bad(format!("invalid base64 image data: {e}")))?;
-    Ok(data)
-}
-
-/// The text and the pictures of a tool's result.
-fn result(content: Option<&str>) -> Result<(String, Vec<Cow<'_, str>>), Fault> {
-    let Some(content) = content else { return Ok(Default::default()) };
-    if content.starts_with('"') {
-        return Ok((unquote(content).into_owned(), Vec::new()));
-    }
-    let (mut sources, mut images) = (Vec::new(), Vec::new());
-    let _ = elements(content, |block| {
-        if member(block, "type").is_some_and(|kind| unquote(kind) == "image") {
-            sources.push(member(block, "source").filter(|source| source.starts_with('{')));
-        }
-    });
-    for source in sources {
-        images.push(image(source.ok_or_else(|| bad("invalid tool_result image source"))?)?);
-    }
-    Ok((texts(content), images))
-}
-
-/// The texts of a list's text blocks, joined.
-fn texts(list: &str) -> String {
-    let mut all = String::new();
-    let _ = elements(list, |block| {
-        let is_text = member(block, "type").is_some_and(|kind| unquote(kind) == "text");
-        if let Some(text) = member(block, "text").filter(|text| is_text && text.starts_with('"')) {
-            all.push_str(&unquote(text));
-        }
-    });
-    all
-}
-
-/// What an earlier search found, as Ollama tells it to a model.
-fn found(content: &str) -> String {
-    if content.starts_with('"') {
-        return unquote(content).into_owned();
-    }
-    let mut all = String::new();
-    let of = |item: &str, name| {
-        member(item, name).filter(|value| *value != "null").map(|value| unquote(value).into_owned()).unwrap_or_default()
-    };
-    let _ = elements(content, |item| {
-        if of(item, "type") == "web_search_result" {
-            all.push_str(&format!("- {}: {}\n", of(item, "title"), of(item, "url")));
-        }
-    });
-    all
 }

@@ -12,7 +12,8 @@ pub(super) fn estimate(document: &Document<'_>, said: usize) -> u64 {
     let _ = elements(document.get("tools").unwrap_or("[]"), |tool| {
         let Ok(tool) = read(tool.as_bytes(), &tables::TOOL) else { return };
         bytes += tool.text("name").len() + tool.text("description").len();
-        bytes += tool.get("input_schema").map_or(0, str::len);
+        let null = if tool.has("input_schema") { 4 } else { 0 };
+        bytes += tool.get("input_schema").map_or(null, str::len);
     });
     u64::try_from(bytes / 4).unwrap_or(u64::MAX).max(1)
 }
@@ -33,12 +34,20 @@ pub(super) fn block(block: &Document<'_>) -> usize {
     if matches!(&*block.text("type"), "tool_use" | "tool_result") { bytes + written(block) } else { bytes }
 }
 
+/// The fields of a block that Ollama writes.
+const WRITTEN: [&str; 11] =
+    ["type", "text", "source", "id", "name", "input", "tool_use_id", "content", "is_error", "thinking", "signature"];
+
 /// The length of the block as Ollama writes it: known fields only, empty ones left out.
 fn written(block: &Document<'_>) -> usize {
     let mut members = 0;
     let mut bytes = 2;
-    for name in ["type", "text", "source", "id", "name", "input", "tool_use_id", "content", "is_error", "thinking"] {
-        let Some(value) = block.get(name).filter(|value| !matches!(*value, "\"\"" | "false")) else { continue };
+    for name in WRITTEN {
+        // what is empty is left out, but not where Go has a pointer or an interface
+        let kept = matches!(name, "text" | "thinking" | "content");
+        let null = (name == "input" && block.has(name)).then_some("null");
+        let value = block.get(name).or(null).filter(|value| kept || !matches!(*value, "\"\"" | "false"));
+        let Some(value) = value else { continue };
         let Ok(value) = serde_json::from_str::<Value>(value) else { continue };
         members += 1;
         bytes += name.len() + 3 + size(&value);

@@ -5,9 +5,11 @@
 
 mod blocks;
 mod estimate;
+mod fields;
+mod parts;
 mod reply;
 mod request;
 mod tables;
 
-pub(super) use reply::{MessagesReply, id};
+pub(super) use reply::MessagesReply;
 pub(super) use request::decode_messages;

@@ -17,7 +17,8 @@ pub(in crate::wire) struct MessagesReply {
     open: Option<Block>,
     /// Thinking that came after the text is not shown, as Ollama does not.
     thought: bool,
-    called: bool,
+    /// The ids of the calls so far; one that comes again is not shown, as Ollama does not.
+    called: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +27,14 @@ enum Block {
     Text,
 }
 
-/// An id of Anthropic's form that is this request's.
-pub(in crate::wire) fn id(prefix: &str, id: RequestId) -> String {
-    format!("{prefix}_{:024x}", id.0)
-}
-
 impl MessagesReply {
     /// `model` is a JSON string.
     pub(in crate::wire) fn new(model: &[u8], request: RequestId, guessed_prompt: u64) -> Self {
         let mut head = Vec::with_capacity(96 + model.len());
-        push(&mut head, "\"id\":\"");
-        push(&mut head, &id("msg", request));
+        push(&mut head, &format!("\"id\":\"msg_{:024x}", request.0));
         push(&mut head, "\",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
         head.extend_from_slice(model);
-        Self { head, guessed_prompt, begun: false, index: 0, open: None, thought: false, called: false }
+        Self { head, guessed_prompt, begun: false, index: 0, open: None, thought: false, called: Vec::new() }
     }
 
     /// The whole message.
@@ -89,14 +84,16 @@ impl MessagesReply {
             self.delta(out, "{\"type\":\"text_delta\",\"text\":", &piece.text);
         }
         for call in tool_calls(piece) {
-            self.close(out);
-            self.call(&call, out);
+            if !self.called.iter().any(|id| id == call.id) {
+                self.close(out);
+                self.call(&call, out);
+            }
         }
         if let Some(finish) = &piece.finish {
             self.close(out);
             event(out, "message_delta");
             push(out, ",\"delta\":{");
-            if let Some(reason) = stop_reason(piece, self.called) {
+            if let Some(reason) = stop_reason(piece, !self.called.is_empty()) {
                 push(out, "\"stop_reason\":");
                 string(out, reason);
             }
@@ -171,7 +168,7 @@ impl MessagesReply {
     }
 
     fn call(&mut self, call: &ToolCall<'_>, out: &mut Vec<u8>) {
-        self.called = true;
+        self.called.push(call.id.to_owned());
         self.start(out);
         tool_use(out, call, "{}");
         end(out);

@@ -2,9 +2,11 @@
 
 use super::blocks::Converted;
 use super::estimate::estimate;
+use super::fields::MESSAGES;
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
-use crate::wire::go_json::{Document, documents, elements, number, read, unquote};
+use crate::wire::fields::{self, shown};
+use crate::wire::go_json::{Document, Struct, documents, elements, number, read, read_text, unquote};
 use crate::wire::ollama::{PARAMETERS, check_model};
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
@@ -17,6 +19,7 @@ const NAMED: [(&str, &str); 4] =
 /// Reads a messages request and turns it into a native chat.
 pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::MESSAGES).map_err(refuse)?;
+    let list = messages(&document)?;
     let model = document.text("model").into_owned();
     if model.is_empty() {
         return Err(bad("model is required"));
@@ -24,19 +27,12 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     if document.get("max_tokens").map_or(0.0, number) <= 0.0 {
         return Err(bad("max_tokens is required and must be positive"));
     }
-    if document.get("messages").is_none_or(is_empty_list) {
+    if list.is_empty() {
         return Err(bad("messages is required"));
     }
-    refuse_hosted(&document)?;
+    fields::check(&document, MESSAGES)?;
     let stream = document.is_true("stream");
-    let mut converted = Converted::new(body.len(), stream);
-    if let Some(system) = document.get("system") {
-        converted.system(system)?;
-    }
-    let messages = documents(document.get("messages").unwrap_or("[]"), &tables::MESSAGE);
-    for (at, message) in messages.enumerate() {
-        converted.add(at, &message.map_err(refuse)?)?;
-    }
+    let mut converted = Converted::of(document.get("system"), &list, body.len(), stream)?;
     let messages = converted.json()?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
@@ -73,6 +69,14 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     })
 }
 
+/// The messages; one without content is refused as Ollama's decoder of a message does it, before anything else.
+fn messages<'a>(document: &Document<'a>) -> Result<Vec<Document<'a>>, Fault> {
+    let list = documents(document.get("messages").unwrap_or("[]"), &tables::MESSAGE);
+    let list: Vec<_> = list.collect::<Result<_, _>>().map_err(refuse)?;
+    let whole = list.iter().all(|message| message.has("content"));
+    if whole { Ok(list) } else { Err(bad("unexpected end of JSON input")) }
+}
+
 /// Options in Ollama's terms; unlike OpenAI's surfaces this one has no defaults of its own.
 fn options(document: &Document<'_>) -> Result<Options, Fault> {
     let mut merged = Merged::read(document.all("options"))?;
@@ -82,30 +86,20 @@ fn options(document: &Document<'_>) -> Result<Options, Fault> {
         }
     }
     if let Some(stop) = document.get("stop_sequences").filter(|list| !is_empty_list(list)) {
+        let mut texts = true;
+        let _ = elements(stop, |item| texts = texts && item.starts_with('"'));
+        if !texts {
+            return Err(bad(format!("stop_sequences is {}: use a list of texts", shown(stop))).at("stop_sequences"));
+        }
         merged.set("stop", stop);
     }
     merged.check()
 }
 
-/// What would be done elsewhere than here.
-fn refuse_hosted(document: &Document<'_>) -> Result<(), Fault> {
-    for (field, what) in [
-        ("mcp_servers", "the gateway calls no servers for a model: leave it out, and give the model tools of your own"),
-        ("container", "there are no containers here: leave it out"),
-    ] {
-        if document.get(field).is_some_and(|value| !is_empty_list(value)) {
-            return Err(bad(format!("{field} is set, but {what}")).at(field));
-        }
-    }
-    Ok(())
-}
-
 /// `tool_choice`: whether tools may be called, and whether only one at a time.
 fn choice(document: &Document<'_>) -> Result<(bool, bool), Fault> {
-    let Some(choice) = document.get("tool_choice") else { return Ok((true, false)) };
-    let choice = read(choice.as_bytes(), &tables::TOOL_CHOICE).map_err(refuse)?;
-    let one = choice.is_true("disable_parallel_tool_use");
-    match &*choice.text("type") {
+    let one = merged(document, "tool_choice", &tables::TOOL_CHOICE, "disable_parallel_tool_use")? == Some("true");
+    match &*merged(document, "tool_choice", &tables::TOOL_CHOICE, "type")?.map(unquote).unwrap_or_default() {
         "auto" | "" => Ok((true, one)),
         "none" => Ok((false, one)),
         kind => {
@@ -134,8 +128,12 @@ fn tools(document: &Document<'_>) -> Result<Option<String>, Fault> {
         }
         let schema = tool.get("input_schema");
         if let Some(schema) = schema {
-            read(schema.as_bytes(), &PARAMETERS)
+            let read = read_text(schema, &PARAMETERS)
                 .map_err(|odd| bad(format!("invalid input_schema for tool {:?}: {}", tool.text("name"), odd.text())))?;
+            if let Some(odd) = read.get("properties").filter(|properties| !properties.starts_with('{')) {
+                let place = format!("tools[{at}].input_schema.properties");
+                return Err(bad(format!("{place} is {}: use an object", shown(odd))).at(place));
+            }
         }
         let part = |key: &str, value: Option<&str>| value.map(|v| format!(",\"{key}\":{v}")).unwrap_or_default();
         all.push(format!(
@@ -148,24 +146,34 @@ fn tools(document: &Document<'_>) -> Result<Option<String>, Fault> {
     Ok((!all.is_empty()).then(|| format!("[{}]", all.join(","))))
 }
 
+/// A member of a field that holds an object; of several objects of that name Go makes one.
+fn merged<'a>(
+    document: &Document<'a>,
+    field: &str,
+    table: &'static Struct,
+    name: &str,
+) -> Result<Option<&'a str>, Fault> {
+    let mut found = None;
+    for object in document.all(field) {
+        found = read_text(object, table).map_err(refuse)?.get(name).or(found);
+    }
+    Ok(found)
+}
+
 /// `thinking`, else `output_config.effort`, as `think`.
 fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
-    if let Some(thinking) = document.get("thinking") {
-        let thinking = read(thinking.as_bytes(), &tables::THINKING).map_err(refuse)?;
-        match &*thinking.text("type") {
-            "enabled" => return Ok(Some(made("think", "true"))),
-            "disabled" => return Ok(Some(made("think", "false"))),
-            // the model decides, or the effort does
-            "adaptive" | "" => {}
-            kind => {
-                let text = format!("thinking.type is {kind:?}: use \"enabled\", \"disabled\" or \"adaptive\"");
-                return Err(bad(text).at("thinking.type"));
-            }
+    match &*merged(document, "thinking", &tables::THINKING, "type")?.map(unquote).unwrap_or_default() {
+        "enabled" => return Ok(Some(made("think", "true"))),
+        "disabled" => return Ok(Some(made("think", "false"))),
+        // the model decides, or the effort does
+        "adaptive" | "between_tools" | "" => {}
+        kind => {
+            let text = format!("thinking.type is {kind:?}: use \"enabled\", \"disabled\" or \"adaptive\"");
+            return Err(bad(text).at("thinking.type"));
         }
     }
-    let Some(config) = document.get("output_config") else { return Ok(None) };
-    let config = read(config.as_bytes(), &tables::OUTPUT_CONFIG).map_err(refuse)?;
-    let effort = config.text("effort").trim().to_lowercase();
+    let effort = merged(document, "output_config", &tables::OUTPUT_CONFIG, "effort")?.map(unquote).unwrap_or_default();
+    let effort = effort.trim().to_lowercase();
     match effort.as_str() {
         "" => Ok(None),
         "xhigh" => Ok(Some(made("think", "\"high\""))),
@@ -180,8 +188,7 @@ fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
 
 /// A JSON schema that the answer must follow: `output_config.format`, or the older `output_format`.
 fn format(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
-    let config = document.get("output_config").map(|config| read(config.as_bytes(), &tables::OUTPUT_CONFIG));
-    let inner = config.transpose().map_err(refuse)?.and_then(|config| config.get("format"));
+    let inner = merged(document, "output_config", &tables::OUTPUT_CONFIG, "format")?;
     let Some(format) = inner.or_else(|| document.get("output_format")) else { return Ok(None) };
     let field = if inner.is_some() { "output_config.format" } else { "output_format" };
     let format = read(format.as_bytes(), &tables::FORMAT).map_err(refuse)?;

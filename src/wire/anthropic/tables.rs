@@ -11,31 +11,50 @@ pub(super) static SOURCE: Struct = Struct {
     fields: &[("type", Type::Text), ("media_type", Type::Text), ("data", Type::Text), ("url", Type::Text)],
 };
 
+static CITATION: Struct = Struct {
+    full: "anthropic.Citation",
+    short: "Citation",
+    fields: &[
+        ("type", Type::Text),
+        ("url", Type::Text),
+        ("title", Type::Text),
+        ("encrypted_index", Type::Text),
+        ("cited_text", Type::Text),
+    ],
+};
+
 /// A content block.
 pub(super) static BLOCK: Struct = Struct {
     full: "anthropic.ContentBlock",
     short: "ContentBlock",
     fields: &[
         ("type", Type::Text),
-        ("text", Type::Text),
+        ("text", Type::TextPointer),
+        ("citations", Type::List("[]anthropic.Citation", &Type::Struct(&CITATION))),
         ("source", Type::Struct(&SOURCE)),
         ("id", Type::Text),
         ("name", Type::Text),
-        ("input", Type::Raw),
+        ("input", Type::Any),
         ("tool_use_id", Type::Text),
         ("content", Type::Any),
         ("is_error", Type::Bool),
-        ("thinking", Type::Text),
+        ("thinking", Type::TextPointer),
         ("signature", Type::Text),
     ],
 };
 
-/// A message; Ollama decodes it by hand, into a struct without a name.
-pub(super) static MESSAGE: Struct = Struct {
-    full: "struct { Role string \"json:\\\"role\\\"\"; Content json.RawMessage \"json:\\\"content\\\"\" }",
-    short: "",
-    fields: &[("role", Type::Text), ("content", Type::Raw)],
-};
+const BLOCKS: Type = Type::List("[]anthropic.ContentBlock", &Type::Struct(&BLOCK));
+
+/// Ollama decodes a message by hand, into a struct without a name.
+const BY_HAND: &str = "struct { Role string \"json:\\\"role\\\"\"; Content json.RawMessage \"json:\\\"content\\\"\" }";
+
+/// A message that was checked.
+pub(super) static MESSAGE: Struct =
+    Struct { full: BY_HAND, short: "", fields: &[("role", Type::Text), ("content", Type::Raw)] };
+
+/// A message as it comes.
+static MESSAGE_PARAM: Struct =
+    Struct { full: BY_HAND, short: "", fields: &[("role", Type::Text), ("content", Type::TextOr(&BLOCKS))] };
 
 /// A tool.
 pub(super) static TOOL: Struct = Struct {
@@ -87,7 +106,7 @@ pub(super) static MESSAGES: Struct = Struct {
     fields: &[
         ("model", Type::Text),
         ("max_tokens", Type::Int),
-        ("messages", Type::List("[]anthropic.MessageParam", &Type::Own(&MESSAGE))),
+        ("messages", Type::List("[]anthropic.MessageParam", &Type::Own(&MESSAGE_PARAM))),
         ("system", Type::Any),
         ("stream", Type::Bool),
         ("temperature", Type::Float64),
@@ -100,8 +119,6 @@ pub(super) static MESSAGES: Struct = Struct {
         ("metadata", Type::Struct(&METADATA)),
         ("output_config", Type::Struct(&OUTPUT_CONFIG)),
         ("output_format", Type::Raw),
-        ("mcp_servers", Type::Any),
-        ("container", Type::Any),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
         ("truncate", Type::Bool),

@@ -17,6 +17,8 @@ const MOST_MEMBERS: usize = 1024;
 pub(in crate::wire) enum Type {
     /// `string`.
     Text,
+    /// `*string`.
+    TextPointer,
     /// A `string` that becomes prompt tokens: its bytes are counted.
     Prompt,
     /// `bool`.
@@ -41,8 +43,14 @@ pub(in crate::wire) enum Type {
     KeepAlive,
     /// A slice: Go's name of it and its element.
     List(&'static str, &'static Type),
+    /// What a decoder of its own takes as a `string` or, decoded apart, as this.
+    TextOr(&'static Type),
     /// A struct.
     Struct(&'static Struct),
+    /// `api.PropertyType`: a string, or this list of them.
+    PropertyType(&'static Type),
+    /// `api.ToolPropertiesMap`, whose values are of this type.
+    Ordered(&'static Type),
     /// A struct with a decoder of its own: what is wrong inside is final and named after the struct around it.
     Own(&'static Struct),
 }
@@ -70,7 +78,7 @@ impl Type {
     /// Go's name.
     fn name(&self) -> &'static str {
         match self {
-            Self::Text | Self::Prompt => "string",
+            Self::Text | Self::TextPointer | Self::Prompt => "string",
             Self::Bool => "bool",
             Self::Int => "int",
             Self::Float64 => "float64",
@@ -78,8 +86,10 @@ impl Type {
             Self::Map => "map[string]interface {}",
             Self::Base64 => "api.ImageData",
             Self::List(name, _) => name,
+            Self::TextOr(other) => other.name(),
+            Self::PropertyType(list) => list.name(),
             Self::Struct(s) | Self::Own(s) => s.full,
-            Self::Any | Self::Raw | Self::Think | Self::KeepAlive => "interface {}",
+            Self::Any | Self::Raw | Self::Think | Self::KeepAlive | Self::Ordered(_) => "interface {}",
         }
     }
 
@@ -140,6 +150,11 @@ impl<'a> Document<'a> {
 
     fn slice(&self, (from, to): Span) -> &'a str {
         self.text.get(from..to).unwrap_or_default()
+    }
+
+    /// Whether a field is there, be it `null`.
+    pub(in crate::wire) fn has(&self, name: &str) -> bool {
+        self.found.iter().any(|entry| self.field(entry).is_some_and(|(field, _)| *field == name))
     }
 
     /// The decoded text of a string field; empty when absent.
@@ -280,11 +295,23 @@ impl<'a> Reader<'a> {
             return self.own_scalar(ty, context);
         }
         let kind = self.scan.kind()?;
+        if let (false, Type::TextOr(other)) = (kind == Kind::Text, ty) {
+            // decoded apart: the field itself is in no path
+            let up = context.path.and_then(|path| path.up.copied());
+            return self.value(other, &Context { path: up, ..*context });
+        }
         match (kind, ty) {
             (Kind::Object, Type::Struct(s) | Type::Own(s)) => {
                 let own = context.own || matches!(ty, Type::Own(_));
                 let inside = Context { path: context.path, owner: if own { context.owner } else { s }, own };
                 self.object(Some(s), &Type::Raw, &inside, false)
+            }
+            (Kind::Text, Type::PropertyType(_)) => self.scan.value().map(drop),
+            (_, Type::PropertyType(list)) => self.value(list, &Context { own: true, ..*context }),
+            (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }, false),
+            (_, Type::Ordered(_)) if kind != Kind::Null => {
+                self.fault("Value looks like object, but can't find closing '}' symbol".into(), true);
+                self.scan.value().map(drop)
             }
             (Kind::Object, Type::Map | Type::Any) => self.object(None, &Type::Any, context, false),
             (Kind::Array, Type::List(_, item)) => self.array(item, context),
@@ -342,7 +369,9 @@ impl<'a> Reader<'a> {
         let start = self.scan.at();
         self.scan.scalar(kind)?;
         match (kind, ty) {
-            (Kind::Null, _) | (Kind::Text, Type::Text | Type::Any) | (Kind::Bool, Type::Bool | Type::Any) => {
+            (Kind::Null, _)
+            | (Kind::Text, Type::Text | Type::TextPointer | Type::TextOr(_) | Type::Any)
+            | (Kind::Bool, Type::Bool | Type::Any) => {
                 return Ok(());
             }
             (Kind::Text, Type::Prompt) => {

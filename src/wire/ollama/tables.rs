@@ -34,6 +34,20 @@ static MESSAGE: Struct = Struct {
     ],
 };
 
+static PROPERTY: Struct = Struct {
+    full: "api.ToolProperty",
+    short: "ToolProperty",
+    fields: &[
+        ("anyOf", Type::List("[]api.ToolProperty", &Type::Struct(&PROPERTY))),
+        ("type", Type::PropertyType(&STRINGS)),
+        ("items", Type::Any),
+        ("description", Type::Text),
+        ("enum", Type::List("[]interface {}", &Type::Any)),
+        ("properties", Type::Ordered(&Type::Struct(&PROPERTY))),
+        ("required", STRINGS),
+    ],
+};
+
 /// The parameters of a tool of any dialect.
 pub(in crate::wire) static PARAMETERS: Struct = Struct {
     full: "api.ToolFunctionParameters",
@@ -43,8 +57,7 @@ pub(in crate::wire) static PARAMETERS: Struct = Struct {
         ("$defs", Type::Any),
         ("items", Type::Any),
         ("required", STRINGS),
-        // an ordered map with a decoder of its own: Ollama judges it
-        ("properties", Type::Raw),
+        ("properties", Type::Ordered(&Type::Struct(&PROPERTY))),
     ],
 };
 

@@ -1,10 +1,11 @@
 //! `/v1/chat/completions` requests.
 
-use super::fields::{self, shown};
+use super::fields::CHAT;
 use super::messages;
 use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
+use crate::wire::fields::{self, shown};
 use crate::wire::go_json::{Document, documents, elements, go_quote, members, number, read, read_text, unquote};
 use crate::wire::ollama::{check_model, check_top_logprobs};
 
@@ -16,7 +17,7 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
     if list.is_empty() {
         return Err(bad("[] is too short - 'messages'"));
     }
-    fields::check(&document, fields::CHAT)?;
+    fields::check(&document, CHAT)?;
     check_caps(&document)?;
     let keeps_tools = keeps_tools(&document)?;
     let converted = messages::convert(&list, messages.len() + 64)?;

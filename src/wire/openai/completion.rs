@@ -1,9 +1,10 @@
 //! `/v1/completions` requests.
 
-use super::fields;
+use super::fields::COMPLETIONS;
 use super::request::{keep_alive, made, options, refuse, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Measure, Surface, Task};
+use crate::wire::fields;
 use crate::wire::go_json::{number, read};
 use crate::wire::ollama::check_model;
 
@@ -21,7 +22,7 @@ const NAMED: [(&str, &str); 6] = [
 pub(in crate::wire) fn decode_completion(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::COMPLETION).map_err(refuse)?;
     let stop = stop(&document, true)?;
-    fields::check(&document, fields::COMPLETIONS)?;
+    fields::check(&document, COMPLETIONS)?;
     let mut fields = Vec::with_capacity(4);
     for name in ["prompt", "suffix"] {
         if let Some(value) = document.get(name) {

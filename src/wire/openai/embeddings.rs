@@ -1,9 +1,10 @@
 //! `/v1/embeddings` requests.
 
-use super::fields;
+use super::fields::EMBEDDINGS;
 use super::request::{bad, keep_alive, made, refuse, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, Measure, ReplyShape, Surface, Task};
+use crate::wire::fields;
 use crate::wire::go_json::{number, read};
 use crate::wire::ollama::{check_inputs, check_model};
 use crate::wire::options::Merged;
@@ -12,7 +13,7 @@ use crate::wire::out::is_empty_list;
 /// Reads an embedding request and turns it into a native one.
 pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::EMBEDDINGS).map_err(refuse)?;
-    fields::check(&document, fields::EMBEDDINGS)?;
+    fields::check(&document, EMBEDDINGS)?;
     let encoding = document.text("encoding_format");
     let base64_vectors = encoding.eq_ignore_ascii_case("base64");
     if !(encoding.is_empty() || base64_vectors || encoding.eq_ignore_ascii_case("float")) {

@@ -1,30 +1,8 @@
-//! Every field that OpenAI documents for these requests, and what becomes of it here: one table.
-//!
-//! Owns the verdicts and the refusals of values that cannot be had. What an honoured field turns into is its route's. Names
-//! that are in no table are dropped, as Ollama's own `/v1` drops them.
+//! Every field that OpenAI documents for these requests, and what becomes of it here: one table for each route.
 
-use super::request::bad;
-use crate::domain::Fault;
-use crate::wire::go_json::{Document, elements, number, unquote};
-use crate::wire::out::is_empty_list;
-
-/// What becomes of a field.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Fate {
-    /// It does what OpenAI says it does.
-    Honoured,
-    /// It asks for nothing in the answer: accounts, caches and speed are the operator's.
-    Harmless,
-    /// Values that pass this ask for what is done anyway; any other is refused, with why and what to do.
-    Only(fn(&str) -> bool, &'static str),
-    /// The gateway's own, beyond OpenAI.
-    Ours,
-}
-
-use Fate::{Harmless, Honoured, Only, Ours};
-
-/// A field and its fate.
-pub(super) type Rule = (&'static str, Fate);
+use crate::wire::fields::Fate::{Harmless, Honoured, Only, Ours};
+use crate::wire::fields::{Rule, is_empty, never};
+use crate::wire::go_json::{elements, members, number, unquote};
 
 /// `/v1/chat/completions`.
 pub(super) static CHAT: &[Rule] = &[
@@ -54,7 +32,7 @@ pub(super) static CHAT: &[Rule] = &[
     ("functions", Only(is_empty, "functions were replaced by tools: send them as tools")),
     ("function_call", Only(is_auto_or_none, "functions were replaced by tools: send tools and tool_choice")),
     ("web_search_options", Only(never, "no model here searches the web: leave it out, or give it a tool that does")),
-    ("verbosity", Only(is_medium, "Ollama has no such control: leave it out, and ask for the length in the messages")),
+    ("verbosity", Only(is_medium, NO_VERBOSITY)),
     ("user", Harmless),
     ("safety_identifier", Harmless),
     ("metadata", Harmless),
@@ -63,6 +41,8 @@ pub(super) static CHAT: &[Rule] = &[
     ("prediction", Harmless),
     ("prompt_cache_key", Harmless),
     ("prompt_cache_retention", Harmless),
+    ("prompt_cache_options", Harmless),
+    ("moderation", Only(never, NO_MODERATION)),
     ("_debug_render_only", Only(is_false, RENDERS_NATIVELY)),
     ("options", Ours),
     ("keep_alive", Ours),
@@ -107,41 +87,73 @@ pub(super) static EMBEDDINGS: &[Rule] = &[
     ("truncate", Ours),
 ];
 
+/// `/v1/responses`.
+pub(super) static RESPONSES: &[Rule] = &[
+    ("model", Honoured),
+    ("input", Honoured),
+    ("instructions", Honoured),
+    ("stream", Honoured),
+    ("max_output_tokens", Honoured),
+    ("temperature", Honoured),
+    ("top_p", Honoured),
+    ("reasoning", Honoured),
+    ("text", Honoured),
+    ("tools", Honoured),
+    ("tool_choice", Honoured),
+    ("parallel_tool_calls", Honoured),
+    ("metadata", Honoured),
+    ("truncation", Honoured),
+    (
+        "include",
+        Only(
+            adds_nothing,
+            "this route has no log probabilities (/v1/chat/completions has) and nothing else to add: leave it out",
+        ),
+    ),
+    ("stream_options", Only(is_unpadded, "events are not padded here: leave out include_obfuscation")),
+    ("top_logprobs", Only(is_zero, "this route gives none: use /v1/chat/completions with logprobs")),
+    ("background", Only(is_false, "answers are only given while the caller waits: leave it out, or use stream")),
+    ("previous_response_id", Only(is_nothing, STORED_NOTHING)),
+    ("conversation", Only(is_nothing, STORED_NOTHING)),
+    ("prompt", Only(is_text, "no templates are stored here: send its text in instructions or input")),
+    ("context_management", Only(is_empty, "nothing is compacted here: leave it out, and send shorter input")),
+    ("max_tool_calls", Harmless),
+    ("background_options", Harmless),
+    ("access_programs", Harmless),
+    ("image", Harmless),
+    ("user", Harmless),
+    ("safety_identifier", Harmless),
+    ("store", Harmless),
+    ("service_tier", Harmless),
+    ("prompt_cache_key", Harmless),
+    ("prompt_cache_retention", Harmless),
+    ("prompt_cache_options", Harmless),
+    ("moderation", Only(never, NO_MODERATION)),
+    ("_debug_render_only", Only(is_false, RENDERS_NATIVELY)),
+    ("options", Ours),
+    ("keep_alive", Ours),
+    ("truncate", Ours),
+];
+
+/// `text` of `/v1/responses`.
+pub(super) static TEXT: &[Rule] = &[("format", Honoured), ("verbosity", Only(is_medium, NO_VERBOSITY))];
+
+/// `reasoning` of `/v1/responses`. All the thinking there is stands in the summary, and all that is sent goes to the model.
+pub(super) static REASONING: &[Rule] = &[
+    ("effort", Honoured),
+    ("summary", Honoured),
+    ("generate_summary", Harmless),
+    ("context", Harmless),
+    ("mode", Only(is_standard, "there is one way of thinking here: leave it out, and send an effort")),
+];
+
+const NO_MODERATION: &str = "nothing is moderated here: leave it out";
+const STORED_NOTHING: &str = "nothing is stored here: send the earlier items in input";
 const ONE_CHOICE: &str =
     "one request gives one choice here: leave it out, and send several requests for several choices";
 const RENDERS_NATIVELY: &str = "only the native routes show a rendered prompt: send it to /api/chat or /api/generate";
+const NO_VERBOSITY: &str = "Ollama has no such control: leave it out, and ask for the length in the prompt";
 const NO_BIAS: &str = "Ollama has no such control: leave it out";
-
-/// Refuses what a caller would rely on and cannot have.
-///
-/// # Errors
-/// `BadRequest` that names the field, its value, why, and what to do.
-pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
-    for (field, fate) in rules {
-        let Only(passes, why) = fate else { continue };
-        // what Ollama does not know either stands among the unknown
-        let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
-        match document.get(field).or(unknown) {
-            Some(value) if value != "null" && !passes(value) => {
-                return Err(bad(format!("{field} is {}, but {why}", shown(value))).at(*field));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// A caller's value, shortened.
-pub(super) fn shown(value: &str) -> String {
-    match value.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", value.get(..cut).unwrap_or_default()),
-        None => value.to_owned(),
-    }
-}
-
-fn never(_: &str) -> bool {
-    false
-}
 
 fn is_one(value: &str) -> bool {
     value.starts_with(|first: char| first.is_ascii_digit()) && number(value) == 1.0
@@ -151,12 +163,12 @@ fn is_false(value: &str) -> bool {
     value == "false"
 }
 
-fn is_empty(value: &str) -> bool {
-    value.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") || is_empty_list(value)
-}
-
 fn is_medium(value: &str) -> bool {
     unquote(value) == "medium"
+}
+
+fn is_standard(value: &str) -> bool {
+    unquote(value) == "standard"
 }
 
 fn is_auto_or_none(value: &str) -> bool {
@@ -168,79 +180,84 @@ fn is_text_alone(value: &str) -> bool {
     elements(value, |item| text = text && unquote(item) == "text").is_ok() && text
 }
 
+fn is_zero(value: &str) -> bool {
+    number(value) == 0.0
+}
+
+/// A reference to something stored that refers to nothing.
+fn is_nothing(value: &str) -> bool {
+    value == "\"\""
+}
+
+/// A `prompt` that is a text is one of the older routes' and means nothing here.
+fn is_text(value: &str) -> bool {
+    value.starts_with('"')
+}
+
+/// Whether what `include` names is there anyway, or belongs to tools of the server's own, which no answer uses.
+fn adds_nothing(list: &str) -> bool {
+    let mut nothing = true;
+    let known = |item: &str| {
+        let item = unquote(item);
+        let parts = ["web_search_call.", "file_search_call.", "code_interpreter_call.", "computer_call_output."];
+        parts.iter().any(|part| item.starts_with(part))
+            || matches!(&*item, "reasoning.encrypted_content" | "message.input_image.image_url")
+    };
+    let read = elements(list, |item| nothing = nothing && (item == "null" || known(item)));
+    read.is_ok() && nothing
+}
+
+/// Padding is against eavesdroppers who measure events; it is off unless it is asked for, as Ollama has it.
+fn is_unpadded(options: &str) -> bool {
+    let mut unpadded = true;
+    let read = members(options, |key, value| unpadded = unpadded && (key != "include_obfuscation" || is_false(value)));
+    read.is_ok() && unpadded
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::{FaultClass, InferenceRequest, Surface};
-    use crate::wire::decode;
-    use crate::wire::go_json::Struct;
-    use crate::wire::openai::tables;
+    use crate::domain::{FaultClass, Surface};
+    use crate::wire::fields::tests::Route;
+    use crate::wire::openai::{responses, tables};
 
-    /// A route: its rules, its table of types, and a good request without its end.
-    type Route = (Surface, &'static [Rule], &'static Struct, &'static str);
-
-    static ROUTES: [Route; 3] = [
-        (Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
-        (Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
-        (Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
+    static ROUTES: [Route; 4] = [
+        Route(Surface::V1Chat, CHAT, &tables::CHAT, r#"{"model":"m","messages":[{"role":"user","content":"x"}]"#),
+        Route(Surface::V1Completions, COMPLETIONS, &tables::COMPLETION, r#"{"model":"m","prompt":"x""#),
+        Route(Surface::V1Embeddings, EMBEDDINGS, &tables::EMBEDDINGS, r#"{"model":"m","input":"x""#),
+        Route(Surface::V1Responses, RESPONSES, &responses::RESPONSES, r#"{"model":"m","input":"x""#),
     ];
 
-    /// OpenAI's API reference, request bodies of the three routes, deprecated fields included (November 2026).
-    const DOCUMENTED: [&str; 3] = [
+    /// OpenAI's API reference, request bodies of the four routes, deprecated fields included (November 2026).
+    const DOCUMENTED: [&str; 4] = [
         "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens \
-         max_tokens metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key \
-         prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream \
+         max_tokens metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key \
+         prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream \
          stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options",
         "model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop stream \
          stream_options suffix temperature top_p user",
         "input model dimensions encoding_format user",
+        "access_programs background background_options context_management conversation image include input instructions max_output_tokens max_tool_calls metadata \
+         model moderation parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_options prompt_cache_retention reasoning \
+         safety_identifier service_tier store stream stream_options temperature text tool_choice tools top_logprobs top_p \
+         truncation user",
     ];
 
-    fn send(route: &Route, field: &str, value: &str) -> Result<InferenceRequest, Fault> {
-        decode(route.0, format!("{},\"{field}\":{value}}}", route.3).as_bytes())
-    }
-
     #[test]
-    fn every_documented_field_has_one_fate_and_what_is_honoured_is_read() {
+    fn every_documented_field_has_one_fate_and_does_what_that_says() {
         for (route, documented) in ROUTES.iter().zip(DOCUMENTED) {
-            let (surface, rules, table, _) = route;
-            for field in documented.split_whitespace() {
-                let fates = rules.iter().filter(|(name, _)| *name == field).count();
-                assert_eq!(fates, 1, "{surface:?} {field}");
-            }
-            for (field, fate) in *rules {
-                let documented = documented.split_whitespace().any(|name| name == *field);
-                assert_eq!(documented, !matches!(fate, Ours) && !field.starts_with('_'), "{surface:?} {field}");
-                let read = table.fields.iter().any(|(name, _)| name == field);
-                assert!(read || matches!(fate, Harmless | Only(..)), "{surface:?} {field} is not read");
-            }
-        }
-    }
-
-    #[test]
-    fn harmless_fields_change_nothing_and_null_is_absent() {
-        for route in &ROUTES {
-            let plain = send(route, "x", "1").unwrap();
-            for (field, fate) in route.1 {
-                let value = if matches!(fate, Harmless) { r#"{"a":"b"}"# } else { "null" };
-                if ["messages", "prompt", "input", "model"].contains(field) {
-                    continue;
-                }
-                let request = send(route, field, value).unwrap();
-                assert_eq!(format!("{:?}", request.fields), format!("{:?}", plain.fields), "{field}");
-                assert_eq!(format!("{:?}", request.options), format!("{:?}", plain.options), "{field}");
-            }
+            route.is_told_whole(documented);
+            route.takes_what_is_harmless();
         }
     }
 
     #[test]
     fn what_cannot_be_had_is_refused_and_what_asks_for_nothing_is_not() {
-        let [chat, completions, embeddings] = &ROUTES;
-        let _ = embeddings;
+        let [chat, completions, _, responses] = &ROUTES;
         // field, values that are taken, values that are not
-        let table: [(&Route, &str, &[&str], &[&str]); 15] = [
+        let table: [(&Route, &str, &[&str], &[&str]); 30] = [
             (chat, "n", &["1"], &["2", "0", "-1", "128"]),
             (chat, "logit_bias", &["{}", "{ }"], &[r#"{"5":-100}"#, "3"]),
             (chat, "modalities", &["[\"text\"]", "[]"], &["[\"text\",\"audio\"]", "\"text\""]),
@@ -256,14 +273,42 @@ mod tests {
             (completions, "echo", &["false"], &["true", "1"]),
             (completions, "logit_bias", &["{}"], &[r#"{"5":1}"#]),
             (completions, "stop", &["\"a\"", "[\"a\"]"], &["5", "[1]"]),
+            (responses, "previous_response_id", &["\"\""], &["\"resp_1\"", "{}"]),
+            (responses, "conversation", &["\"\""], &["\"conv_1\"", r#"{"id":"conv_1"}"#]),
+            (responses, "prompt", &["\"x\""], &[r#"{"id":"pmpt_1"}"#]),
+            (responses, "background", &["false"], &["true"]),
+            (responses, "context_management", &["[]"], &[r#"[{"type":"compaction"}]"#]),
+            (
+                responses,
+                "include",
+                &["[]", "[\"reasoning.encrypted_content\"]"],
+                &["[\"message.output_text.logprobs\"]"],
+            ),
+            (responses, "top_logprobs", &["0"], &["3", "-1"]),
+            (
+                responses,
+                "stream_options",
+                &["{}", r#"{"include_obfuscation":false}"#],
+                &[r#"{"include_obfuscation":true}"#],
+            ),
+            (responses, "truncation", &["\"auto\"", "\"disabled\""], &["\"\"", "\"middle\""]),
+            (responses, "tool_choice", &["\"auto\"", "\"none\""], &["\"required\"", r#"{"type":"allowed_tools"}"#]),
+            (responses, "moderation", &[], &[r#"{"model":"omni-moderation-latest"}"#]),
+            (responses, "text", &["{}", r#"{"verbosity":"medium"}"#], &[r#"{"verbosity":"low"}"#]),
+            (responses, "reasoning", &[r#"{"mode":"standard","context":"auto"}"#], &[r#"{"mode":"pro"}"#]),
+            (chat, "moderation", &[], &["{}"]),
+            (responses, "_debug_render_only", &["false"], &["true"]),
         ];
         for (route, field, taken, refused) in table {
             for value in taken {
-                assert!(send(route, field, value).is_ok(), "{field} {value}");
+                assert!(route.send(field, value).is_ok(), "{field} {value}");
             }
             for value in refused {
-                let fault = send(route, field, value).unwrap_err();
-                assert_eq!((fault.class, fault.param.as_deref()), (FaultClass::BadRequest, Some(field)), "{value}");
+                let fault = route.send(field, value).unwrap_err();
+                assert_eq!(fault.class, FaultClass::BadRequest, "{value}");
+                // an object's own field is named in full
+                let named = fault.param.as_deref().and_then(|param| param.split('.').next());
+                assert_eq!(named, Some(field), "{value}");
                 assert!(fault.message.contains(field), "{}", fault.message);
             }
         }
@@ -272,7 +317,7 @@ mod tests {
     #[test]
     fn a_long_value_is_not_repeated_whole() {
         let long = format!("{{\"{}\":1}}", "é".repeat(500));
-        let fault = send(&ROUTES[0], "logit_bias", &long).unwrap_err();
+        let fault = ROUTES[0].send("logit_bias", &long).unwrap_err();
         assert!(fault.message.len() < 250, "{}", fault.message);
     }
 }

@@ -1,8 +1,8 @@
 //! What OpenAI's requests have in common: sampling options, tools, usage in streams.
 
-use super::fields::shown;
 use super::tables;
 use crate::domain::{Fault, ReplyShape};
+use crate::wire::fields::shown;
 use crate::wire::go_json::{Document, elements, read_text, unquote};
 use crate::wire::options::{Merged, Options};
 pub(super) use crate::wire::request::{bad, keep_alive, made, refuse, truncate};

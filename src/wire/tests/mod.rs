@@ -4,12 +4,14 @@
 
 mod go_texts;
 mod messages;
+mod messages_table;
 mod properties;
 mod recordings;
 mod refusals;
 mod replies;
 mod requests;
 mod responses_replies;
+mod responses_requests;
 mod v1_replies;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{Fault, FaultClass, Limit};
+use crate::domain::{Fault, FaultClass, Limit, RequestId};
 
 /// Bodies that decode, because Ollama finds the fault later: they are refused by Ollama itself or by the catalog.
 fn judged_later(recording: &Recording) -> bool {
@@ -27,7 +27,7 @@ fn bad_bodies_are_refused_as_ollama_refuses_them() {
             continue;
         };
         // what Ollama ignores, or serves by going to the internet
-        let ours = [("v1_chat_n2", "n"), ("v1_responses_bad_tool", "tools[0]")];
+        let ours = [("v1_chat_n2", "n"), ("v1_responses_bad_tool", "tools[0].type")];
         if let Some((_, param)) = ours.iter().find(|(name, _)| *name == recording.name) {
             assert_eq!(fault.param.as_deref(), Some(*param));
             continue;
@@ -127,17 +127,48 @@ fn a_rate_limit_says_which_when_and_how_much() {
         .limited(limit);
     let native = refusal(Dialect::Ollama, &fault);
     assert_eq!(native.body, br#"{"error":"60 requests a minute are used up"}"#);
-    let header = |refusal: &Refusal, name: &str| {
-        refusal.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    assert_eq!(native.headers, [("retry-after", "1".to_owned())]);
+    let told = |dialect| {
+        let headers = limit_headers(dialect, &limit, Duration::from_millis(1_767_225_600_500));
+        headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
     };
-    assert_eq!(header(&native, "retry-after"), "1");
-    assert_eq!(header(&native, "ratelimit-reset"), "13");
-    assert_eq!(header(&native, "x-ratelimit-limit-requests"), "");
+    let ours = ["ratelimit-limit: 60", "ratelimit-remaining: 0", "ratelimit-reset: 13"];
+    assert_eq!(told(Dialect::Ollama), ours);
+    assert_eq!(told(Dialect::OpenAi)[..3], ours);
+    let openai = ["limit-requests: 60", "remaining-requests: 0", "reset-requests: 13s"];
+    assert_eq!(told(Dialect::OpenAi)[3..], openai.map(|rest| format!("x-ratelimit-{rest}")));
+    let anthropic = ["limit: 60", "remaining: 0", "reset: 2026-01-01T00:00:13Z"];
+    assert_eq!(told(Dialect::Anthropic)[3..], anthropic.map(|rest| format!("anthropic-ratelimit-requests-{rest}")));
     let v1 = refusal(Dialect::OpenAi, &fault);
-    assert_eq!(header(&v1, "x-ratelimit-remaining-requests"), "0");
-    assert_eq!(header(&v1, "x-ratelimit-reset-requests"), "13s");
     let wanted = r#"{"error":{"message":"60 requests a minute are used up","type":"rate_limit_error","param":"requests_per_minute","code":"rate_limited"}}"#;
     assert_eq!(String::from_utf8(v1.body).unwrap(), format!("{wanted}\n"));
+}
+
+#[test]
+fn anthropics_errors_have_the_type_of_their_status() {
+    use FaultClass::*;
+    for (class, kind) in [
+        (BadRequest, "invalid_request_error"),
+        (Encoded, "invalid_request_error"),
+        (Unauthenticated, "authentication_error"),
+        (Forbidden, "permission_error"),
+        (NotFound, "not_found_error"),
+        (TooLarge, "request_too_large"),
+        (RateLimited, "rate_limit_error"),
+        (QueueFull, "rate_limit_error"),
+        (Busy, "overloaded_error"),
+        (TooLate, "overloaded_error"),
+        (UpstreamTimeout, "timeout_error"),
+        (TooSlow, "timeout_error"),
+        (UpstreamBroken, "api_error"),
+        (Internal, "api_error"),
+    ] {
+        let refusal = refusal(Dialect::Anthropic, &Fault::new(class, "x")).of(Dialect::Anthropic, RequestId(7));
+        let wanted = format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"x"}},"request_id":"req_0000000000000007"}}"#
+        );
+        assert_eq!(String::from_utf8(refusal.body).unwrap().trim_end(), wanted, "{class:?}");
+    }
 }
 
 #[test]

@@ -54,20 +54,6 @@ async function completes(client) {
   assert.equal(chunks.at(-1).choices[0].finish_reason, 'length')
 }
 
-async function responds(client) {
-  const ask = { model: 'gemma:a', input: 'Why is the sky blue?', max_output_tokens: 12 }
-  const once = await client.responses.create(ask)
-  assert.ok(once.output_text && once.id.startsWith('resp_'), JSON.stringify(once))
-  assert.equal(once.usage.output_tokens, 12)
-  const events = await all(await client.responses.create({ ...ask, stream: true }))
-  const text = events.filter((event) => event.type === 'response.output_text.delta').map((event) => event.delta).join('')
-  assert.equal(text, once.output_text, 'streamed as at once')
-  const tool = { type: 'function', strict: false, ...TOOLS[0].function }
-  const told = await client.responses.create({ model: 'tooly', input: WEATHER, tools: [tool] })
-  const call = told.output.find((item) => item.type === 'function_call')
-  assert.deepEqual([call.name, JSON.parse(call.arguments)], ['get_weather', { city: 'Paris' }])
-}
-
 async function tools(client) {
   const ask = { model: 'tooly', messages: WEATHER, tools: TOOLS }
   const create = (more) => client.chat.completions.create({ ...ask, ...more })
@@ -193,7 +179,6 @@ async function refusals() {
     () => wrong.chat.completions.create({ ...ask, stream: true }),
     () => wrong.completions.create({ model: 'gemma:a', prompt: 'x' }),
     () => wrong.embeddings.create({ model: 'tinybert', input: 'a' }),
-    () => wrong.responses.create({ model: 'gemma:a', input: 'x' }),
   ]) {
     const error = await refused(OpenAI.AuthenticationError, call)
     assert.match(error.message, /key/)
@@ -218,8 +203,6 @@ async function refusals() {
   }
   assert.match((await refused(OpenAI.BadRequestError, create({ tools: TOOLS }))).message, /does not support tools/)
   assert.equal((await refused(OpenAI.BadRequestError, create({ n: 2 }))).param, 'n')
-  const hosted = { model: 'tooly', input: 'x', tools: [{ type: 'web_search' }] }
-  assert.match((await refused(OpenAI.BadRequestError, () => client.responses.create(hosted))).message, /web_search/)
 
   const throttled = byHeader(THROTTLED)
   await throttled.chat.completions.create({ ...ask, max_tokens: 3 })
@@ -255,7 +238,7 @@ async function queued() {
 
 async function everyday() {
   for (const client of [byHeader(), byPath()]) {
-    for (const part of [chats, completes, responds, tools, shapes, embeds, thinks, sees, lists, headers]) await part(client)
+    for (const part of [chats, completes, tools, shapes, embeds, thinks, sees, lists, headers]) await part(client)
   }
   const client = byHeader()
   const ask = { model: 'gemma:a', messages: QUESTION, max_tokens: 12, stream: true }

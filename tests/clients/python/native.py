@@ -3,23 +3,11 @@
 import asyncio
 import base64
 import json
-import os
-import sys
 
 import ollama
-from pydantic import BaseModel
+from part import BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, WEATHER, Animal, run, say, until_told
 
-BASE, KEY, THROTTLED, HASTY = (os.environ[name] for name in ("BASE_URL", "KEY", "THROTTLED_KEY", "HASTY_KEY"))
-QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
 SHORT = {"num_predict": 12}
-WEATHER = [{"role": "user", "content": "weather in Paris?"}]
-# two pictures of one pixel
-BLUE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-RED = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-
-
-def say(line):
-    print(line, flush=True)
 
 
 def by_header(key=KEY):
@@ -48,12 +36,6 @@ def get_weather(city: str) -> str:
       city: the city
     """
     return f"sunny in {city}"
-
-
-class Animal(BaseModel):
-    name: str
-    legs: int
-    tame: bool
 
 
 def talks(client):
@@ -112,17 +94,16 @@ def embeds(client):
 
 
 def thinks(client):
-    snow = [{"role": "user", "content": "Is snow white?"}]
-    told = client.chat(model="thinky", messages=snow, think=True)
+    told = client.chat(model="thinky", messages=SNOW, think=True)
     assert told.message.thinking == "Snow is white, so it is white.", told
     assert told.message.content == "Yes, snow is white.\n", told
-    pieces = list(client.chat(model="thinky", messages=snow, think=True, stream=True))
+    pieces = list(client.chat(model="thinky", messages=SNOW, think=True, stream=True))
     assert "".join(piece.message.thinking or "" for piece in pieces) == told.message.thinking, pieces
     assert "".join(piece.message.content or "" for piece in pieces) == told.message.content, pieces
-    assert not client.chat(model="thinky", messages=snow, think=False).message.thinking
+    assert not client.chat(model="thinky", messages=SNOW, think=False).message.thinking
     told = client.generate(model="thinky", prompt="Is snow white?", think=True)
     assert told.thinking == "Snow is white, so it is white." and told.response == "Yes, snow is white.\n", told
-    error = refused(lambda: client.chat(model="gemma:a", messages=snow, think=True))
+    error = refused(lambda: client.chat(model="gemma:a", messages=SNOW, think=True))
     assert error.status_code == 400 and "thinking" in error.error, error
 
 
@@ -293,23 +274,22 @@ def leaves():
         assert not next(stream).done
     stream.close()
     say("left")
-    sys.stdin.readline()
+    until_told()
 
     async def waiting():
         client = ollama.AsyncClient(host=f"{BASE}/k/{KEY}")
         task = asyncio.create_task(client.chat(model="gemma:a", messages=QUESTION))
-        await asyncio.to_thread(sys.stdin.readline)
+        await asyncio.to_thread(until_told)
         assert not task.done(), "it was answered before it could leave"
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled(), task
         say("left")
-        await asyncio.to_thread(sys.stdin.readline)
+        await asyncio.to_thread(until_told)
 
     asyncio.run(waiting())
     assert client.chat(model="gemma:a", messages=QUESTION, options=SHORT).done, "the slot is free again"
 
 
 if __name__ == "__main__":
-    {"everyday": everyday, "broken": broken, "leaves": leaves, "queued": queued}[sys.argv[1]]()
-    say("done")
+    run(everyday, broken, leaves, queued)

@@ -5,35 +5,15 @@ Replies are also validated strictly against the client's own models, which it do
 
 import asyncio
 import json
-import os
-import sys
 
 import openai
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from pydantic import BaseModel, ConfigDict
+from part import BASE, BLUE, GET_WEATHER, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, WEATHER
+from part import Animal, run, say, until_told
 
-BASE, KEY, THROTTLED, HASTY = (os.environ[name] for name in ("BASE_URL", "KEY", "THROTTLED_KEY", "HASTY_KEY"))
-QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
-WEATHER = [{"role": "user", "content": "weather in Paris?"}]
-SNOW = [{"role": "user", "content": "Is snow white?"}]
-# two pictures of one pixel
-BLUE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-RED = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "get_weather",
-            "description": "Weather in a city",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
-
-def say(line):
-    print(line, flush=True)
+TOOLS = [GET_WEATHER]
+PNG = "data:image/png;base64,"
 
 
 def by_header(key=KEY):
@@ -69,13 +49,6 @@ def strict_chunks(chunks):
 
 def text_of(chunks):
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-
-
-class Animal(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    legs: int
-    tame: bool
 
 
 def chats(client):
@@ -117,32 +90,6 @@ def completes(client):
     chunks = list(client.completions.create(**ask, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == once.choices[0].text, "streamed as at once"
     assert chunks[-1].choices[0].finish_reason == "length", chunks[-1]
-
-
-def responds(client):
-    ask = {"model": "gemma:a", "input": "Why is the sky blue?", "max_output_tokens": 12}
-    once = client.responses.create(**ask)
-    assert once.output_text and once.usage.output_tokens == 12 and once.id.startswith("resp_"), once
-    events = list(client.responses.create(**ask, stream=True))
-    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
-    assert text == once.output_text, "streamed as at once"
-    assert [event.sequence_number for event in events] == list(range(len(events))), events
-    assert events[-1].response.output_text == text, events[-1]
-    with client.responses.stream(**ask) as stream:
-        for _ in stream:
-            pass
-        assert stream.get_final_response().output_text == text
-    tool = {"type": "function", "strict": False, **TOOLS[0]["function"]}
-    for streamed in (False, True):
-        told = client.responses.create(model="tooly", input=WEATHER, tools=[tool], stream=streamed)
-        told = list(told)[-1].response if streamed else told
-        (call,) = [item for item in told.output if item.type == "function_call"]
-        assert call.name == "get_weather" and json.loads(call.arguments) == {"city": "Paris"}, told
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
-    history = [*WEATHER, call.model_dump(exclude_none=True), result]
-    assert client.responses.create(model="tooly", input=history, tools=[tool]).status
-    parsed = client.responses.parse(model="gemma:a", input="A dog.", text_format=Animal)
-    assert isinstance(parsed.output_parsed, Animal), parsed
 
 
 def tools(client):
@@ -223,16 +170,16 @@ def sees(client):
     """Pictures as data URLs, other URLs, and a model that has no eyes."""
     create = client.chat.completions.create
     told = {}
-    for url in (BLUE, RED):
+    for url in (PNG + BLUE, PNG + RED):
         ask = {"model": "seer", "messages": looks_at(url), "max_tokens": 12}
         once = strict(ChatCompletion, client.chat.completions.with_raw_response.create(**ask))
         assert once.usage.prompt_tokens > 100, "a picture is tokens too"
         told[url] = once.choices[0].message.content
         assert text_of(strict_chunks(create(**ask, stream=True))) == told[url], "streamed as at once"
-    assert told[BLUE] and told[BLUE] != told[RED], f"it sees what is different: {told}"
+    assert told[PNG + BLUE] and told[PNG + BLUE] != told[PNG + RED], f"it sees what is different: {told}"
 
     for model, url, part in (
-        ("gemma:a", BLUE, "does not support multimodal requests"),
+        ("gemma:a", PNG + BLUE, "does not support multimodal requests"),
         ("seer", "https://example.com/x.png", "image URLs are not currently supported"),
         ("seer", "data:image/gif;base64,R0lGODlh", "invalid image input"),
     ):
@@ -257,7 +204,6 @@ def refusals():
         lambda: wrong.chat.completions.create(model="gemma:a", messages=QUESTION, stream=True),
         lambda: wrong.completions.create(model="gemma:a", prompt="x"),
         lambda: wrong.embeddings.create(model="tinybert", input="a"),
-        lambda: wrong.responses.create(model="gemma:a", input="x"),
     ):
         error = refused(openai.AuthenticationError, call)
         assert "key" in error.body["message"] and "gk_nothing" not in str(error), error
@@ -281,9 +227,6 @@ def refusals():
     assert "does not support tools" in error.body["message"], error
     error = refused(openai.BadRequestError, lambda: ask(model="gemma:a", messages=QUESTION, n=2))
     assert error.param == "n" and error.type == "invalid_request_error", error
-    hosted = lambda: client.responses.create(model="tooly", input="x", tools=[{"type": "web_search"}])
-    assert "web_search" in refused(openai.BadRequestError, hosted).body["message"]
-    assert "nowhere" in refused(openai.NotFoundError, lambda: client.responses.create(model="nowhere", input="x")).body["message"]
 
     throttled = by_header(THROTTLED)
     throttled.chat.completions.create(model="gemma:a", messages=QUESTION, max_tokens=3)
@@ -345,7 +288,7 @@ async def at_once():
 
 def everyday():
     for client in (by_header(), by_path()):
-        for part in (chats, completes, responds, tools, shapes, embeds, thinks, sees, lists, headers):
+        for part in (chats, completes, tools, shapes, embeds, thinks, sees, lists, headers):
             part(client)
     asyncio.run(at_once())
     refusals()
@@ -366,7 +309,7 @@ def breaks_off(stream):
 
 def broken():
     """Faults come in this order: four for streamed chats, one for a streamed completion, one for a chat at once."""
-    sys.stdin.readline()
+    until_told()
     client = by_header()
     for _ in range(4):
         breaks_off(client.chat.completions.create(model="gemma:a", messages=QUESTION, stream=True))
@@ -383,18 +326,18 @@ def leaves():
         for _ in range(3):
             assert next(stream).choices[0].finish_reason is None
     say("left")
-    sys.stdin.readline()
+    until_told()
 
     async def waiting():
         async with openai.AsyncOpenAI(base_url=f"{BASE}/v1", api_key=KEY, max_retries=0) as client:
             task = asyncio.create_task(client.chat.completions.create(model="gemma:a", messages=QUESTION))
-            await asyncio.to_thread(sys.stdin.readline)
+            await asyncio.to_thread(until_told)
             assert not task.done(), "it was answered before it could leave"
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled(), task
             say("left")
-            await asyncio.to_thread(sys.stdin.readline)
+            await asyncio.to_thread(until_told)
 
     asyncio.run(waiting())
     assert client.chat.completions.create(model="gemma:a", messages=QUESTION, max_tokens=3), "the slot is free again"
@@ -412,5 +355,4 @@ def waits():
 
 
 if __name__ == "__main__":
-    {"everyday": everyday, "broken": broken, "leaves": leaves, "waits": waits, "queued": queued}[sys.argv[1]]()
-    say("done")
+    run(everyday, broken, leaves, waits, queued)

@@ -5,6 +5,7 @@ Where Ollama itself sends what a model does not allow, its shape is kept; `as_th
 """
 
 import base64
+import functools
 import json
 import os
 import random
@@ -13,14 +14,16 @@ import sys
 
 import httpx
 import ollama
+from anthropic.types import Message, RawMessageStreamEvent
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-BASE, KEY = os.environ["BASE_URL"], os.environ["KEY"]
+from part import BASE, BLUE, GET_WEATHER, KEY, by_schema, run, tool
+
 SEED = int(os.environ.get("SEED", "20261125"))
 ROUNDS = int(os.environ.get("ROUNDS", "50"))
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 CAN = {
     "gemma:a": (),
     "tooly": ("tools",),
@@ -54,13 +57,8 @@ SCHEMA = {
 }
 
 
-def tool(name, properties):
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    return {"type": "function", "function": {"name": name, "description": f"{name}: ünïcode", "parameters": parameters}}
-
-
 TOOLS = [
-    tool("get_weather", {"city": {"type": "string"}}),
+    GET_WEATHER,
     tool("add", {"a": {"type": "number"}, "b": {"type": "integer"}, "exact": {"type": "boolean"}}),
     tool("now", {}),
 ]
@@ -107,7 +105,7 @@ def native_messages(dice, model):
         messages += [{"role": "user", "content": dice.text()}, {"role": "assistant", "content": dice.text()}]
     ask = {"role": "user", "content": dice.text()}
     if "vision" in CAN[model]:
-        ask["images"] = [PIXEL] * dice.randint(0, 2)
+        ask["images"] = [BLUE] * dice.randint(0, 2)
     messages.append(ask)
     if "tools" in CAN[model] and dice.random() < 0.5:
         call = {"id": "call_1", "function": {"index": 0, **CALL}}
@@ -139,7 +137,7 @@ def native_generate(dice):
     model = dice.choice(["gemma:a", "thinky", "seer", "omni"])
     body = {"model": model, "prompt": dice.text(), **text_fields(dice, model)}
     if "vision" in CAN[model]:
-        body["images"] = [PIXEL]
+        body["images"] = [BLUE]
     body |= dice.choice([{"raw": True}, dice.some(system=TEXTS, context=[[1, 2, 3], [2**40]])])
     return "/api/generate", body, ollama.GenerateResponse, ollama.GenerateResponse
 
@@ -174,7 +172,7 @@ def v1_sampling(dice):
 def v1_content(dice, model):
     texts = [{"type": "text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
     if "vision" in CAN[model]:
-        return [*texts, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
+        return [*texts, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BLUE}"}}]
     return dice.choice([dice.text(), texts])
 
 
@@ -224,8 +222,99 @@ def v1_embeddings(dice):
     return "/v1/embeddings", {"model": "tinybert", "input": inputs(dice), **more}, CreateEmbeddingResponse, None
 
 
+def anthropic_messages(dice, model):
+    messages = []
+    for _ in range(dice.randint(0, 2)):
+        messages += [{"role": "user", "content": dice.text()}, {"role": "assistant", "content": dice.text()}]
+    blocks = [{"type": "text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BLUE}}
+    if "vision" in CAN[model]:
+        blocks.insert(dice.randint(0, 1), picture)
+    messages.append({"role": "user", "content": dice.choice([dice.text(), blocks])})
+    if "tools" in CAN[model] and dice.random() < 0.5:
+        call = {"type": "tool_use", "id": "toolu_1", "name": CALL["name"], "input": CALL["arguments"]}
+        thought = {"type": "thinking", "thinking": dice.text(), "signature": "s"}
+        messages.append({"role": "assistant", "content": dice.choice([[call], [thought, call], [{"type": "text", "text": "I look."}, call]])})
+        content = dice.choice([dice.text(), [{"type": "text", "text": dice.text()}], []])
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": content}
+        messages.append({"role": "user", "content": [{**result, **dice.some(is_error=[True, False])}]})
+    return messages
+
+
+def anthropic(dice):
+    model = dice.choice(list(CAN))
+    body = {"model": model, "messages": anthropic_messages(dice, model), "max_tokens": dice.choice([dice.randint(1, 30), 80])}
+    body |= dice.some(
+        system=[dice.text(), [{"type": "text", "text": dice.text(), "cache_control": {"type": "ephemeral"}}]],
+        temperature=[0, 0.7],
+        top_p=[0.1, 1],
+        top_k=[1, 40],
+        stop_sequences=[dice.stops()],
+        metadata=[{"user_id": "somebody"}],
+        thinking=[{"type": "enabled", "budget_tokens": 1024}, {"type": "disabled"}, {"type": "adaptive"}],
+    )
+    config = dice.some(effort=["low", "xhigh", "max"], format=[{"type": "json_schema", "schema": SCHEMA}])
+    body |= {"output_config": config} if config else {}
+    if "tools" in CAN[model] and dice.random() < 0.8:
+        tools = [by_schema(tool) for tool in dice.sample(TOOLS, dice.randint(1, 3))]
+        body |= {"tools": tools, **dice.some(tool_choice=[{"type": "auto"}, {"type": "none"}])}
+    return "/v1/messages", body, Message, RawMessageStreamEvent
+
+
+def response_content(dice, model):
+    texts = [{"type": "input_text", "text": dice.text()} for _ in range(dice.randint(1, 3))]
+    if "vision" in CAN[model]:
+        return [*texts, {"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{BLUE}"}]
+    return dice.choice([dice.text(), texts])
+
+
+def response_input(dice, model):
+    if dice.random() < 0.2:
+        return dice.text()
+    items = []
+    if dice.random() < 0.4:
+        items.append({"role": dice.choice(["system", "developer"]), "content": dice.text()})
+    for _ in range(dice.randint(0, 2)):
+        said = {"type": "output_text", "text": dice.text(), "annotations": []}
+        answer = {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [said]}
+        thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": dice.text()}
+        items += [{"role": "user", "content": dice.text()}, *dice.sample([thought], dice.randint(0, 1)), answer]
+    items.append({"type": "message", "role": "user", "content": response_content(dice, model)})
+    if "tools" in CAN[model] and dice.random() < 0.5:
+        call = {"type": "function_call", "call_id": "call_1", "name": CALL["name"], "arguments": json.dumps(CALL["arguments"])}
+        output = dice.choice([dice.text(), [{"type": "input_text", "text": dice.text()}]])
+        items += [call, {"type": "function_call_output", "call_id": "call_1", "output": output}]
+    return items
+
+
+def v1_responses(dice):
+    model = dice.choice(list(CAN))
+    schema = {"type": "json_schema", "name": "animal", "strict": True, "schema": SCHEMA}
+    body = {"model": model, "input": response_input(dice, model), "max_output_tokens": dice.choice([dice.randint(1, 30), 80])}
+    body |= dice.some(
+        temperature=[0, 0.7, 2],
+        top_p=[0.1, 1],
+        instructions=TEXTS,
+        metadata=[{}, {"a": "b"}],
+        text=[{"format": {"type": "text"}}, {"format": {"type": "json_object"}}, {"format": schema}, {}],
+        truncation=["auto", "disabled"],
+        parallel_tool_calls=[True, False],
+        store=[False],
+        options=[{"seed": 7}],
+    )
+    if "thinking" in CAN[model]:
+        body |= dice.some(reasoning=[{"effort": "low", "summary": "auto"}, {"effort": "none"}, {}])
+    if "tools" in CAN[model] and dice.random() < 0.8:
+        tools = [{"type": "function", "strict": None, **tool["function"]} for tool in dice.sample(TOOLS, dice.randint(1, 3))]
+        body |= {"tools": tools, **dice.some(tool_choice=["auto", "none"])}
+    return "/v1/responses", body, Response, ResponseStreamEvent
+
+
 def as_the_models_have_it(path, text):
     """Ollama's shape, which we keep, in the form that the clients' models want."""
+    if path == "/v1/responses":
+        # OpenAI counts what it writes to its cache, too
+        return text.replace('{"cached_tokens":0}', '{"cached_tokens":0,"cache_write_tokens":0}')
     if path == "/v1/completions":
         # every chunk but the last has a null finish_reason, at Ollama as at OpenAI; the model knows no null
         return text.replace('"finish_reason":null', '"finish_reason":"stop"')
@@ -236,6 +325,9 @@ def as_the_models_have_it(path, text):
             for token in (choice.get("logprobs") or {}).get("content", []):
                 token.setdefault("top_logprobs", [])
         return json.dumps(reply)
+    if path == "/v1/messages":
+        # Ollama signs no thoughts; the model wants a signature
+        return text.replace('{"type":"thinking",', '{"type":"thinking","signature":"",')
     if path == "/v1/embeddings" and '"embedding":"' in text:
         # base64, when asked for: the client decodes it before anybody looks
         reply = json.loads(text)
@@ -255,13 +347,37 @@ def frames(path, reply):
         return text.removesuffix("\n").split("\n")
     assert reply.headers["content-type"] == "text/event-stream", reply.headers
     events = text.removesuffix("\n\n").split("\n\n")
+    if path == "/v1/messages":
+        named = [event.removeprefix("event: ").split("\ndata: ") for event in events]
+        assert all(name == json.loads(data)["type"] for name, data in named), text
+        return [data for _, data in named]
+    if path == "/v1/responses":
+        assert events[-1].startswith("event: response.completed\n"), events[-1:]
+        pairs = [event.removeprefix("event: ").split("\ndata: ") for event in events]
+        assert all(json.loads(data)["type"] == name for name, data in pairs), text
+        return [data for _, data in pairs]
     assert all(event.startswith("data: ") and "\n" not in event for event in events), text
     assert events.pop() == "data: [DONE]", events[-1:]
     return [event.removeprefix("data: ") for event in events]
 
 
+def said_in_response(reply):
+    """The same of a response or one of its events."""
+    if "sequence_number" in reply:
+        kinds = ("response.output_text.delta", "response.reasoning_summary_text.delta")
+        return tuple(reply["delta"] if reply["type"] == kind else "" for kind in kinds)
+    contents = [item["content"][0]["text"] for item in reply["output"] if item["type"] == "message"]
+    thoughts = [item["summary"][0]["text"] for item in reply["output"] if item["type"] == "reasoning"]
+    return "".join(contents), "".join(thoughts)
+
+
 def said(reply):
     """Content and thinking of one reply or chunk of any dialect."""
+    if reply.get("type", "").startswith(("message", "content_block")):
+        blocks = [reply["delta"]] if reply["type"] == "content_block_delta" else reply.get("content", [])
+        return tuple("".join(block.get(name, "") for block in blocks) for name in ("text", "thinking"))
+    if reply.get("object") == "response" or "sequence_number" in reply:
+        return said_in_response(reply)
     choice = (reply.get("choices") or [None])[0] if "choices" in reply else reply
     choice = choice or {}
     message = choice.get("message") or choice.get("delta") or choice
@@ -269,8 +385,16 @@ def said(reply):
     return "".join(texts), message.get("thinking") or message.get("reasoning") or ""
 
 
-def both(replies):
-    return tuple("".join(parts) for parts in zip(*(said(json.loads(reply)) for reply in replies), strict=True))
+def both(path, replies):
+    texts = tuple("".join(parts) for parts in zip(*(said(json.loads(reply)) for reply in replies), strict=True))
+    # white space before a call is no item of a whole response, at Ollama neither
+    return tuple(text.strip() for text in texts) if path == "/v1/responses" else texts
+
+
+@functools.cache
+def validator(kind):
+    """What checks a reply; that of a union of all events takes long to make."""
+    return TypeAdapter(kind)
 
 
 def tried(client, count, dice, make):
@@ -280,22 +404,27 @@ def tried(client, count, dice, make):
         more = {"stream": False} if streams else {}
         once = client.post(path, json={**body, **more})
         assert once.status_code == 200, once.text
-        TypeAdapter(whole).validate_json(as_the_models_have_it(path, once.text), strict=True)
+        validator(whole).validate_json(as_the_models_have_it(path, once.text), strict=True)
         count["replies"] += 1
         if not streams:
             return
-        usage = dice.some(stream_options=[{"include_usage": True}]) if path.startswith("/v1") else {}
+        counts = path in ("/v1/chat/completions", "/v1/completions")
+        usage = dice.some(stream_options=[{"include_usage": True}]) if counts else {}
         reply = client.post(path, json={**body, **usage, "stream": True})
         assert reply.status_code == 200, reply.text
         texts = frames(path, reply)
         for text in texts:
-            TypeAdapter(chunk).validate_json(as_the_models_have_it(path, text), strict=True)
+            validator(chunk).validate_json(as_the_models_have_it(path, text), strict=True)
             count["events"] += 1
-        assert both(texts) == both([once.text]), f"streamed as at once: {texts} {once.text}"
+        assert both(path, texts) == both(path, [once.text]), f"streamed as at once: {texts} {once.text}"
         last = json.loads(texts[-1])
         if usage:
             assert last["choices"] == [] and last["usage"] == json.loads(once.text)["usage"], last
         assert path.startswith("/v1") or last["done"] is True, last
+        if path == "/v1/messages":
+            told, whole_reply = json.loads(texts[-2]), json.loads(once.text)
+            assert last["type"] == "message_stop" and told["usage"] == whole_reply["usage"], texts[-2:]
+            assert told["delta"].get("stop_reason") == whole_reply.get("stop_reason"), texts[-2:]
     except Exception:
         print(f"seed {SEED}: POST {path} {json.dumps(body)}", file=sys.stderr)
         raise
@@ -304,7 +433,8 @@ def tried(client, count, dice, make):
 def everything():
     dice, count = Dice(SEED), {"replies": 0, "events": 0}
     makers = (
-        native_chat, native_generate, native_embed, native_embeddings, v1_chat, v1_completions, v1_embeddings
+        native_chat, native_generate, native_embed, native_embeddings, v1_chat, v1_completions, v1_embeddings,
+        v1_responses, anthropic,
     )
     with httpx.Client(base_url=BASE, headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
         for _ in range(ROUNDS):
@@ -319,11 +449,10 @@ def everything():
             *((ollama.ShowResponse, reply) for reply in shown),
         ]:
             assert reply.status_code == 200, reply.text
-            TypeAdapter(kind).validate_json(reply.text, strict=True)
+            validator(kind).validate_json(reply.text, strict=True)
             count["replies"] += 1
     print(f"{count['replies']} replies and {count['events']} events, seed {SEED}", flush=True)
 
 
 if __name__ == "__main__":
-    {"everything": everything}[sys.argv[1]]()
-    print("done", flush=True)
+    run(everything)

@@ -1,5 +1,5 @@
-//! The official clients, `ollama` and `openai` for Python and JavaScript, and what people put on top of them, `litellm`
-//! and `langchain-ollama`, against a running gateway.
+//! The official clients, `ollama`, `openai` and `anthropic` for Python and JavaScript, and what people put on top of them,
+//! `litellm` and `langchain-ollama`, against a running gateway.
 //!
 //! Each is driven by a script in `tests/clients/` that asserts for itself; this side makes the gateway, the faults, and
 //! looks at the stand-in behind it. Where Python or Node is missing a test says so and passes, unless
@@ -48,11 +48,15 @@ macro_rules! clients {
 clients! {
     python_ollama: Tool::Python, "native.py";
     python_openai: Tool::Python, "openai_sdk.py";
+    python_anthropic: Tool::Python, "anthropic_sdk.py";
     js_ollama: Tool::Node, "native.mjs";
     js_openai: Tool::Node, "openai_sdk.mjs";
+    js_anthropic: Tool::Node, "anthropic_sdk.mjs";
     litellm_native: Tool::OnTop, "litellm_native.py";
     litellm_openai: Tool::OnTop, "litellm_openai.py";
     langchain: Tool::OnTop, "langchain.py";
+    python_responses: Tool::Python, "responses.py";
+    js_responses: Tool::Node, "responses.mjs";
 }
 
 #[tokio::test]
@@ -69,8 +73,28 @@ async fn python_openai_reads_past_what_is_said_while_it_waits() {
 }
 
 #[tokio::test]
+async fn python_anthropic_reads_past_what_is_said_while_it_waits() {
+    waits(Tool::Python, "anthropic_sdk.py").await;
+}
+
+#[tokio::test]
+async fn js_anthropic_reads_past_what_is_said_while_it_waits() {
+    waits(Tool::Node, "anthropic_sdk.mjs").await;
+}
+
+#[tokio::test]
 async fn js_openai_reads_past_what_is_said_while_it_waits() {
     waits(Tool::Node, "openai_sdk.mjs").await;
+}
+
+#[tokio::test]
+async fn python_openai_reads_past_what_is_said_while_a_response_waits() {
+    waits(Tool::Python, "responses.py").await;
+}
+
+#[tokio::test]
+async fn js_openai_reads_past_what_is_said_while_a_response_waits() {
+    waits(Tool::Node, "responses.mjs").await;
 }
 
 /// A gateway for the application `shop`, which may not use every model, `throttled`, which may ask once, and `hasty`,
@@ -119,7 +143,9 @@ async fn everyday(tool: Tool, file: &str) {
     script.done().await;
     let tally = house.sim.tally();
     assert_eq!((tally.cancelled, tally.in_flight), (0, 0), "the client read all that it asked for");
-    assert_eq!(house.sim.loads(), 2, "one load per set of weights, whatever the clients send");
+    // Anthropic has no embeddings
+    let weights = if file.starts_with("anthropic") { 1 } else { 2 };
+    assert_eq!(house.sim.loads(), weights, "one load per set of weights, whatever the clients send");
     house.close().await;
 }
 

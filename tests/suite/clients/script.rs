@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What would send a client elsewhere than to the gateway under test, or with another key.
-const STRAYS: [&str; 16] = [
+const STRAYS: [&str; 20] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -26,6 +26,10 @@ const STRAYS: [&str; 16] = [
     "OPENAI_ORG_ID",
     "OPENAI_PROJECT_ID",
     "OPENAI_API_BASE",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_CUSTOM_HEADERS",
     "OLLAMA_API_BASE",
     "LANGSMITH_TRACING",
     "LANGCHAIN_TRACING_V2",

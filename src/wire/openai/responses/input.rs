@@ -6,7 +6,7 @@ use super::super::messages::image_data;
 use super::super::request::bad;
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Bad, Document, Struct, checked, elements, go_quote, read_text, unquote};
+use crate::wire::go_json::{Bad, Document, Struct, checked, elements, go_quote, read, read_text, unquote};
 use crate::wire::out::{push, string};
 
 /// An input item.
@@ -60,23 +60,30 @@ pub(super) struct Messages {
     pub(super) prompt_bytes: usize,
 }
 
-/// Converts `instructions` and `input`.
-pub(super) fn convert(instructions: &str, input: Option<&str>) -> Result<Messages, Fault> {
-    let mut turns = Turns::default();
-    if !instructions.is_empty() {
-        turns.push(Message { role: "system".into(), content: instructions.into(), ..Message::default() });
-    }
-    match input {
-        None => {}
-        Some(text) if text.starts_with('"') => {
-            let content = unquote(text);
-            if !content.is_empty() {
-                turns.push(Message { role: "user".into(), content, ..Message::default() });
-            }
+/// Converts `instructions` and `input`, of which the last text and the last list count, as for Ollama.
+pub(super) fn convert<'a>(instructions: &str, inputs: impl Iterator<Item = &'a str>) -> Result<Messages, Fault> {
+    let (mut text, mut list) = (Cow::Borrowed(""), Vec::new());
+    for input in inputs {
+        match input.strip_prefix('"') {
+            Some(_) => text = unquote(input),
+            None => list = items(input).map_err(bad)?,
         }
-        Some(list) => turns.read(items(list).map_err(bad)?)?,
     }
+    let mut turns = Turns::default();
+    for (role, content) in [("system", Cow::Borrowed(instructions)), ("user", text)] {
+        if !content.is_empty() {
+            turns.push(Message { role: role.into(), content, ..Message::default() });
+        }
+    }
+    turns.read(list)?;
     write(&turns.list)
+}
+
+/// What is wrong with the `input` of a body in which something is wrong: Ollama says that first, wherever it stands.
+pub(super) fn fault(body: &[u8]) -> Option<Fault> {
+    let document = read(body, &tables::INPUT).ok()?;
+    let mut lists = document.all("input").filter(|input| !input.starts_with('"'));
+    lists.find_map(|list| items(list).err()).map(bad)
 }
 
 /// Reads all items before any of them is judged, as Ollama does.
@@ -89,13 +96,12 @@ fn items(list: &str) -> Result<Vec<Item<'_>>, String> {
 }
 
 fn item(text: &str) -> Result<Item<'_>, String> {
-    // most items are messages
-    let message = open(text, &tables::MESSAGE)?;
-    let kind = message.text("type");
+    let item = open(text, &tables::ITEM)?;
+    let kind = item.text("type");
     match &*kind {
-        "" if message.text("role").is_empty() => Err("input item missing required 'type' field".into()),
+        "" if item.text("role").is_empty() => Err("input item missing required 'type' field".into()),
         "" | "message" => {
-            Ok(Item::Message { role: message.text("role"), parts: content(message.get("content"), "content")? })
+            Ok(Item::Message { role: item.text("role"), parts: content(item.get("content"), "content")? })
         }
         "function_call" => {
             let call = open(text, &tables::CALL)?;
@@ -244,11 +250,10 @@ fn object(text: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     if text.is_empty() {
         return Ok("{}".into());
     }
-    let why = match checked(&text) {
-        Ok("null") => return Ok("{}".into()),
-        Ok(value) if value.starts_with('{') => return Ok(text),
+    // Go looks one blank further than the end, and has other words for it in a text than in a stream
+    let why = match checked(&format!("{text} ")) {
+        Ok(value) if value.starts_with('{') || value == "null" => return Ok(text),
         Ok(_) => "Value looks like object, but can't find closing '}' symbol".to_owned(),
-        // Go has other words for it in a text than in a stream
         Err(why) => {
             Some(why.text()).filter(|why| why != "unexpected EOF").unwrap_or("unexpected end of JSON input".into())
         }

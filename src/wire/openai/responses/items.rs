@@ -90,7 +90,8 @@ pub(super) fn part(out: &mut Vec<u8>, order: Order, text: &[u8]) {
     object(out, order, &mut [("type", &kind), ("text", &text), ("annotations", &empty), ("logprobs", &empty)]);
 }
 
-fn summary(out: &mut Vec<u8>, order: Order, text: &[u8]) {
+/// Appends a part of what was thought.
+pub(super) fn summary(out: &mut Vec<u8>, order: Order, text: &[u8]) {
     let kind = raw_of("\"summary_text\"");
     let text = |out: &mut Vec<u8>| quoted(out, text);
     object(out, order, &mut [("type", &kind), ("text", &text)]);

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::events::{event, number_of, raw_of, text_of};
-use super::items::{Item, Kind, escape, part, quoted};
+use super::items::{Item, Kind, escape, part, quoted, summary};
 use super::json::{Member, Order};
 use super::object::{Object, State};
 use crate::domain::{Fault, FaultClass, Finish, InferenceRequest, Piece, RequestId};
@@ -190,28 +190,33 @@ impl ResponsesReply {
     fn add(&mut self, kind: Kind, out: &mut Vec<u8>) {
         self.close("completed", out);
         let at = self.items.len();
-        let item = Item { id: self.object.item_id(kind.prefix(), at), status: "in_progress", kind };
+        let id = self.object.item_id(kind.prefix(), at);
+        self.items.push(Item { id, status: "in_progress", kind });
+        let Some(item) = self.items.last() else { return };
         let begun = |out: &mut Vec<u8>| item.write(out, Order::Sorted);
         let index = number_of(at);
         let name = "response.output_item.added";
         event(&mut self.next, out, name, &[("output_index", &index), ("item", &begun)]);
-        if matches!(item.kind, Kind::Message(_)) {
-            let part = |out: &mut Vec<u8>| part(out, Order::Sorted, b"");
-            let members: [Member<'_>; 4] = [
-                ("item_id", &text_of(&item.id)),
-                ("output_index", &index),
-                ("content_index", &raw_of("0")),
-                ("part", &part),
-            ];
-            event(&mut self.next, out, "response.content_part.added", &members);
+        let (id, zero) = (text_of(&item.id), raw_of("0"));
+        match &item.kind {
+            Kind::Message(_) => {
+                let part = |out: &mut Vec<u8>| part(out, Order::Sorted, b"");
+                let members: [Member<'_>; 4] =
+                    [("item_id", &id), ("output_index", &index), ("content_index", &zero), ("part", &part)];
+                event(&mut self.next, out, "response.content_part.added", &members);
+            }
+            Kind::Thought(_) => {
+                let part = |out: &mut Vec<u8>| summary(out, Order::Sorted, b"");
+                let members: [Member<'_>; 4] =
+                    [("item_id", &id), ("output_index", &index), ("summary_index", &zero), ("part", &part)];
+                event(&mut self.next, out, "response.reasoning_summary_part.added", &members);
+            }
+            Kind::Call { arguments, .. } => {
+                let delta = |out: &mut Vec<u8>| quoted(out, arguments);
+                let members: [Member<'_>; 3] = [("item_id", &id), ("output_index", &index), ("delta", &delta)];
+                event(&mut self.next, out, "response.function_call_arguments.delta", &members);
+            }
         }
-        if let Kind::Call { arguments, .. } = &item.kind {
-            let delta = |out: &mut Vec<u8>| quoted(out, arguments);
-            let members: [Member<'_>; 3] =
-                [("item_id", &text_of(&item.id)), ("output_index", &index), ("delta", &delta)];
-            event(&mut self.next, out, "response.function_call_arguments.delta", &members);
-        }
-        self.items.push(item);
     }
 
     /// Ends the item in progress, if there is one.
@@ -235,10 +240,13 @@ impl ResponsesReply {
             }
             Kind::Thought(text) => {
                 let whole = |out: &mut Vec<u8>| quoted(out, text);
+                let part = |out: &mut Vec<u8>| summary(out, Order::Sorted, text);
                 let name = "response.reasoning_summary_text.done";
-                let members: [Member<'_>; 4] =
-                    [("item_id", &id), ("output_index", &index), ("summary_index", &zero), ("text", &whole)];
-                event(&mut self.next, out, name, &members);
+                let shared: [Member<'_>; 3] = [("item_id", &id), ("output_index", &index), ("summary_index", &zero)];
+                let [one, two, three] = shared;
+                event(&mut self.next, out, name, &[one, two, three, ("text", &whole)]);
+                let name = "response.reasoning_summary_part.done";
+                event(&mut self.next, out, name, &[one, two, three, ("part", &part)]);
             }
             Kind::Call { arguments, .. } => {
                 let whole = |out: &mut Vec<u8>| quoted(out, arguments);

@@ -1,24 +1,30 @@
 //! `/v1/responses` requests.
 
 use super::super::chat::think_of;
-use super::super::request::{bad, keep_alive, keeps_tools, made, refuse};
+use super::super::fields::{REASONING, RESPONSES, TEXT};
+use super::super::request::{self, bad, keep_alive, keeps_tools, made, refuse};
 use super::json::{Member, Order, compact, object, plain, sorted};
-use super::{input, refused, tables, tools};
+use super::{input, tables, tools};
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task, field};
-use crate::wire::go_json::{Document, go_quote, read};
+use crate::wire::fields::{self, shown};
+use crate::wire::go_json::{Document, go_quote, read, unquote};
 use crate::wire::ollama::check_model;
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::{push, string};
 
 /// Reads a request and turns it into a native chat.
 pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest, Fault> {
-    let document = read(body, &tables::RESPONSES).map_err(refuse)?;
-    let messages = input::convert(&document.text("instructions"), document.get("input"))?;
+    let document = read(body, &tables::RESPONSES).map_err(|bad| input::fault(body).unwrap_or_else(|| refuse(bad)))?;
+    let messages = input::convert(&document.text("instructions"), document.all("input"))?;
     let reasoning = Reasoning::read(&document)?;
     let think = think_of(&reasoning.effort)?;
     let model = document.text("model").into_owned();
     check_model(Task::Chat, &model)?;
-    refused::check(&document)?;
+    fields::check(&document, RESPONSES)?;
+    for object in document.all("reasoning") {
+        let reasoning = read(object.as_bytes(), &tables::REASONING).map_err(refuse)?;
+        fields::check_in("reasoning.", &reasoning, REASONING)?;
+    }
     let keeps_tools = keeps_tools(&document)?;
     let native_tools = document.get("tools").map(tools::convert).transpose()?;
     let text = Format::read(&document)?;
@@ -33,9 +39,7 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
         fields.push(made("tools", tools));
     }
     fields.extend(think);
-    if document.get("truncation") == Some("\"disabled\"") {
-        fields.push(made("truncate", "false"));
-    }
+    fields.extend(truncate(&document)?);
     let options = options(&document)?;
     measure.output_cap = options.output_cap;
     let stream = document.is_true("stream");
@@ -70,6 +74,26 @@ fn options(document: &Document<'_>) -> Result<Options, Fault> {
         merged.set("temperature", "1.0");
     }
     merged.check()
+}
+
+/// Whether the prompt may be cut: the gateway's own `truncate`, or OpenAI's `truncation`, which must not say another thing.
+fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
+    let Some(truncation) = document.get("truncation") else { return Ok(request::truncate(document)) };
+    let wish = match &*unquote(truncation) {
+        "auto" => "true",
+        "disabled" => "false",
+        _ => {
+            let text = format!("truncation is {}: use \"auto\" or \"disabled\"", shown(truncation));
+            return Err(bad(text).at("truncation"));
+        }
+    };
+    match document.get("truncate") {
+        Some(own) if own != wish => {
+            let text = format!("truncate is {own} and truncation is {truncation}: send only one of them");
+            Err(bad(text).at("truncation"))
+        }
+        _ => Ok(Some(made("truncate", wish))),
+    }
 }
 
 /// `reasoning`.
@@ -109,6 +133,7 @@ impl Format {
         let mut found = Self::default();
         for object in document.all("text") {
             let text = read(object.as_bytes(), &tables::TEXT).map_err(refuse)?;
+            fields::check_in("text.", &text, TEXT)?;
             for object in text.all("format") {
                 let format = read(object.as_bytes(), &tables::TEXT_FORMAT).map_err(refuse)?;
                 found.present = true;

@@ -16,12 +16,9 @@ pub(super) static TEXT_FORMAT: Struct = Struct {
     fields: &[("type", Type::Text), ("name", Type::Text), ("schema", Type::Raw), ("strict", Type::Bool)],
 };
 
-/// `text`; Ollama does not know `verbosity`.
-pub(super) static TEXT: Struct = Struct {
-    full: "openai.ResponsesText",
-    short: "ResponsesText",
-    fields: &[("format", Type::Struct(&TEXT_FORMAT)), ("verbosity", Type::Any)],
-};
+/// `text`.
+pub(super) static TEXT: Struct =
+    Struct { full: "openai.ResponsesText", short: "ResponsesText", fields: &[("format", Type::Struct(&TEXT_FORMAT))] };
 
 /// A tool; one of type `namespace` holds tools.
 pub(super) static TOOL: Struct = Struct {
@@ -38,7 +35,7 @@ pub(super) static TOOL: Struct = Struct {
 };
 
 /// The whole request; from `previous_response_id` on Ollama does not know the fields.
-pub(super) static RESPONSES: Struct = Struct {
+pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
     full: "openai.ResponsesRequest",
     short: "ResponsesRequest",
     fields: &[
@@ -67,13 +64,17 @@ pub(super) static RESPONSES: Struct = Struct {
         ("metadata", Type::Map),
         ("options", Type::Map),
         ("keep_alive", Type::KeepAlive),
+        ("truncate", Type::Bool),
     ],
 };
 
-/// An input message, as which every item is read first: it says what the item is.
-pub(super) static MESSAGE: Struct = Struct {
-    full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\"; \
-           Content json.RawMessage \"json:\\\"content\\\"\" }",
+/// The request as far as its `input` goes.
+pub(super) static INPUT: Struct =
+    Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", Type::Raw)] };
+
+/// What an input item is, read first, with the content that it has if it is a message.
+pub(super) static ITEM: Struct = Struct {
+    full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\" }",
     short: "",
     fields: &[("type", Type::Text), ("role", Type::Text), ("content", Type::Raw)],
 };

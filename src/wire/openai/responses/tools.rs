@@ -18,7 +18,7 @@ pub(super) fn convert(list: &str) -> Result<String, Fault> {
     let mut at = 0;
     let _ = elements(list, |tool| {
         if bad_tool.is_ok() {
-            bad_tool = one(&mut out, tool, &mut Vec::new()).map_err(|fault| fault.at(format!("tools[{at}]")));
+            bad_tool = one(&mut out, tool, at, &mut Vec::new());
         }
         at += 1;
     });
@@ -27,30 +27,34 @@ pub(super) fn convert(list: &str) -> Result<String, Fault> {
     String::from_utf8(out).map_err(|_| bad("the tools are not UTF-8"))
 }
 
-/// Appends a function, or all functions of a namespace; `spaces` are the names around it, the outermost first.
-fn one(out: &mut Vec<u8>, tool: &str, spaces: &mut Vec<String>) -> Result<(), Fault> {
+/// Appends a function, or all functions of the namespace at `at`; `spaces` are the names around it, the outermost first.
+fn one(out: &mut Vec<u8>, tool: &str, at: usize, spaces: &mut Vec<String>) -> Result<(), Fault> {
     let tool = read(tool.as_bytes(), &tables::TOOL).map_err(refuse)?;
     let kind = tool.text("type");
     match &*kind {
         "" | "function" => function(out, &tool, spaces),
         "namespace" if spaces.len() == MOST_NESTED => {
-            Err(bad(format!("tools: namespaces nest deeper than {MOST_NESTED}: put the functions further out")))
+            let text = format!("tools[{at}]: namespaces nest deeper than {MOST_NESTED}: put the functions further out");
+            Err(bad(text).at(format!("tools[{at}]")))
         }
         "namespace" => {
             spaces.push(tool.text("name").into_owned());
             let mut bad_tool = Ok(());
             let _ = elements(tool.get("tools").unwrap_or("[]"), |member| {
                 if bad_tool.is_ok() {
-                    bad_tool = one(out, member, spaces);
+                    bad_tool = one(out, member, at, spaces);
                 }
             });
             spaces.pop();
             bad_tool
         }
-        other => Err(bad(format!(
-            "a tool of type {} is not supported: only functions, which the application runs itself, are; leave it out",
-            go_quote(other)
-        ))),
+        other => {
+            let text = format!(
+                "tools[{at}].type is {}, but only functions can be called here: use \"function\", or leave it out",
+                go_quote(other)
+            );
+            Err(bad(text).at(format!("tools[{at}].type")))
+        }
     }
 }
 
@@ -75,9 +79,9 @@ fn function(out: &mut Vec<u8>, tool: &Document<'_>, spaces: &[String]) -> Result
         push(out, description);
     }
     if let Some(parameters) = tool.get("parameters") {
-        // as the caller has them: their order reaches the prompt
+        // sorted, as Ollama reads them into a map on this route: their order reaches the prompt
         push(out, ",\"parameters\":");
-        push(out, parameters);
+        sorted(out, parameters);
     }
     push(out, "}}");
     Ok(())
