@@ -149,7 +149,7 @@ fn tools(document: &Document<'_>) -> Result<Option<String>, Fault> {
 /// A member of a field that holds an object; of several objects of that name Go makes one.
 fn merged<'a>(
     document: &Document<'a>,
-    field: &str,
+    field: &'static str,
     table: &'static Struct,
     name: &str,
 ) -> Result<Option<&'a str>, Fault> {

@@ -103,12 +103,17 @@ impl<'a> Scanner<'a> {
 
     /// What was walked since `start`.
     pub(super) fn since(&self, start: usize) -> &'a [u8] {
-        self.bytes.get(start..self.at).unwrap_or_default()
+        self.bytes((start, self.at))
+    }
+
+    /// The bytes of a span.
+    pub(super) fn bytes(&self, (from, to): Span) -> &'a [u8] {
+        self.bytes.get(from..to).unwrap_or_default()
     }
 
     /// The text of a span; `None` when it is not UTF-8.
-    pub(super) fn text(&self, (from, to): Span) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes.get(from..to)?).ok()
+    pub(super) fn text(&self, span: Span) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes(span)).ok()
     }
 
     /// The next byte that is not white space, left in place.
