@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Record;
+use crate::domain::{FaultClass, Outcome};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -46,12 +47,24 @@ fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// What a server did to a request warns, a defect of ours is an error; what a caller asked or may not is neither.
+fn level(record: &Record) -> &'static str {
+    use FaultClass as C;
+    match record.outcome {
+        Outcome::Faulted(C::Internal) => "ERROR",
+        Outcome::Faulted(
+            C::Unloadable | C::Unreachable | C::UpstreamTimeout | C::Recalled | C::UpstreamError | C::UpstreamBroken,
+        ) if !(400..500).contains(&record.status) => "WARN",
+        _ => "INFO",
+    }
+}
+
 /// One line, without its end.
 pub(super) fn render(record: &Record) -> Vec<u8> {
     let usage = &record.usage;
     let line = Line {
         timestamp: timestamp(record.arrived + usage.total),
-        level: "INFO",
+        level: level(record),
         message: "request",
         request_id: record.id.to_string(),
         app: record.app.as_ref().map(|app| app.as_str()),
@@ -91,7 +104,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::{AppName, Fault, FaultClass, Outcome, RequestId};
+    use crate::domain::{AppName, Fault, RequestId};
 
     #[test]
     fn a_line_tells_who_what_how_long_and_why() {
@@ -111,5 +124,23 @@ mod tests {
         assert_eq!(line["outcome"], "rate_limited");
         assert_eq!(line["reason"], "too many");
         assert_eq!(line["status"], 429);
+        assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn a_failing_server_is_found_by_level_and_a_callers_mistake_is_not() {
+        let mut record = Record::new(RequestId(1), "/api/chat", Duration::ZERO);
+        for (class, status, wanted) in [
+            (FaultClass::UpstreamError, 502, "WARN"),
+            (FaultClass::UpstreamError, 404, "INFO"),
+            (FaultClass::UpstreamBroken, 200, "WARN"),
+            (FaultClass::Unloadable, 503, "WARN"),
+            (FaultClass::QueueFull, 429, "INFO"),
+            (FaultClass::Busy, 503, "INFO"),
+            (FaultClass::Internal, 500, "ERROR"),
+        ] {
+            (record.outcome, record.status) = (Outcome::Faulted(class), status);
+            assert_eq!(level(&record), wanted, "{class:?} {status}");
+        }
     }
 }
