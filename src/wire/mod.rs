@@ -1,7 +1,8 @@
 //! The grammar of Ollama's native, OpenAI and Anthropic surfaces, both ways: bytes to requests, events to bytes.
 //!
 //! Owns what a body means (`decode`), what goes upstream (`encode_upstream`), what comes back (`decode_event`,
-//! `upstream_fault`, `Lines`), what the caller reads (`Encoder`, `refusal`, the lists) and which status a fault gets.
+//! `decode_body`, `upstream_fault`, `Lines`), what the caller reads (`Encoder`, `refusal`, the lists) and which status a
+//! fault gets.
 //! It does no I/O, holds no rule of who may do what (`policy`) and no name of a model that exists (`catalog`).
 //!
 //! Invariants: nothing here panics on what a peer sent; a request that goes upstream is written from the parsed one,
