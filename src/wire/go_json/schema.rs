@@ -48,7 +48,7 @@ pub(in crate::wire) enum Type {
     /// A struct.
     Struct(&'static Struct),
     /// `api.PropertyType`: a string, or this list of them.
-    Property(&'static Type),
+    StringOrList(&'static Type),
     /// `api.ToolPropertiesMap`, whose values are of this type.
     Ordered(&'static Type),
     /// A struct with a decoder of its own: what is wrong inside is final and named after the struct around it.
@@ -94,7 +94,7 @@ impl Type {
             Self::Base64 => "api.ImageData",
             Self::List(name, _) => name,
             Self::TextOr(other) => other.name(),
-            Self::Property(list) => list.name(),
+            Self::StringOrList(list) => list.name(),
             Self::Struct(s) | Self::Own(s) => s.full,
             Self::Any | Self::Raw | Self::Think | Self::KeepAlive | Self::Ordered(_) => "interface {}",
         }
@@ -320,8 +320,8 @@ impl<'a> Reader<'a> {
                 let inside = Context { path: context.path, owner: if own { context.owner } else { s }, own };
                 self.object(Some(s), &Type::Raw, &inside, false)
             }
-            (Kind::Text, Type::Property(_)) => self.scan.value().map(drop),
-            (_, Type::Property(list)) => self.value(list, &Context { own: true, ..*context }),
+            (Kind::Text, Type::StringOrList(_)) => self.scan.value().map(drop),
+            (_, Type::StringOrList(list)) => self.value(list, &Context { own: true, ..*context }),
             (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }, false),
             (_, Type::Ordered(_)) if kind != Kind::Null => {
                 self.fault("Value looks like object, but can't find closing '}' symbol".into(), true);

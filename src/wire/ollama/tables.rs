@@ -39,7 +39,7 @@ static PROPERTY: Struct = Struct {
     short: "ToolProperty",
     fields: &[
         ("anyOf", Type::List("[]api.ToolProperty", &Type::Struct(&PROPERTY))),
-        ("type", Type::Property(&STRINGS)),
+        ("type", Type::StringOrList(&STRINGS)),
         ("items", Type::Any),
         ("description", Type::Text),
         ("enum", Type::List("[]interface {}", &Type::Any)),
