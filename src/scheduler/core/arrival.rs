@@ -114,7 +114,7 @@ impl Core {
             .into_iter()
             .filter(|at| *at != mine)
             .filter(|at| self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now)))
-            .filter_map(|at| self.first_class(at).map(|(turn, class)| ((turn.0, turn.1), at, class)))
+            .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
             .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1))
             .collect();
         turns.sort_by(|a, b| a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
@@ -169,8 +169,10 @@ impl Core {
 
     /// Seconds until a resident has done the work that goes before `place` (all of it without one), sharing the GPU.
     pub(super) fn ahead_at(&self, site: EndpointId, pool: PoolIndex, place: Option<Place>) -> f64 {
-        let everything = (usize::MAX, f64::INFINITY);
-        let (_, queued) = self.ahead(pool, place.unwrap_or(everything), None);
+        let queued = match place {
+            Some(place) => self.ahead(site, pool, place, None).1,
+            None => self.pools[pool.0].everything(),
+        };
         let running: f64 = self.inside(site, pool).map(|run| self.left(run)).sum();
         let own = self.pools[pool.0].runners.get(&site).map_or(0, |runner| runner.used);
         let share = if own == 0 { 1.0 } else { f64::from(own) / f64::from(self.active(site).max(own)) };

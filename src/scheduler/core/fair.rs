@@ -14,9 +14,6 @@ use super::lines::Head;
 use super::pool::PoolIndex;
 use super::{Core, Ticket, TicketId};
 
-/// A class may claim its least share of this many seconds at most, so that an old claim cannot crowd others out for long.
-pub(super) const MOST_OWED: f64 = 600.0;
-
 /// Index into [`Core::apps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct AppIndex(pub(super) usize);
@@ -94,12 +91,35 @@ impl Core {
     /// The ticket's application, with its limits as they are now, and whether that lets more of it run.
     pub(super) fn app(&mut self, ticket: &Ticket) -> (AppIndex, bool) {
         let index = self.app_of(ticket);
+        if self.apps[index.0].class != ticket.class {
+            self.reclass(index, ticket.class);
+        }
         let app = &mut self.apps[index.0];
-        app.class = ticket.class;
         app.weight = ticket.weight;
         let held_back = !app.may_run();
         app.max_concurrent = ticket.max_concurrent;
         (index, held_back && app.may_run())
+    }
+
+    /// The application's class is another one now, and with it that of all it has in the queue.
+    fn reclass(&mut self, app: AppIndex, class: Class) {
+        self.apps[app.0].class = class;
+        for pool in self.pools_of(app) {
+            let ids: Vec<_> = self.pools[pool.0].lines.ids_of(app).collect();
+            for id in ids {
+                let Some(waiting) = self.waiting.get_mut(&id) else { continue };
+                let old = std::mem::replace(&mut waiting.class, class);
+                let (expected, seats) = (waiting.expected, std::mem::take(&mut waiting.seats));
+                self.steps_out(old, &seats);
+                self.lines_up(class, &seats);
+                self.pools[pool.0].waiting[old as usize].sub(expected);
+                self.pools[pool.0].waiting[class as usize].add(expected);
+                if let Some(waiting) = self.waiting.get_mut(&id) {
+                    waiting.seats = seats;
+                }
+            }
+            self.pools[pool.0].lines.of(app).reclass(class);
+        }
     }
 
     /// The ticket's application as it is known, made when it is new.
@@ -145,40 +165,40 @@ impl Core {
         }
         // all may run in the same places
         let seat = self.free_place(pool, members.runners.keys().copied())?;
-        self.first_of_all(pool).map(|head| (head.id, seat))
-    }
-
-    /// The first ticket of all that their applications let run.
-    fn first_of_all(&self, pool: PoolIndex) -> Option<&Head> {
-        let members = &self.pools[pool.0];
-        let able = members.lines.heads().filter(|(app, ..)| self.apps[app.0].may_run());
-        let turns = able.map(|(app, _, head)| {
-            let rank = self.rank(head.class, members.speed.predict(app, head.work));
-            ((rank, self.apps[app.0].tag, app), head)
-        });
-        turns.min_by(|(a, _), (b, _)| by_turn(a, b)).map(|(_, head)| head)
+        let able = members.lines.heads().filter(|(line, _)| self.apps[line.app.0].may_run());
+        self.lowest(pool, able.map(|(line, head)| (line.app, *head, seat)))
     }
 
     /// The same where tickets of a line differ in where they may run: the first one of each that has a free place.
     fn next_of_mixed(&self, pool: PoolIndex) -> Option<(TicketId, EndpointId)> {
-        let members = &self.pools[pool.0];
-        let able = members.lines.ids().filter(|(app, _)| self.apps[app.0].may_run());
-        let turns = able.filter_map(|(app, line)| {
+        let able = self.pools[pool.0].lines.ids().filter(|(app, _)| self.apps[app.0].may_run());
+        let firsts = able.filter_map(|(app, line)| {
             let mut alive = line.iter().filter_map(|id| Some((*id, self.waiting.get(id)?)));
-            let (id, waiting, endpoint) =
-                alive.find_map(|(id, waiting)| Some((id, waiting, self.free_seat(pool, &waiting.seats)?)))?;
-            let rank = self.rank(waiting.class, members.speed.predict(app, waiting.work));
-            Some(((rank, self.apps[app.0].tag, app), (id, endpoint)))
+            alive.find_map(|(id, waiting)| Some((app, Head::of(id, waiting), self.free_seat(pool, &waiting.seats)?)))
         });
-        turns.min_by(|(a, _), (b, _)| by_turn(a, b)).map(|(_, turn)| turn)
+        self.lowest(pool, firsts)
     }
 
-    /// 0 goes first: a class whose least share is due, then the classes by urgency.
-    pub(super) fn rank(&self, class: Class, predicted: f64) -> usize {
-        let owed = self.owed[class as usize];
-        // a claim is never larger than ten minutes' share: a request that is need not wait for more
-        let due = class.least_share() > 0.0 && owed >= predicted.min(0.9 * MOST_OWED * class.least_share());
-        if due { 0 } else { 1 + class as usize }
+    /// Of the first tickets of some lines, and where they would run, the next: in each class by tag, and of these by rank.
+    fn lowest(
+        &self,
+        pool: PoolIndex,
+        able: impl Iterator<Item = (AppIndex, Head, EndpointId)>,
+    ) -> Option<(TicketId, EndpointId)> {
+        let tag = |app: AppIndex| (self.apps[app.0].tag, app);
+        let mut firsts = [None::<(AppIndex, Head, EndpointId)>; 3];
+        for one in able {
+            let first = &mut firsts[one.1.class as usize];
+            if first.is_none_or(|first| tag(one.0) < tag(first.0)) {
+                *first = Some(one);
+            }
+        }
+        let speed = &self.pools[pool.0].speed;
+        let turns = firsts.into_iter().flatten().map(|(app, head, site)| {
+            let rank = self.rank(site, head.class, speed.predict(app, head.work));
+            ((rank, tag(app)), (head.id, site))
+        });
+        turns.min_by(|(a, _), (b, _)| by_turn(a, b)).map(|(_, next)| next)
     }
 
     /// The ticket's place in the line for its weights, 1 = next, as things stand.
@@ -198,6 +218,6 @@ impl Core {
 }
 
 /// Rank of the class, then the tag, then who is known for longer.
-fn by_turn(a: &(usize, f64, AppIndex), b: &(usize, f64, AppIndex)) -> Ordering {
-    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+fn by_turn(a: &(usize, (f64, AppIndex)), b: &(usize, (f64, AppIndex))) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.0.total_cmp(&b.1.0)).then(a.1.1.cmp(&b.1.1))
 }

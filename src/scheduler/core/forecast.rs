@@ -154,9 +154,6 @@ impl Core {
         let each = pool.speed.predict(asker.app, asker.work);
         let weight = self.apps[asker.app.0].weight();
         let tag = asker.tag + each * as_f64(asker.before) / weight;
-        let place = (self.rank(asker.class, each), tag);
-        let (tickets, seconds) = self.ahead(asker.pool, place, Some(asker.app));
-        let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
         let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
         let slots =
             |id: &EndpointId| pool.runners.get(id).filter(|r| r.state == Residency::Resident).map(|r| r.open().max(1));
@@ -164,11 +161,14 @@ impl Core {
         let own = self.own_limit(asker.app);
         usable()
             .filter_map(|id| {
+                let place = (self.rank(id, asker.class, each), tag);
                 let (arrives, share) = match slots(&id) {
                     Some(slots) => (self.held_for(id), f64::from(slots) / f64::from(all.max(1))),
                     None if all > 0 => return None,
                     None => (self.arrival(id, asker.pool, place, asker.class)?, 1.0),
                 };
+                let (tickets, seconds) = self.ahead(id, asker.pool, place, Some(asker.app));
+                let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
                 let starts = (as_f64(tickets) * share) as usize;
                 let mean = if tickets == 0 { each } else { seconds / as_f64(tickets) };
@@ -187,14 +187,27 @@ impl Core {
         own.map(|run| self.left(run) * f64::from(self.active(run.endpoint))).reduce(f64::min).unwrap_or(0.0)
     }
 
-    /// Requests of a pool, and their service in seconds, whose turn comes before `place`; not those of `except`.
-    pub(super) fn ahead(&self, pool: PoolIndex, place: Place, except: Option<AppIndex>) -> (usize, f64) {
+    /// Requests of a pool, and their service in seconds, whose turn at `site` comes before `place`; not those of `except`.
+    pub(super) fn ahead(
+        &self,
+        site: EndpointId,
+        pool: PoolIndex,
+        place: Place,
+        except: Option<AppIndex>,
+    ) -> (usize, f64) {
         let members = &self.pools[pool.0];
         let (mut tickets, mut seconds) = (0, 0.0);
-        for (app, length, head) in members.lines.heads().filter(|(app, ..)| Some(*app) != except) {
-            let each = members.speed.predict(app, head.work);
-            let other = &self.apps[app.0];
-            let rank = self.rank(head.class, each);
+        let service = self.service.get(&site);
+        let claims = Class::ALL.map(|class| service.is_some_and(|service| service.claims(class)));
+        for (line, head) in members.lines.heads().filter(|(line, _)| Some(line.app) != except) {
+            let other = &self.apps[line.app.0];
+            let usual = (1 + head.class as usize, other.tag());
+            let claims = claims[head.class as usize];
+            if !claims && usual >= place {
+                continue;
+            }
+            let each = line.each(head, &members.speed);
+            let rank = service.filter(|_| claims).map_or(usual.0, |service| service.rank(head.class, each));
             let most = if rank < place.0 {
                 f64::INFINITY
             } else if rank == place.0 {
@@ -203,7 +216,7 @@ impl Core {
                 0.0
             };
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a length")]
-            let count = most.min(as_f64(length)) as usize;
+            let count = most.min(as_f64(line.alive())) as usize;
             tickets += count;
             seconds += each * as_f64(count);
         }
@@ -238,7 +251,7 @@ impl Core {
 
     /// Seconds of service that a running request is still expected to need.
     pub(super) fn left(&self, run: &super::Running) -> f64 {
-        let had = self.clocks.get(&run.endpoint).map_or(0.0, |clock| clock.reading - run.entered);
+        let had = self.service.get(&run.endpoint).map_or(0.0, |service| service.reading() - run.entered);
         // what is overdue is taken to go on for half as long again: it may be a long answer, or hang
         let overdue = (had - run.predicted) / 2.0;
         (run.predicted - had).max(run.predicted * LEFT_OVER).max(overdue).max(0.001)

@@ -260,6 +260,10 @@ impl Core {
         if !under_way && self.sites.get(&site).is_some_and(|state| state.swap.is_some()) {
             self.abandon_swap(site, out);
         }
+        if let Some(swap) = self.sites.get_mut(&site).and_then(|state| state.swap.as_mut()) {
+            // others on its GPU may take the room meanwhile: what was to be loaded anew has to fit again
+            swap.heals = false;
+        }
         if let Some(state) = self.sites.get_mut(&site).filter(|_| answers) {
             state.heal_at = Some(self.now.after(EJECTED));
         }

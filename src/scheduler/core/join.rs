@@ -113,7 +113,7 @@ impl Core {
         self.look.due |= self.pools[pool.0].alive() == 0;
         self.pools[pool.0].arrived(self.now, expected);
         self.pools[pool.0].waiting[ticket.class as usize].add(expected);
-        self.backlog[ticket.class as usize] += 1;
+        self.lines_up(ticket.class, &ticket.seats);
         self.queued_bytes += ticket.bytes;
         self.deadlines.insert((ticket.deadline, ticket.id));
         let waiting = Waiting {

@@ -3,11 +3,13 @@
 //! Owns the lines and what is kept of the first ticket of each, so that looking at every line touches no ticket. It does not
 //! own the tickets, nor whose turn is next (`fair`, `swap`).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::domain::{Class, Moment};
 
 use super::fair::AppIndex;
+use super::predict::Speed;
 use super::{TicketId, Waiting, Work};
 
 /// What is known of the first ticket of a line without looking it up.
@@ -33,12 +35,42 @@ pub(super) struct Line {
     pub(super) running: u32,
     alive: usize,
     head: Option<Head>,
+    /// Service that the head is predicted to need, seconds, and after how many answers that was worked out.
+    each: Cell<Option<(u32, f64)>>,
     ids: VecDeque<TicketId>,
     /// Learned logarithm of real ÷ predicted waits of this application.
     pub(super) wait_bias: Option<f64>,
 }
 
 impl Line {
+    pub(super) fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// Tickets that wait.
+    pub(super) fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// Service that its first ticket is predicted to need, seconds.
+    pub(super) fn each(&self, head: &Head, speed: &Speed) -> f64 {
+        match self.each.get() {
+            Some((samples, each)) if samples == speed.samples() => each,
+            _ => {
+                let each = speed.predict(self.app, head.work);
+                self.each.set(Some((speed.samples(), each)));
+                each
+            }
+        }
+    }
+
+    /// Its application is of another class now.
+    pub(super) fn reclass(&mut self, class: Class) {
+        if let Some(head) = &mut self.head {
+            head.class = class;
+        }
+    }
+
     /// Whether its application has anything here, waiting or running.
     pub(super) fn is_busy(&self) -> bool {
         self.alive > 0 || self.running > 0
@@ -52,6 +84,8 @@ pub(super) struct Lines {
     lines: Vec<Line>,
     /// Tickets that wait, in all lines.
     alive: usize,
+    /// How often one came or went.
+    changes: u64,
 }
 
 impl Lines {
@@ -63,7 +97,7 @@ impl Lines {
     pub(super) fn of(&mut self, app: AppIndex) -> &mut Line {
         let at = self.lines.binary_search_by_key(&app, |line| line.app).unwrap_or_else(|at| {
             let (running, alive, head, ids, wait_bias) = (0, 0, None, VecDeque::new(), None);
-            self.lines.insert(at, Line { app, running, alive, head, ids, wait_bias });
+            self.lines.insert(at, Line { app, running, alive, head, each: Cell::default(), ids, wait_bias });
             at
         });
         &mut self.lines[at]
@@ -71,6 +105,7 @@ impl Lines {
 
     pub(super) fn push(&mut self, app: AppIndex, head: Head, first: bool) {
         self.alive += 1;
+        self.changes += 1;
         let line = self.of(app);
         if first {
             line.ids.push_front(head.id);
@@ -79,6 +114,7 @@ impl Lines {
         }
         if first || line.alive == 0 {
             line.head = Some(head);
+            line.each.set(None);
         }
         line.alive += 1;
     }
@@ -90,8 +126,10 @@ impl Lines {
         let line = &mut self.lines[at];
         line.alive -= 1;
         self.alive -= 1;
+        self.changes += 1;
         if line.head.is_some_and(|head| head.id == id) {
             line.head = None;
+            line.each.set(None);
             while let Some(front) = line.ids.front() {
                 line.head = known(front);
                 if line.head.is_some() {
@@ -115,9 +153,14 @@ impl Lines {
         self.lines.iter().filter(|line| line.alive > 0).map(|line| (line.app, &line.ids))
     }
 
-    /// Applications with a ticket that waits, how many, and the first one.
-    pub(super) fn heads(&self) -> impl Iterator<Item = (AppIndex, usize, &Head)> {
-        self.lines.iter().filter_map(|line| Some((line.app, line.alive, line.head.as_ref()?)))
+    /// All tickets of `app` in order of arrival, dead ones included.
+    pub(super) fn ids_of(&self, app: AppIndex) -> impl Iterator<Item = TicketId> {
+        self.get(app).into_iter().flat_map(|line| line.ids.iter().copied())
+    }
+
+    /// Lines with a ticket that waits, and the first one.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&Line, &Head)> {
+        self.lines.iter().filter_map(|line| Some((line, line.head.as_ref()?)))
     }
 
     /// Tickets of `app` that wait.
@@ -136,9 +179,19 @@ impl Lines {
         line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
     }
 
+    /// How often a ticket came or went.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Tickets that wait.
     pub(super) fn alive(&self) -> usize {
         self.alive
+    }
+
+    /// Applications that ever had a ticket here.
+    pub(super) fn count(&self) -> usize {
+        self.lines.len()
     }
 
     /// Every id in every line, dead ones included.

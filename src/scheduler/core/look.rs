@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::domain::{Class, EndpointId, Moment};
 
 use super::pool::PoolIndex;
-use super::swap::Turn;
-use super::{Core, Input, TicketId, Waiting};
+use super::turns::{Firsts, Turn, holds};
+use super::{Core, Input, TicketId};
 
 /// Lines (models that wait × applications) up to which every step looks.
 const FEW: usize = 256;
@@ -30,8 +30,17 @@ pub(super) struct Look {
     pub(super) again: Moment,
     /// Whether there is too much to look at every time.
     pub(super) large: bool,
-    /// First turns, by pool.
-    heads: Vec<Option<(Turn, TicketId)>>,
+    /// The first ones of each class, by pool; none where one of them is gone.
+    heads: Vec<Firsts>,
+}
+
+impl Look {
+    /// A ticket waits no longer.
+    pub(super) fn forget(&mut self, pool: PoolIndex, id: TicketId) {
+        if let Some(firsts) = self.heads.get_mut(pool.0).filter(|firsts| holds(firsts, id)) {
+            *firsts = Firsts::default();
+        }
+    }
 }
 
 impl Core {
@@ -40,39 +49,32 @@ impl Core {
         !matches!(input, Input::Submit(_) | Input::Withdraw(_) | Input::Finish { .. } | Input::Began(_) | Input::Tick)
     }
 
-    /// Looks at the first turns of what may come into memory, if that is due; whether it was.
-    pub(super) fn look(&mut self, wanted: &[PoolIndex]) -> bool {
-        if !self.look.due && self.now < self.look.again {
-            return false;
-        }
+    /// Whether a look is due.
+    pub(super) fn looks(&self) -> bool {
+        self.look.due || self.now >= self.look.again
+    }
+
+    /// Looks at the first turns of what may come into memory.
+    pub(super) fn look(&mut self, wanted: &[PoolIndex]) {
         self.look.large = wanted.len() * self.apps.len() > FEW;
         self.look.due = false;
         self.look.again = if self.look.large { self.now.after(PACE) } else { self.now };
         let mut heads = std::mem::take(&mut self.look.heads);
         heads.clear();
-        heads.resize(self.pools.len(), None);
-        for pool in wanted.iter().filter(|_| self.look.large) {
-            heads[pool.0] = self.turn_of(*pool);
+        heads.resize(self.pools.len(), Firsts::default());
+        if self.look.large {
+            let able = self.able_by_tag();
+            for pool in wanted {
+                heads[pool.0] = self.firsts_by_tag(*pool, &able);
+            }
         }
         self.look.heads = heads;
-        true
     }
 
-    fn turn_of(&self, pool: PoolIndex) -> Option<(Turn, TicketId)> {
-        self.first_turn(pool, None).map(|(turn, id, _)| (turn, id))
-    }
-
-    /// The first turn of a pool whose tickets may all run in the same places: as of the last look while that is recent.
-    pub(super) fn head(&self, pool: PoolIndex) -> Option<(Turn, TicketId, &Waiting)> {
-        let kept = self.look.heads.get(pool.0).copied().flatten().filter(|_| self.look.large);
-        match kept.and_then(|(turn, id)| Some((turn, id, self.waiting.get(&id)?))) {
-            Some(kept) => Some(kept),
-            None => self.first_turn(pool, None),
-        }
-    }
-
-    /// The class of a pool's first ticket, with its turn.
-    pub(super) fn first_class(&self, pool: PoolIndex) -> Option<(Turn, Class)> {
-        self.head(pool).map(|(turn, _, ticket)| (turn, ticket.class))
+    /// The first turn at `site` of a pool whose tickets may all run in the same places: as of the last look while that is
+    /// recent.
+    pub(super) fn head(&self, pool: PoolIndex, site: EndpointId) -> Option<(Turn, Class, TicketId)> {
+        let kept = self.look.heads.get(pool.0).filter(|_| self.look.large);
+        kept.and_then(|firsts| self.lowest_turn(site, firsts)).or_else(|| self.first_turn(pool, site))
     }
 }

@@ -22,11 +22,13 @@ mod outcome;
 mod outlook;
 mod pool;
 mod predict;
+mod service;
 mod site;
 mod swap;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod turns;
 mod view;
 
 use std::cell::RefCell;
@@ -38,7 +40,7 @@ use rustc_hash::FxHashMap;
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
 pub use bounds::{Contender, longest_head_wait, swap_overhead};
-use fair::{App, AppIndex, MOST_OWED};
+use fair::{App, AppIndex};
 pub use input::{
     Decision, Input, LoadError, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,
 };
@@ -47,6 +49,7 @@ use lines::Head;
 pub use memory::GpuSet;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
+use service::Service;
 pub use site::SwapBook;
 use site::{Residency, Site};
 pub use view::{AppLoad, CoreView, RunnerLoad, SiteLoad};
@@ -103,17 +106,8 @@ struct Running {
     /// When it was admitted, and when its first event came.
     since: Moment,
     began: Option<Moment>,
-    /// The endpoint's service clock at admission, seconds.
+    /// What the endpoint's account read at admission, seconds.
     entered: f64,
-}
-
-/// Per endpoint: how much service each running request has had.
-#[derive(Debug, Default)]
-struct ServiceClock {
-    /// Requests running now, by class.
-    active: [u32; 3],
-    /// Σ dt ÷ active, seconds: the service that one request running all the time would have had.
-    reading: f64,
 }
 
 /// The state machine. See the module's header.
@@ -134,7 +128,7 @@ pub struct Core {
     /// Requests that run and have said nothing yet, by when that becomes suspicious.
     silent: BTreeSet<(Moment, TicketId)>,
     queued_bytes: usize,
-    clocks: BTreeMap<EndpointId, ServiceClock>,
+    service: BTreeMap<EndpointId, Service>,
     sites: BTreeMap<EndpointId, Site>,
     /// By their place in the fleet's list.
     gpus: BTreeMap<usize, memory::Gpu>,
@@ -146,10 +140,6 @@ pub struct Core {
     arrivals: RefCell<look::Arrivals>,
     /// What an earlier process learned, until its runners are used.
     taught: HashMap<(Box<str>, EndpointId), Lesson>,
-    /// Service seconds a class may claim ahead of more urgent ones (its least share, accrued while it waits).
-    owed: [f64; 3],
-    /// Queued tickets by class.
-    backlog: [usize; 3],
 }
 
 impl Core {
@@ -170,7 +160,7 @@ impl Core {
             deadlines: BTreeSet::new(),
             silent: BTreeSet::new(),
             queued_bytes: 0,
-            clocks: BTreeMap::new(),
+            service: BTreeMap::new(),
             sites: rooms.iter().zip(0..).map(|(room, id)| (EndpointId(id), Site::new(*room))).collect(),
             gpus: BTreeMap::new(),
             down: BTreeSet::new(),
@@ -178,8 +168,6 @@ impl Core {
             look: look::Look::default(),
             arrivals: RefCell::default(),
             taught: HashMap::new(),
-            owed: [0.0; 3],
-            backlog: [0; 3],
         }
     }
 
@@ -237,40 +225,11 @@ impl Core {
         if dt == 0.0 {
             return;
         }
-        let mut served = [0.0; 3];
-        for clock in self.clocks.values_mut() {
-            let active: u32 = clock.active.iter().sum();
-            if active > 0 {
-                clock.reading += dt / f64::from(active);
-                for (class, count) in served.iter_mut().zip(clock.active) {
-                    *class += dt * f64::from(count) / f64::from(active);
-                }
-            }
-        }
-        self.accrue(served);
+        self.service.values_mut().for_each(|service| service.pass(dt));
         for (id, site) in &mut self.sites {
-            let running = self.clocks.get(id).is_some_and(|clock| clock.active.iter().any(|count| *count > 0));
+            let running = self.service.get(id).is_some_and(|service| service.active() > 0);
             let lost = if site.swap.is_some() { lost(&self.pools, *id) } else { 0.0 };
             site.accrue(dt, running, lost);
-        }
-    }
-
-    /// Requests that run on an endpoint.
-    fn active(&self, id: EndpointId) -> u32 {
-        self.clocks.get(&id).map_or(0, |clock| clock.active.iter().sum())
-    }
-
-    /// A waiting class earns its least share of the service others had, and pays with what it had itself.
-    fn accrue(&mut self, served: [f64; 3]) {
-        let total: f64 = served.iter().sum();
-        for class in Class::ALL {
-            let slot = class as usize;
-            self.owed[slot] = if self.backlog[slot] == 0 {
-                0.0
-            } else {
-                let most = MOST_OWED * class.least_share();
-                (self.owed[slot] + class.least_share() * total - served[slot]).clamp(-most, most)
-            };
         }
     }
 
@@ -285,7 +244,8 @@ impl Core {
         let waiting = self.waiting.remove(&id)?;
         self.deadlines.remove(&(waiting.deadline, id));
         self.queued_bytes -= waiting.bytes;
-        self.backlog[waiting.class as usize] -= 1;
+        self.steps_out(waiting.class, &waiting.seats);
+        self.look.forget(waiting.pool, id);
         self.apps[waiting.app.0].queued -= 1;
         let alive = &self.waiting;
         self.look.due |= self.pools[waiting.pool.0].alive() == 1;
@@ -349,9 +309,9 @@ impl Core {
         if let Some(at) = run.silent_until {
             self.silent.remove(&(at, id));
         }
-        let service = self.clocks.get_mut(&run.endpoint).map_or(0.0, |clock| {
-            clock.active[run.class as usize] -= 1;
-            clock.reading - run.entered
+        let service = self.service.get_mut(&run.endpoint).map_or(0.0, |service| {
+            service.leave(run.class);
+            service.reading() - run.entered
         });
         let service = if run.recalled { 0.0 } else { service };
         self.pools[run.pool.0].release(id, &run, service, self.now);
@@ -393,9 +353,9 @@ impl Core {
         while let Some((id, endpoint)) = self.next_turn(pool) {
             let Some(waiting) = self.take(id) else { break };
             let predicted = self.pools[pool.0].speed.predict(waiting.app, waiting.work);
-            let clock = self.clocks.entry(endpoint).or_default();
-            clock.active[waiting.class as usize] += 1;
-            let entered = clock.reading;
+            let service = self.service.entry(endpoint).or_default();
+            service.enter(waiting.class);
+            let entered = service.reading();
             self.pools[pool.0].occupy(endpoint, id, waiting.app);
             self.pools[pool.0].running.add(predicted);
             self.apps[waiting.app.0].charge(predicted);

@@ -1,12 +1,14 @@
 //! A pool: the runners of one set of weights on every endpoint, and what waits for them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
-use super::lines::Lines;
+use super::forecast::as_f64;
+use super::lines::{Head, Line, Lines};
 use super::predict::Speed;
 use super::site::{Residency, Runner};
 use super::{Core, Running, Ticket, TicketId};
@@ -39,6 +41,10 @@ impl Load {
         self.seconds = if self.tickets == 0 { 0.0 } else { (self.seconds - seconds).max(0.0) };
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.tickets == 0
+    }
+
     pub(super) fn seconds(&self) -> f64 {
         self.seconds
     }
@@ -53,6 +59,8 @@ pub(super) struct Pool {
     /// Whether its tickets differ in where they may run.
     pub(super) mixed: bool,
     pub(super) speed: Speed,
+    /// Seconds that all of what waits is predicted to need, as last summed up, and of which state of lines and speed.
+    sum: Cell<Option<(u64, f64)>>,
     /// What waits, by class, and what runs.
     pub(super) waiting: [Load; 3],
     pub(super) running: Load,
@@ -91,6 +99,19 @@ impl Pool {
     pub(super) fn offered(&self, now: Moment) -> f64 {
         let (Some(gap), Some(each)) = (self.gap, self.each) else { return 0.0 };
         each / gap.max(now.since(self.last_arrival).as_secs_f64()).max(1e-3)
+    }
+
+    /// Seconds of service that all of what waits is predicted to need by what is known now, a line being as its first.
+    pub(super) fn everything(&self) -> f64 {
+        // both only grow
+        let state = self.lines.changes() + u64::from(self.speed.samples());
+        if let Some((_, sum)) = self.sum.get().filter(|(of, _)| *of == state) {
+            return sum;
+        }
+        let each = |(line, head): (&Line, &Head)| line.each(head, &self.speed) * as_f64(line.alive());
+        let sum = self.lines.heads().map(each).sum();
+        self.sum.set(Some((state, sum)));
+        sum
     }
 
     /// Tickets that wait.
@@ -185,6 +206,7 @@ impl Core {
             runners: BTreeMap::new(),
             lines: Lines::default(),
             mixed: false,
+            sum: Cell::new(None),
             speed: self.taught_speed(weights),
             waiting: Default::default(),
             running: Load::default(),

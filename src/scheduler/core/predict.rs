@@ -137,6 +137,11 @@ impl Speed {
         self.bias[WorkKind::Generate as usize]
     }
 
+    /// Answers learned from.
+    pub(super) fn samples(&self) -> u32 {
+        self.samples
+    }
+
     /// Whether it has seen enough to be believed.
     pub(super) fn is_learned(&self) -> bool {
         self.samples >= 3

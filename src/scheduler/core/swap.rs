@@ -4,21 +4,17 @@
 //! credit that grows with useful work, or is free when its victims are dry; at most one change per endpoint at a time;
 //! nothing that has admitted work is unloaded.
 
-use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::domain::{Class, EndpointId, Moment, ResidencyCommand, UnloadReason};
 
 use super::fair::AppIndex;
-use super::lines::Head;
 use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
 use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
-use super::{Core, Decision, TicketId, Waiting};
+use super::turns::{Turn, before};
+use super::{Core, Decision, TicketId};
 
-/// How much earlier a turn becomes by waiting, in tag seconds per second: of two models whose applications had about as much,
-/// the one that waits longer goes first.
-const AGEING: f64 = 0.25;
 /// Service asked for per second below which a model's work comes to an end.
 const FINITE: f64 = 0.75;
 /// How long a swap that is paid for may wait for its victims to finish, in turns of the candidate (its cost ÷ h).
@@ -28,25 +24,20 @@ const BUSY: Duration = Duration::from_secs(1);
 /// When to look again where a time is too far off to be one.
 const FAR: Duration = Duration::from_secs(60);
 
-/// The place of a waiting ticket among all, lowest first: rank of its class, its application's tag, its arrival.
-pub(super) type Turn = (usize, f64, Moment);
-
-fn before(a: &Turn, b: &Turn) -> Ordering {
-    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
-}
-
 impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
-        let wanted = self.wanted();
-        let look = self.look(&wanted);
+        let wanted = self.looks().then(|| self.wanted());
+        if let Some(wanted) = &wanted {
+            self.look(wanted);
+        }
         let planned = |site: &EndpointId| !self.mute.contains(site) && !self.rests(*site);
         let mut sites: Vec<EndpointId> = self.sites.keys().copied().filter(planned).collect();
-        if !wanted.is_empty() {
+        if wanted.as_ref().is_some_and(|wanted| !wanted.is_empty()) {
             sites.sort_by_key(|site| (self.active(*site), *site));
         }
         for site in sites {
-            self.plan_site(site, look.then_some(&wanted), out);
+            self.plan_site(site, wanted.as_ref(), out);
         }
     }
 
@@ -125,21 +116,24 @@ impl Core {
         let mut turns: Vec<_> = loadable
             .filter_map(|pool| {
                 let mixed = self.pools[pool.0].mixed;
-                let first = if mixed { self.first_turn(pool, Some(site)) } else { self.head(pool) };
-                first.map(|(turn, _, ticket)| (turn, ticket, pool))
+                let first = if mixed { self.first_turn(pool, site) } else { self.head(pool, site) };
+                first.map(|(turn, class, id)| (turn, class, id, pool))
             })
-            .filter(|(_, ticket, pool)| !self.is_elsewhere(*pool, ticket) || self.deserves_another(*pool, site))
             .collect();
         turns.sort_by(|a, b| before(&a.0, &b.0));
-        // one that has no room here, whoever goes, holds up nobody
-        let mut turns = turns.into_iter().filter(|(.., pool)| self.may_fit(site, *pool));
-        turns.next().map(|(turn, ticket, pool)| (turn, ticket.class, pool))
+        let mut turns = turns
+            .into_iter()
+            .filter(|(.., id, pool)| !self.is_elsewhere(*pool, *id) || self.deserves_another(*pool, site))
+            // one that has no room here, whoever goes, holds up nobody
+            .filter(|(.., pool)| self.may_fit(site, *pool));
+        turns.next().map(|(turn, class, _, pool)| (turn, class, pool))
     }
 
     /// Whether the weights are in memory where this ticket may run.
-    fn is_elsewhere(&self, pool: PoolIndex, ticket: &Waiting) -> bool {
+    fn is_elsewhere(&self, pool: PoolIndex, id: TicketId) -> bool {
         let runners = &self.pools[pool.0].runners;
-        let usable = ticket.seats.iter().filter(|seat| !self.is_out(seat.endpoint));
+        let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats);
+        let usable = seats.filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
     }
 
@@ -158,47 +152,6 @@ impl Core {
         fit != Fit::No && victims.is_empty()
     }
 
-    /// The lowest turn among a pool's tickets, at `site` if one is given.
-    pub(super) fn first_turn(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, TicketId, &Waiting)> {
-        let members = &self.pools[pool.0];
-        let (turn, id) = if members.mixed { self.first_of_mixed(pool, site) } else { self.first_of_lines(pool) }?;
-        let waiting = self.waiting.get(&id)?;
-        // where the pool is not mixed, all may run in the same places
-        let here = site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site));
-        here.then_some((turn, id, waiting))
-    }
-
-    fn first_of_lines(&self, pool: PoolIndex) -> Option<(Turn, TicketId)> {
-        let members = &self.pools[pool.0];
-        let gone = members.gone_since(self.now);
-        let able = members.lines.heads().filter(|(app, ..)| self.apps[app.0].may_run());
-        let turns = able.map(|(app, _, head)| (self.turn(pool, app, head, gone), head.id));
-        turns.min_by(|a, b| before(&a.0, &b.0))
-    }
-
-    fn first_of_mixed(&self, pool: PoolIndex, site: Option<EndpointId>) -> Option<(Turn, TicketId)> {
-        let members = &self.pools[pool.0];
-        let gone = members.gone_since(self.now);
-        let able = members.lines.ids().filter(|(app, _)| self.apps[app.0].may_run());
-        let turns = able.filter_map(|(app, line)| {
-            let mut line = line.iter().filter_map(|id| Some((*id, self.waiting.get(id)?)));
-            let here = |(_, waiting): &(TicketId, &Waiting)| {
-                site.is_none_or(|site| waiting.seats.iter().any(|seat| seat.endpoint == site))
-            };
-            let (id, waiting) = line.find(here)?;
-            Some((self.turn(pool, app, &Head::of(id, waiting), gone), id))
-        });
-        turns.min_by(|a, b| before(&a.0, &b.0))
-    }
-
-    /// The place of a line's first ticket among all. Only what waits for the model ages: a long line before a model that is
-    /// served does not.
-    fn turn(&self, pool: PoolIndex, app: AppIndex, head: &Head, gone: Moment) -> Turn {
-        let rank = self.rank(head.class, self.pools[pool.0].speed.predict(app, head.work));
-        let waited = self.now.since(head.since.max(gone)).as_secs_f64();
-        (rank, self.apps[app.0].tag() - AGEING * waited, head.since)
-    }
-
     /// Whether `candidate` may take the victims' place now, or when to look again.
     fn may_displace(
         &mut self,
@@ -214,7 +167,7 @@ impl Core {
         }
         let (turn, class) = first;
         let earlier = victims.iter().any(|victim| {
-            self.first_turn(victim.pool, None).is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt())
+            self.first_turn(victim.pool, victim.site).is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt())
         }) || victims.iter().any(|victim| self.works_before(victim, turn));
         let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };

@@ -796,3 +796,73 @@ fn a_runner_that_vanished_is_paid_for_by_whom_it_served() {
     assert_eq!(d.state(GPU, "a"), "absent");
     assert!(d.core.apps[0].tag() > before + 5.0, "{} after {before}", d.core.apps[0].tag());
 }
+
+#[test]
+fn a_reload_that_an_outage_interrupted_does_not_take_room_that_others_have_by_then() {
+    let both = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
+    let mut d = Desk::new(&[both; 2]);
+    d.step(Input::Gpu { place: 0, total: 100, used: 0 });
+    let at_b = |t: &mut Ticket| t.seats = vec![Seat { need: 50, ..seat(B, 2) }];
+    let mut running = [d.submit("a", "a", at_b).0, d.submit("a", "a", at_b).0];
+    d.loaded(B, "a");
+    while d.state(B, "a") != "unloading" {
+        // both wait inside for a slot: one is lost
+        d.now += 5.0;
+        for id in running {
+            d.step(Input::Began(id));
+            d.step(Input::Finish { id, observed: Observed { complete: true, slot_wait: 4.0, ..Observed::default() } });
+        }
+        if d.state(B, "a") == "resident" {
+            running = [d.submit("a", "a", at_b).0, d.submit("a", "a", at_b).0];
+        }
+    }
+    d.submit("a", "a", at_b);
+    d.step(Input::Endpoint { id: B, usable: false, answers: false });
+    d.step(Input::Unloaded { endpoint: B, weights: "a".into(), gone: true });
+    d.submit("c", "c", |t| t.seats[0].need = 60);
+    d.loaded(GPU, "c");
+    d.now += 1.0;
+    d.step(Input::Endpoint { id: B, usable: true, answers: true });
+    let planned = d.core.planned(GPU).0 + d.core.planned(B).0;
+    assert!(planned <= 100, "{planned} of 100: a {}, c {}", d.state(B, "a"), d.state(GPU, "c"));
+}
+
+/// Two endpoints: on the first one everybody wants the same model, on the second only `elsewhere`. The share of the first that
+/// `night` has after 1,200 s in which it always waits there.
+fn share_of_night(elsewhere: &str) -> f64 {
+    let mut world = World::with(Bounds { queued: 1_000_000, queued_bytes: usize::MAX }, vec![room(None, 3); 2], 0.0);
+    let work = |_: &str| 1.0;
+    let class = |app: &str| if app == "ui" { Class::Interactive } else { Class::Batch };
+    for app in ["ui", "night"] {
+        for _ in 0..4000 {
+            world.submit(|t| t.class = class(app), app, &work);
+        }
+    }
+    for _ in 0..4000 {
+        let there = |t: &mut Ticket| {
+            (t.class, t.weights, t.seats) = (class(elsewhere), "other".into(), vec![seat(B, 2)]);
+        };
+        world.submit(there, elsewhere, &work);
+    }
+    let mut served = [0.0; 2];
+    while world.now < 1200.0 {
+        let before: BTreeMap<TicketId, EndpointId> =
+            world.core.running.iter().map(|(id, run)| (*id, run.endpoint)).collect();
+        let ended = world.ended.clone();
+        let Some(app) = world.run_one(&work) else { break };
+        let id = world.ended.difference(&ended).next().copied().unwrap();
+        if before.get(&id) == Some(&GPU) {
+            served[usize::from(app == "night")] += 1.0;
+        }
+    }
+    served[1] / (served[0] + served[1])
+}
+
+#[test]
+fn the_least_share_of_a_class_is_of_the_endpoint_where_it_waits() {
+    // another GPU gives all it has to interactive work, or to a batch: neither is a reason for more or less here
+    for elsewhere in ["ui", "night"] {
+        let share = share_of_night(elsewhere);
+        assert!((0.045..0.07).contains(&share), "{share} beside {elsewhere}");
+    }
+}

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 mod hard;
+mod pauses;
 mod storm;
 
+use super::lines::Line;
 use super::*;
 use crate::domain::{Json, LoadOrder, ResidencyCommand};
 
@@ -44,6 +46,32 @@ fn seat(endpoint: EndpointId, slots: u32) -> Seat {
 /// The sums behind estimates of the wait are those of what is there, but for roundings.
 fn same(kept: f64, counted: f64) {
     assert!((kept - counted).abs() <= 1e-6 * counted.max(1.0), "{kept} is kept, {counted} is there");
+}
+
+/// What is kept of what waits and runs is what is counted there.
+fn sweep_sums(core: &Core) {
+    let able = core.able_by_tag();
+    for (index, pool) in core.pools.iter().enumerate() {
+        let waiting = |class: Class| core.waiting.values().filter(move |w| (w.pool.0, w.class) == (index, class));
+        let running = core.running.values().filter(|run| run.pool.0 == index);
+        for class in Class::ALL {
+            same(pool.waiting[class as usize].seconds(), waiting(class).map(|w| w.expected).sum());
+        }
+        same(pool.running.seconds(), running.map(|run| run.predicted).sum());
+        let each = |line: &Line, head: &Head| pool.speed.predict(line.app, head.work) * line.alive() as f64;
+        let lines = pool.lines.heads().map(|(line, head)| each(line, head));
+        same(pool.everything(), lines.sum());
+        let (by_tag, all) = (core.firsts_by_tag(PoolIndex(index), &able), core.firsts_of_lines(PoolIndex(index)));
+        assert_eq!(by_tag, all, "a search by tag finds whom looking at every line finds");
+    }
+    for (endpoint, service) in &core.service {
+        let here = |waiting: &&Waiting| waiting.seats.iter().any(|seat| seat.endpoint == *endpoint);
+        for class in Class::ALL {
+            let runs = core.running.values().filter(|run| (run.endpoint, run.class) == (*endpoint, class)).count();
+            let waits = core.waiting.values().filter(|w| w.class == class).filter(here).count();
+            assert_eq!(service.counts(class), (runs, waits), "{class:?} runs and waits on {endpoint:?}");
+        }
+    }
 }
 
 /// A server that runs what is admitted: every request needs `work(app)` seconds of the GPU, shared by what runs.
@@ -166,15 +194,7 @@ impl World {
         if self.core.waiting.len() > 100 {
             return; // counting a long queue at every step would take longer than all else
         }
-        for (index, pool) in self.core.pools.iter().enumerate() {
-            let waiting =
-                |class: Class| self.core.waiting.values().filter(move |w| (w.pool.0, w.class) == (index, class));
-            let running = self.core.running.values().filter(|run| run.pool.0 == index);
-            for class in Class::ALL {
-                same(pool.waiting[class as usize].seconds(), waiting(class).map(|w| w.expected).sum());
-            }
-            same(pool.running.seconds(), running.map(|run| run.predicted).sum());
-        }
+        sweep_sums(&self.core);
     }
 
     fn submit(&mut self, edit: impl FnOnce(&mut Ticket), app: &str, work: &dyn Fn(&str) -> f64) -> TicketId {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::*;
+use super::sweep_sums;
 use crate::domain::{LoadOrder, ResidencyCommand};
 
 const SEEDS: u64 = 2_000;
@@ -156,6 +157,8 @@ struct Storm {
     /// Whether somebody looked at the GPU.
     looked: bool,
     calm: bool,
+    /// Whether applications change their class now and then.
+    moves: bool,
 }
 
 impl Storm {
@@ -206,6 +209,7 @@ impl Storm {
             told: Vec::new(),
             looked: false,
             calm: false,
+            moves: seed.is_multiple_of(4),
         }
     }
 
@@ -362,6 +366,9 @@ impl Storm {
     fn arrive(&mut self) {
         let model = self.dice.below(self.models.len() as u64) as usize;
         let app = self.dice.below(self.apps.len() as u64) as usize;
+        if self.moves && self.dice.chance(10) {
+            self.apps[app].1 = Class::ALL[self.dice.below(3) as usize];
+        }
         let (name, class, weight) = self.apps[app].clone();
         let shrunk = self.faults.limits_shrink && self.dice.chance(30);
         let wait = if self.faults.none() { 100_000.0 } else { self.dice.between(1.0, 400.0) };
@@ -585,6 +592,7 @@ fn history(seed: u64) -> Vec<Notice> {
     storm.look_at_gpu();
     for _ in 0..EVENTS {
         storm.event();
+        sweep_sums(&storm.core);
     }
     storm.settle();
     if storm.faults.none() {
