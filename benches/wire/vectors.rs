@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
+use bytes::Bytes;
 use gaucho::domain::{RequestId, Surface, Task};
-use gaucho::wire::{Encoder, decode, decode_event};
+use gaucho::wire::{Encoder, decode, decode_body};
 
 use crate::rounds::{carry, copy, loopback, seconds, tree, verdict};
 
@@ -23,20 +24,20 @@ impl Dice {
 }
 
 /// The body of an answer, digits as Ollama prints them.
-fn reply() -> Vec<u8> {
+fn reply() -> Bytes {
     let mut dice = Dice(7);
     let vectors: Vec<Vec<f32>> = (0..VECTORS).map(|_| (0..FLOATS).map(|_| dice.float()).collect()).collect();
     let vectors = serde_json::to_string(&vectors).unwrap();
     format!(
         r#"{{"model":"bge-m3","embeddings":{vectors},"total_duration":9123456,"load_duration":123,"prompt_eval_count":4000}}"#
     )
-    .into_bytes()
+    .into()
 }
 
 pub(crate) fn run() {
     let reply = reply();
     let mebibytes = reply.len() as f64 / f64::from(1 << 20);
-    println!("\nembeddings, {VECTORS} × {FLOATS} ({mebibytes:.1} MiB): decode_event and Encoder::unary");
+    println!("\nembeddings, {VECTORS} × {FLOATS} ({mebibytes:.1} MiB): decode_body and Encoder::unary");
     println!("goal: at least {LEAST} of a plain copy's throughput");
     println!("{:34} {:>8} {:>8} {:>8} {:>11} {:>8}", "", "ms", "GB/s", "of copy", "of loopback", "of tree");
     let work = |surface: Surface, more: &str| {
@@ -45,7 +46,7 @@ pub(crate) fn run() {
         let encoder = Encoder::new(&request, RequestId(1), 0);
         let reply = &reply;
         move || {
-            let event = decode_event(Task::Embed, black_box(reply)).unwrap();
+            let event = decode_body(Task::Embed, black_box(reply)).unwrap();
             black_box(encoder.unary(&event));
         }
     };

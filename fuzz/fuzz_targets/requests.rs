@@ -150,7 +150,7 @@ fn echoed(request: &InferenceRequest) {
     let mut last = piece("a\r\n\u{2028}é");
     last.finish = Some(Default::default());
     let event = gaucho_fuzz::domain::Event::Piece(Box::new(last));
-    let whole = encoder(request).unary(&event);
+    let whole = encoder(request).unary(&event).concat();
     assert_eq!(json::text(json::checked(&whole), &["model"]), request.model, "{}", text(&whole));
     if request.stream {
         let mut stream = Vec::new();

@@ -4,14 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::{Catalog, EndpointPlan};
 use crate::config::{self, Settings, endpoint_problems};
-use crate::domain::{Clock, EndpointId, LoadOrder, ResidencyCommand, Resident};
+use crate::domain::{Clock, EndpointId, Json, LoadOrder, ResidencyCommand, Resident};
 use crate::gateway::{Gateway, Parts, settler};
 use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
@@ -242,7 +241,7 @@ fn feed(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, gp
 
 /// A runner that `/api/ps` shows, and how it would be unloaded.
 fn sighting(resident: &Resident) -> Sighting {
-    let context = resident.context_length.and_then(|tokens| RawValue::from_string(tokens.to_string()).ok());
+    let context = resident.context_length.map(|tokens| Json::known(tokens.to_string()));
     let order = LoadOrder {
         model: resident.name.to_string(),
         options: context.map(|tokens| ("num_ctx".into(), tokens)).into_iter().collect(),

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-
-use crate::domain::{EndpointId, LoadOrder, ModelName, ModelView, Resident};
+use crate::domain::{EndpointId, Json, LoadOrder, ModelName, ModelView, Resident};
 use crate::policy::{KeepAlive, RunnerProfile};
 
 use super::Holder;
@@ -99,8 +97,7 @@ pub(super) fn settle(
             (smaller, choice)
         }
     };
-    let raw = |value: &serde_json::Value| RawValue::from_string(value.to_string()).ok();
-    let options = values.iter().filter_map(|(name, value)| Some((name.as_str().into(), raw(value)?))).collect();
+    let options = values.iter().map(|(name, value)| (name.clone().into(), Json::known(value.to_string()))).collect();
     let keep_alive = profile.keep_alive.unwrap_or(keep_alive).time();
     let order = LoadOrder {
         model: model.name.to_string(),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use bytes::Bytes;
 
-use super::JsonField;
+use super::{Json, JsonField};
 
 /// One thing upstream said.
 #[derive(Debug, Clone)]
@@ -29,9 +29,9 @@ pub struct Piece {
     /// `thinking`, decoded.
     pub thinking: Option<String>,
     /// `tool_calls`: a JSON array as upstream wrote it.
-    pub tool_calls: Option<Box<RawValue>>,
+    pub tool_calls: Option<Json>,
     /// `logprobs`: a JSON array as upstream wrote it.
-    pub logprobs: Option<Box<RawValue>>,
+    pub logprobs: Option<Json>,
     /// Fields of the object that this version does not know, as written.
     pub extra: Vec<JsonField>,
     /// Fields of `message` that this version does not know, as written.
@@ -46,7 +46,7 @@ pub struct Finish {
     /// `stop`, `length`, `load` or `unload`; `None` when upstream gave no reason.
     pub reason: Option<String>,
     /// `context`: token ids of prompt and answer (generate only), as written.
-    pub context: Option<Box<RawValue>>,
+    pub context: Option<Json>,
     /// Counters and durations; a zero was absent upstream and is left out again.
     pub metrics: Metrics,
 }
@@ -71,8 +71,11 @@ pub struct Metrics {
 /// Embeddings.
 #[derive(Debug, Clone)]
 pub struct Vectors {
-    /// `/api/embed`: a JSON array of arrays; legacy `/api/embeddings`: one array. Digits as upstream wrote them.
-    pub vectors: Box<str>,
+    /// `/api/embed`: a JSON array of arrays; legacy `/api/embeddings`: one array. Digits as upstream wrote them, a part of
+    /// the body they came in.
+    pub vectors: Bytes,
+    /// `/api/embed`: the elements of that array.
+    pub each: Vec<Bytes>,
     /// Counters (`total`, `load`, `prompt_tokens`; the rest is zero).
     pub metrics: Metrics,
     /// Fields that this version does not know, as written.

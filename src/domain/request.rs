@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use super::JsonField;
 
 /// Whose grammar the caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,15 +135,6 @@ impl Task {
     pub fn embeds(self) -> bool {
         matches!(self, Self::Embed | Self::Embeddings)
     }
-}
-
-/// One JSON field: its name in final spelling and its value as written.
-pub type JsonField = (Box<str>, Box<RawValue>);
-
-/// The value of the field `name`, if it is there.
-#[must_use]
-pub fn field<'a>(fields: &'a [JsonField], name: &str) -> Option<&'a RawValue> {
-    fields.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
 }
 
 /// What the caller wants done.

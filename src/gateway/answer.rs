@@ -42,8 +42,8 @@ pub struct AnswerBody {
 }
 
 enum Source {
-    /// One piece, known from the start.
-    Whole(Option<Bytes>),
+    /// Pieces known from the start, none of them empty.
+    Whole(std::vec::IntoIter<Bytes>),
     /// As upstream speaks.
     Stream(Box<Stream>),
     /// The request has not begun, and its caller hears so.
@@ -64,8 +64,8 @@ struct Stream {
 
 impl AnswerBody {
     /// A body known from the start. The guard's outcome is settled already unless the whole is `good`.
-    pub(super) fn whole(bytes: Vec<u8>, flight: InFlight) -> Self {
-        Self { flight: Some(flight), source: Source::Whole(Some(bytes.into())), chunked: false }
+    pub(super) fn whole(pieces: Vec<Bytes>, flight: InFlight) -> Self {
+        Self { flight: Some(flight), source: Source::Whole(pieces.into_iter()), chunked: false }
     }
 
     /// The same without telling its length beforehand, if `so`.
@@ -113,11 +113,13 @@ impl AnswerBody {
                         }
                     }
                 },
-                (Source::Whole(bytes), Some(flight)) => {
-                    let bytes = bytes.take();
-                    flight.delivered();
-                    self.source = Source::Ended;
-                    return Poll::Ready(bytes);
+                (Source::Whole(pieces), Some(flight)) => {
+                    let next = pieces.next();
+                    if pieces.as_slice().is_empty() {
+                        flight.delivered();
+                        self.source = Source::Ended;
+                    }
+                    return Poll::Ready(next);
                 }
                 (Source::Stream(stream), Some(flight)) => {
                     // one event, one frame, as Ollama has it; an event may be nothing in the caller's dialect
@@ -242,10 +244,12 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Whole(Some(bytes)) if self.chunked || bytes.len() > LONGEST_WITH_LENGTH => SizeHint::default(),
-            Source::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Whole(None) | Source::Ended => SizeHint::with_exact(0),
-            Source::Stream(_) | Source::Waiting(..) => SizeHint::default(),
+            Source::Whole(pieces) if !self.chunked => {
+                let length = pieces.as_slice().iter().map(Bytes::len).sum::<usize>();
+                if length > LONGEST_WITH_LENGTH { SizeHint::default() } else { SizeHint::with_exact(length as u64) }
+            }
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Whole(_) | Source::Stream(_) | Source::Waiting(..) => SizeHint::default(),
         }
     }
 }

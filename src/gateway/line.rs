@@ -292,7 +292,7 @@ pub(super) fn refused(fault: Fault, mut flight: InFlight) -> Answer {
         status: refusal.status,
         headers,
         content_type: refusal.content_type,
-        body: AnswerBody::whole(refusal.body, flight).chunked(refusal.chunked),
+        body: AnswerBody::whole(vec![refusal.body.into()], flight).chunked(refusal.chunked),
     }
 }
 

@@ -124,7 +124,7 @@ impl Gateway {
             Ok((status, body)) => {
                 flight.note(|record| record.status = status);
                 let content_type = "application/json; charset=utf-8";
-                Answer { status, headers: Vec::new(), content_type, body: AnswerBody::whole(body.to_vec(), flight) }
+                Answer { status, headers: Vec::new(), content_type, body: AnswerBody::whole(vec![body], flight) }
             }
             Err(fault) => refused(fault, flight),
         }
@@ -179,7 +179,7 @@ fn good(body: Vec<u8>, listing: &Listing, mut flight: InFlight) -> Answer {
         Listing::Models | Listing::Model(_) => "application/json",
         Listing::Tags | Listing::Loaded | Listing::Version | Listing::Status => "application/json; charset=utf-8",
     };
-    Answer { status: 200, headers: Vec::new(), content_type, body: AnswerBody::whole(body, flight) }
+    Answer { status: 200, headers: Vec::new(), content_type, body: AnswerBody::whole(vec![body.into()], flight) }
 }
 
 /// When the model was last changed, in seconds since 1970; 0 where the server gave no readable date.

@@ -22,7 +22,7 @@ impl Gateway {
         match self.own_queue(&caller, &mut flight) {
             Ok(list) => {
                 flight.note(|record| record.status = 200);
-                let body = AnswerBody::whole(list.to_string().into_bytes(), flight);
+                let body = AnswerBody::whole(vec![list.to_string().into()], flight);
                 Answer { status: 200, headers: Vec::new(), content_type: "application/json", body }
             }
             Err(fault) => refused(fault, flight),

@@ -3,12 +3,11 @@
 //! Owns the decisions and their texts. It does not count (`quota`), knows no time, and trusts the sizes `wire` measured.
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::app_rules::AppRules;
 use super::document::{KeepAlive, RunnerOptions};
 use super::profile::RunnerProfile;
-use crate::domain::{AppName, Fault, FaultClass, InferenceRequest, ModelName};
+use crate::domain::{AppName, Fault, FaultClass, InferenceRequest, Json, ModelName};
 
 /// A request with all that is needed to judge it.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +116,7 @@ fn refuse_option(ask: &Ask<'_>, path: &str, asked: &str, ours: Option<String>) -
     Fault::new(FaultClass::BadRequest, message).at(path)
 }
 
-fn read(raw: &RawValue) -> Value {
+fn read(raw: &Json) -> Value {
     serde_json::from_str(raw.get()).unwrap_or(Value::Null)
 }
 

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::*;
 use crate::domain::{
-    AppName, Class, Clock, FaultClass, InferenceRequest, Intent, Measure, ModelName, ReplyShape, Surface,
+    AppName, Class, Clock, FaultClass, InferenceRequest, Intent, Json, Measure, ModelName, ReplyShape, Surface,
 };
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -61,8 +60,8 @@ fn request(surface: Surface) -> InferenceRequest {
 }
 
 fn asking(key: &str, value: &str) -> InferenceRequest {
-    let raw = RawValue::from_string(value.to_owned()).unwrap();
-    InferenceRequest { runner_options: vec![(key.into(), raw)], ..request(Surface::Chat) }
+    let field = (key.to_owned().into(), Json::known(value));
+    InferenceRequest { runner_options: vec![field], ..request(Surface::Chat) }
 }
 
 // ---- files ----

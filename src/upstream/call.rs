@@ -153,7 +153,7 @@ impl Pump {
 
     async fn once(&self, response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
         let body = whole(response, self.client.timeouts.idle).await?;
-        let event = wire::decode_event(self.order.task, &body).map_err(|bad| broken(&bad.to_string()))?;
+        let event = wire::decode_body(self.order.task, &body).map_err(|bad| broken(&bad.to_string()))?;
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
@@ -229,14 +229,14 @@ impl Pump {
 }
 
 /// Reads a whole body, bounded.
-async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<Vec<u8>, Fault> {
+async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<Bytes, Fault> {
     let mut body = Vec::new();
     loop {
         let chunk = tokio::time::timeout(patience, response.chunk())
             .await
             .map_err(|_| stopped(patience))?
             .map_err(|error| broken(&reason(&error)))?;
-        let Some(chunk) = chunk else { return Ok(body) };
+        let Some(chunk) = chunk else { return Ok(body.into()) };
         if body.len() + chunk.len() > MOST_BYTES {
             return Err(broken("the answer is larger than 256 MiB"));
         }

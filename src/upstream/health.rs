@@ -224,7 +224,7 @@ impl Health {
         let patience = TOKEN_WITHIN.min(client.timeouts.first_event);
         let (status, body) = client.ask_within(endpoint, task.path(), body, patience).await?;
         match status {
-            200 => match wire::decode_event(task, &body) {
+            200 => match wire::decode_body(task, &body) {
                 Ok(Event::Error(text)) => Err(text),
                 Ok(_) => Ok(()),
                 Err(bad) => Err(bad.to_string()),

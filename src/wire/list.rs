@@ -1,6 +1,6 @@
 //! Lists of models: `/api/tags` and `/api/ps` from Ollama's own entries, `/v1/models` from names and times.
 
-use super::out::{number, push, raw, string};
+use super::out::{number, push, string};
 use crate::domain::ModelName;
 use serde_json::value::RawValue;
 
@@ -22,7 +22,7 @@ pub fn native_list<'a>(entries: impl IntoIterator<Item = &'a RawValue>) -> Vec<u
         if at > 0 {
             out.push(b',');
         }
-        raw(&mut out, entry);
+        push(&mut out, entry.get());
     }
     push(&mut out, "]}");
     out

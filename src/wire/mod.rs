@@ -1,7 +1,8 @@
 //! The grammar of Ollama's native, OpenAI and Anthropic surfaces, both ways: bytes to requests, events to bytes.
 //!
 //! Owns what a body means (`decode`), what goes upstream (`encode_upstream`), what comes back (`decode_event`,
-//! `upstream_fault`, `Lines`), what the caller reads (`Encoder`, `refusal`, the lists) and which status a fault gets.
+//! `decode_body`, `upstream_fault`, `Lines`), what the caller reads (`Encoder`, `refusal`, the lists) and which status a
+//! fault gets.
 //! It does no I/O, holds no rule of who may do what (`policy`) and no name of a model that exists (`catalog`).
 //!
 //! Invariants: nothing here panics on what a peer sent; a request that goes upstream is written from the parsed one,
@@ -17,6 +18,7 @@ mod ollama;
 mod openai;
 mod options;
 mod out;
+mod pieces;
 mod reply;
 mod request;
 mod upstream;
@@ -27,7 +29,7 @@ mod tests;
 pub use error::{Refusal, id_headers, limit_headers, refusal};
 pub use framing::{Lines, TooLong};
 pub use list::{ListedModel, model, model_list, native_list, version};
-pub use ollama::{Malformed, ShowRequest, decode_event, decode_show, longest_input, upstream_fault};
+pub use ollama::{Malformed, ShowRequest, decode_body, decode_event, decode_show, longest_input, upstream_fault};
 pub use reply::Encoder;
 pub use upstream::{UpstreamTarget, encode_load, encode_probe, encode_show, encode_upstream};
 

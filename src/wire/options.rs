@@ -5,11 +5,8 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::go_json::{Kind, elements, members, number};
-use super::ollama::raw;
-use crate::domain::{Fault, FaultClass, JsonField};
+use crate::domain::{Fault, FaultClass, Json, JsonField};
 
 /// Most options, and most unknown fields, taken: the search for duplicates is linear.
 pub(super) const MOST_FIELDS: usize = 128;
@@ -104,7 +101,7 @@ impl<'a> Merged<'a> {
             if name == "num_predict" {
                 options.output_cap = bound(value);
             }
-            let field: (Box<str>, Box<RawValue>) = (name.into(), raw(value)?);
+            let field = (name.into_owned().into(), Json::known(value));
             if runner { &mut options.runner } else { &mut options.sampling }.push(field);
         }
         Ok(options)

@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-
 use super::go_json::write_string;
+use crate::domain::Json;
 
 /// Appends text as it is (JSON punctuation and constant keys).
 pub(super) fn push(out: &mut Vec<u8>, text: &str) {
@@ -24,12 +23,12 @@ pub(super) fn number(out: &mut Vec<u8>, value: u64) {
 }
 
 /// Appends a value as written.
-pub(super) fn raw(out: &mut Vec<u8>, value: &RawValue) {
+pub(super) fn raw(out: &mut Vec<u8>, value: &Json) {
     push(out, value.get());
 }
 
 /// Appends `,"name":value` for a field whose name needs escaping.
-pub(super) fn member(out: &mut Vec<u8>, name: &str, value: &RawValue) {
+pub(super) fn member(out: &mut Vec<u8>, name: &str, value: &Json) {
     out.push(b',');
     string(out, name);
     out.push(b':');
@@ -55,6 +54,6 @@ pub(super) fn is_empty_list(token: &str) -> bool {
 }
 
 /// A raw value, unless it is an empty list: Ollama leaves those out.
-pub(super) fn filled(list: Option<&RawValue>) -> Option<&RawValue> {
+pub(super) fn filled(list: Option<&Json>) -> Option<&Json> {
     list.filter(|list| !is_empty_list(list.get()))
 }

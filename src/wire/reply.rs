@@ -3,7 +3,7 @@
 //! One [`Encoder`] per request, because some dialects have state: the first chunk names the role, the finish knows of
 //! earlier tool calls. The formats themselves live with their dialects.
 
-use serde_json::value::RawValue;
+use bytes::Bytes;
 
 use super::anthropic::MessagesReply;
 use super::error::object_in_stream;
@@ -11,7 +11,8 @@ use super::go_json::elements;
 use super::ollama;
 use super::openai::{ChatReply, CompletionReply, EmbeddingReply, ResponsesReply};
 use super::out::{filled, push, string};
-use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Piece, RequestId, Surface, Task};
+use super::pieces::Pieces;
+use crate::domain::{Dialect, Event, Fault, FaultClass, InferenceRequest, Json, Piece, RequestId, Surface, Task};
 
 /// Encodes one reply.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Encoder {
             (Event::Piece(piece), Form::Responses(reply)) => reply.chunk(piece, out),
             (Event::Error(text), _) => self.fault(&Fault::new(FaultClass::UpstreamError, text.as_str()), out),
             // an embedding reply is never a stream; should it come to that, its one object is the stream
-            (Event::Vectors(_), _) | (_, Form::Embeddings(_)) => out.extend(self.unary(event)),
+            (Event::Vectors(_), _) | (_, Form::Embeddings(_)) => out.extend(self.unary(event).concat()),
         }
     }
 
@@ -96,14 +97,14 @@ impl Encoder {
     /// `None` where there is nothing to leave out.
     fn first_call(&self, event: &Event) -> Option<Event> {
         let Event::Piece(piece) = event else { return None };
-        let calls = filled(piece.tool_calls.as_deref()).filter(|_| self.one_call)?;
+        let calls = filled(piece.tool_calls.as_ref()).filter(|_| self.one_call)?;
         let mut first = None;
         // cannot fail: the list was scanned when the event was
         let _ = elements(calls.get(), |call| {
             first.get_or_insert(call);
         });
         let first = first.filter(|_| !self.called);
-        let tool_calls = first.and_then(|call| RawValue::from_string(format!("[{call}]")).ok());
+        let tool_calls = first.map(|call| Json::known(format!("[{call}]")));
         Some(Event::Piece(Box::new(Piece { tool_calls, ..(**piece).clone() })))
     }
 
@@ -146,31 +147,30 @@ impl Encoder {
         push(out, if dialect == Dialect::Ollama { "\n" } else { "\n\n" });
     }
 
-    /// The whole body of a reply that is no stream.
+    /// The whole body of a reply that is no stream, in pieces.
     #[must_use]
-    pub fn unary(&self, event: &Event) -> Vec<u8> {
-        let vectors = if let Event::Vectors(vectors) = event { vectors.vectors.len() } else { 0 };
-        // a vector is some KiB, what `/v1` writes around it some dozen bytes
-        let mut out = Vec::with_capacity(1024 + vectors + vectors / 64);
+    pub fn unary(&self, event: &Event) -> Vec<Bytes> {
+        let mut pieces = Pieces::default();
+        let out = &mut pieces.out;
         let first = self.first_call(event);
         match (first.as_ref().unwrap_or(event), &self.form) {
-            (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(&mut out, *task, model, piece),
-            (Event::Piece(piece), Form::Chat(reply)) => reply.whole(piece, &mut out),
-            (Event::Piece(piece), Form::Completion(reply)) => reply.whole(piece, &mut out),
-            (Event::Piece(piece), Form::Messages(reply)) => reply.whole(piece, &mut out),
-            (Event::Piece(piece), Form::Responses(reply)) => reply.whole(piece, &mut out),
-            (Event::Vectors(vectors), Form::Native(Task::Embeddings, _)) => ollama::vectors(&mut out, vectors),
-            (Event::Vectors(vectors), Form::Native(_, model)) => ollama::embeddings(&mut out, model, vectors),
-            (Event::Vectors(vectors), Form::Embeddings(reply)) => reply.whole(vectors, &mut out),
+            (Event::Piece(piece), Form::Native(task, model)) => ollama::piece(out, *task, model, piece),
+            (Event::Piece(piece), Form::Chat(reply)) => reply.whole(piece, out),
+            (Event::Piece(piece), Form::Completion(reply)) => reply.whole(piece, out),
+            (Event::Piece(piece), Form::Messages(reply)) => reply.whole(piece, out),
+            (Event::Piece(piece), Form::Responses(reply)) => reply.whole(piece, out),
+            (Event::Vectors(vectors), Form::Native(Task::Embeddings, _)) => ollama::vectors(&mut pieces, vectors),
+            (Event::Vectors(vectors), Form::Native(_, model)) => ollama::embeddings(&mut pieces, model, vectors),
+            (Event::Vectors(vectors), Form::Embeddings(reply)) => reply.whole(vectors, &mut pieces),
             (Event::Error(text), _) => {
                 let fault = Fault::new(FaultClass::UpstreamError, text.as_str());
-                object_in_stream(&mut out, self.dialect(), &fault);
+                object_in_stream(out, self.dialect(), &fault);
             }
             // decode_event never gives a text task vectors or the reverse
             (Event::Piece(_), Form::Embeddings(_))
             | (Event::Vectors(_), Form::Chat(_) | Form::Completion(_) | Form::Messages(_) | Form::Responses(_)) => {}
         }
-        out
+        pieces.finish()
     }
 }
 

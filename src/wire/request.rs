@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::go_json::{self, Bad, Document};
-use super::ollama::raw;
-use crate::domain::{Fault, FaultClass, JsonField};
+use crate::domain::{Fault, FaultClass, Json, JsonField};
 
 /// A refusal in Ollama's words.
 pub(super) fn bad(text: impl Into<String>) -> Fault {
@@ -18,13 +17,13 @@ pub(super) fn refuse(bad_json: Bad) -> Fault {
 }
 
 /// A field whose text a conversion made.
-pub(super) fn made(name: &str, text: &str) -> Result<JsonField, Fault> {
-    Ok((name.into(), raw(text)?))
+pub(super) fn made(name: &'static str, text: impl Into<String>) -> JsonField {
+    (name.into(), Json::known(text))
 }
 
 /// `truncate`, as on the native routes.
-pub(super) fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
-    document.get("truncate").map(|wish| made("truncate", wish)).transpose()
+pub(super) fn truncate(document: &Document<'_>) -> Option<JsonField> {
+    document.get("truncate").map(|wish| made("truncate", wish))
 }
 
 /// `keep_alive`, as on the native routes.

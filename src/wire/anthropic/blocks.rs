@@ -3,38 +3,43 @@
 use std::borrow::Cow;
 
 use super::parts::{self, Images};
-use super::tables;
+use super::{estimate, tables};
 use crate::domain::Fault;
 use crate::wire::fields::shown;
-use crate::wire::go_json::{Document, elements, read, unquote};
+use crate::wire::go_json::{Document, documents, read, unquote};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
 
 /// Converted messages.
-#[derive(Default)]
 pub(super) struct Converted {
     /// The JSON array, without its end while it grows.
     out: Vec<u8>,
     /// Bytes of text that become prompt tokens.
     pub(super) prompt_bytes: usize,
+    /// Bytes that Ollama counts for its guess of them, where one is wanted.
+    pub(super) guessed_bytes: Option<usize>,
 }
 
 /// What the blocks of one message say.
 #[derive(Default)]
 struct Gathered<'a> {
-    text: String,
+    text: Cow<'a, str>,
     thinking: Cow<'a, str>,
     images: Images<'a>,
     /// Native tool calls, joined by commas.
     calls: Vec<u8>,
+    /// Bytes that Ollama counts for them.
+    guessed_bytes: usize,
     /// For each tool result: the call's id, its text and images.
     results: Vec<(Cow<'a, str>, String, Images<'a>)>,
 }
 
 impl Converted {
-    /// Converts the system prompt and the messages.
-    pub(super) fn of(system: Option<&str>, messages: &[Document<'_>]) -> Result<Self, Fault> {
-        let mut converted = Self::default();
+    /// Converts the system prompt and the messages; `size` is about that of all, and `guess` whether Ollama's guess of their
+    /// tokens is wanted.
+    pub(super) fn of(system: Option<&str>, messages: &[Document<'_>], size: usize, guess: bool) -> Result<Self, Fault> {
+        let guessed_bytes = guess.then_some(0);
+        let mut converted = Self { out: Vec::with_capacity(size), prompt_bytes: 0, guessed_bytes };
         let text = system.map(parts::system).transpose()?.unwrap_or_default();
         if !text.is_empty() {
             converted.message("system", &Gathered { text, ..Gathered::default() });
@@ -46,19 +51,27 @@ impl Converted {
     }
 
     /// The JSON array.
-    pub(super) fn json(&self) -> String {
-        let list = String::from_utf8_lossy(&self.out);
-        format!("[{list}]")
+    pub(super) fn json(&mut self) -> Result<String, Fault> {
+        let end = if self.out.is_empty() { "[]" } else { "]" };
+        push(&mut self.out, end);
+        String::from_utf8(std::mem::take(&mut self.out)).map_err(|_| bad("the messages are not UTF-8"))
     }
 
     /// Adds the message number `at`.
     fn add(&mut self, at: usize, message: &Document<'_>) -> Result<(), Fault> {
-        let role = message.text("role").to_lowercase();
+        let role = message.text("role");
         let gathered = match message.get("content") {
             None => Gathered::default(),
-            Some(text) if text.starts_with('"') => Gathered { text: unquote(text).into_owned(), ..Gathered::default() },
-            Some(blocks) => gather(at, blocks)?,
+            Some(text) if text.starts_with('"') => {
+                let text = unquote(text);
+                Gathered { guessed_bytes: text.len(), text, ..Gathered::default() }
+            }
+            Some(blocks) => gather(at, blocks, self.guessed_bytes.is_some())?,
         };
+        if let Some(bytes) = &mut self.guessed_bytes {
+            *bytes += role.len() + gathered.guessed_bytes;
+        }
+        let role = role.to_lowercase();
         let said = !gathered.text.is_empty()
             || !gathered.images.is_empty()
             || !gathered.calls.is_empty()
@@ -79,7 +92,7 @@ impl Converted {
 
     fn open(&mut self, role: &str, content: &str) {
         let first = self.out.is_empty();
-        push(&mut self.out, if first { "{\"role\":" } else { ",{\"role\":" });
+        push(&mut self.out, if first { "[{\"role\":" } else { ",{\"role\":" });
         string(&mut self.out, role);
         push(&mut self.out, ",\"content\":");
         string(&mut self.out, content);
@@ -126,20 +139,21 @@ impl Converted {
     }
 }
 
-fn gather(at: usize, blocks: &str) -> Result<Gathered<'_>, Fault> {
-    let mut list = Vec::new();
-    let _ = elements(blocks, |block| list.push(block));
+fn gather(at: usize, blocks: &str, guess: bool) -> Result<Gathered<'_>, Fault> {
     let mut gathered = Gathered::default();
-    for (place, block) in list.into_iter().enumerate() {
-        let block = read(block.as_bytes(), &tables::BLOCK).map_err(refuse)?;
-        take(&mut gathered, &block, &format!("messages[{at}].content[{place}]"))?;
+    for (place, block) in documents(blocks, &tables::BLOCK).enumerate() {
+        let block = block.map_err(refuse)?;
+        if guess {
+            gathered.guessed_bytes += estimate::block(&block);
+        }
+        take(&mut gathered, &block, || format!("messages[{at}].content[{place}]"))?;
     }
     Ok(gathered)
 }
 
-fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: &str) -> Result<(), Fault> {
+fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> String) -> Result<(), Fault> {
     match &*block.text("type") {
-        "text" => said.text.push_str(&block.text("text")),
+        "text" => said.text.to_mut().push_str(&block.text("text")),
         "image" => {
             let source = block.get("source").ok_or_else(|| bad("invalid image source"))?;
             let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
@@ -153,9 +167,8 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: &str) -> Resul
             }
             let input = block.get("input").unwrap_or(if block.has("input") { "null" } else { "{}" });
             if !input.starts_with(['{', 'n']) {
-                return Err(
-                    bad(format!("{place}.input is {}: use an object", shown(input))).at(format!("{place}.input"))
-                );
+                let place = format!("{}.input", place());
+                return Err(bad(format!("{place} is {}: use an object", shown(input))).at(place));
             }
             let first = said.calls.is_empty();
             push(&mut said.calls, if first { "{\"id\":" } else { ",{\"id\":" });
@@ -167,7 +180,7 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: &str) -> Resul
             push(&mut said.calls, "}}");
         }
         "tool_result" => {
-            let (text, images) = parts::result(block.get("content"), place)?;
+            let (text, images) = parts::result(block.get("content"), &place())?;
             said.results.push((block.text("tool_use_id"), text, images));
         }
         "web_search_tool_result" => {
@@ -177,7 +190,7 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: &str) -> Resul
         "thinking" => {}
         // holds nothing that another model could read
         "redacted_thinking" => {}
-        other => return Err(parts::odd(place, other, "text, image, tool_use, tool_result or thinking blocks")),
+        other => return Err(parts::odd(&place(), other, "text, image, tool_use, tool_result or thinking blocks")),
     }
     Ok(())
 }

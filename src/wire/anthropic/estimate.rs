@@ -4,24 +4,18 @@
 use serde_json::Value;
 
 use super::tables;
-use crate::wire::go_json::{Document, elements, read, unquote, write_string};
+use crate::wire::go_json::{Document, elements, read, read_text, unquote, write_string};
 
-/// Ollama's guess for a whole request.
-pub(super) fn estimate(document: &Document<'_>, messages: &[Document<'_>]) -> u64 {
-    let mut bytes = document.get("system").map_or(0, content);
-    for message in messages {
-        bytes += message.text("role").len() + message.get("content").map_or(0, content);
-    }
+/// Ollama's guess for a whole request, which has a message; `said` is the bytes it counts for the messages.
+pub(super) fn estimate(document: &Document<'_>, said: usize) -> u64 {
+    let mut bytes = said + document.get("system").map_or(0, content);
     let _ = elements(document.get("tools").unwrap_or("[]"), |tool| {
         let Ok(tool) = read(tool.as_bytes(), &tables::TOOL) else { return };
         bytes += tool.text("name").len() + tool.text("description").len();
         let null = if tool.has("input_schema") { 4 } else { 0 };
         bytes += tool.get("input_schema").map_or(null, str::len);
     });
-    match u64::try_from(bytes / 4).unwrap_or(u64::MAX) {
-        0 => u64::from(!messages.is_empty() || document.get("system").is_some()),
-        tokens => tokens,
-    }
+    u64::try_from(bytes / 4).unwrap_or(u64::MAX).max(1)
 }
 
 /// Bytes of a text, or of blocks.
@@ -30,14 +24,14 @@ fn content(value: &str) -> usize {
         return unquote(value).len();
     }
     let mut bytes = 0;
-    let _ = elements(value, |item| bytes += block(item));
+    let _ = elements(value, |item| bytes += read_text(item, &tables::BLOCK).map_or(0, |item| block(&item)));
     bytes
 }
 
-fn block(item: &str) -> usize {
-    let Ok(block) = read(item.as_bytes(), &tables::BLOCK) else { return 0 };
+/// Bytes of a block.
+pub(super) fn block(block: &Document<'_>) -> usize {
     let bytes = block.text("text").len() + block.text("thinking").len();
-    if matches!(&*block.text("type"), "tool_use" | "tool_result") { bytes + written(&block) } else { bytes }
+    if matches!(&*block.text("type"), "tool_use" | "tool_result") { bytes + written(block) } else { bytes }
 }
 
 /// The fields of a block that Ollama writes.

@@ -17,10 +17,10 @@ pub(super) fn odd(place: &str, kind: &str, instead: &str) -> Fault {
 }
 
 /// The system prompt: a text, or text blocks that are joined.
-pub(super) fn system(system: &str) -> Result<String, Fault> {
+pub(super) fn system(system: &str) -> Result<Cow<'_, str>, Fault> {
     match system.bytes().next() {
-        Some(b'"') => Ok(unquote(system).into_owned()),
-        Some(b'[') => blocks(system, "system", None),
+        Some(b'"') => Ok(unquote(system)),
+        Some(b'[') => blocks(system, "system", None).map(Cow::Owned),
         _ => {
             let text = format!("system is {}: use a text or a list of text blocks", shown(system));
             Err(bad(text).at("system"))

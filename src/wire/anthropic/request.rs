@@ -6,7 +6,7 @@ use super::fields::MESSAGES;
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::fields::{self, shown};
-use crate::wire::go_json::{Document, Struct, elements, number, read, read_text, unquote};
+use crate::wire::go_json::{Document, Struct, documents, elements, number, read, read_text, unquote};
 use crate::wire::ollama::{PARAMETERS, check_model};
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
@@ -31,36 +31,37 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
         return Err(bad("messages is required"));
     }
     fields::check(&document, MESSAGES)?;
-    let converted = Converted::of(document.get("system"), &list)?;
-    let messages = converted.json();
+    let stream = document.is_true("stream");
+    let mut converted = Converted::of(document.get("system"), &list, body.len(), stream)?;
+    let messages = converted.json()?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     let (calls_allowed, one_tool_call) = choice(&document)?;
-    let mut fields = vec![made("messages", &messages)?];
+    // messages that say nothing vanish; with none left Ollama only loads the model
+    let intent = if messages == "[]" { Intent::Load } else { Intent::Answer };
+    let mut fields = vec![made("messages", messages)];
     fields.extend(format(&document)?);
     if let Some(tools) = tools(&document)?.filter(|_| calls_allowed) {
         measure.prompt_bytes += tools.len();
-        fields.push(made("tools", &tools)?);
+        fields.push(made("tools", tools));
     }
     fields.extend(think(&document)?);
-    fields.extend(truncate(&document)?);
+    fields.extend(truncate(&document));
     check_model(Task::Chat, &model)?;
     let options = options(&document)?;
-    let stream = document.is_true("stream");
     measure.output_cap = options.output_cap;
     Ok(InferenceRequest {
         surface: Surface::V1Messages,
         model,
         stream,
-        // messages that say nothing vanish; with none left Ollama only loads the model
-        intent: if messages == "[]" { Intent::Load } else { Intent::Answer },
+        intent,
         fields,
         options: options.sampling,
         runner_options: options.runner,
         keep_alive: keep_alive(&document),
         shape: ReplyShape {
             one_tool_call,
-            guessed_prompt: if stream { estimate(&document, &list) } else { 0 },
+            guessed_prompt: converted.guessed_bytes.map_or(0, |said| estimate(&document, said)),
             ..ReplyShape::default()
         },
         echo: Vec::new(),
@@ -70,10 +71,8 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
 
 /// The messages; one without content is refused as Ollama's decoder of a message does it, before anything else.
 fn messages<'a>(document: &Document<'a>) -> Result<Vec<Document<'a>>, Fault> {
-    let mut list = Vec::new();
-    let _ = elements(document.get("messages").unwrap_or("[]"), |message| list.push(message));
-    let read = |message| read_text(message, &tables::MESSAGE).map_err(refuse);
-    let list: Vec<_> = list.into_iter().map(read).collect::<Result<_, _>>()?;
+    let list = documents(document.get("messages").unwrap_or("[]"), &tables::MESSAGE);
+    let list: Vec<_> = list.collect::<Result<_, _>>().map_err(refuse)?;
     let whole = list.iter().all(|message| message.has("content"));
     if whole { Ok(list) } else { Err(bad("unexpected end of JSON input")) }
 }
@@ -146,7 +145,7 @@ fn tools(document: &Document<'_>) -> Result<Option<String>, Fault> {
 /// A member of a field that holds an object; of several objects of that name Go makes one.
 fn merged<'a>(
     document: &Document<'a>,
-    field: &str,
+    field: &'static str,
     table: &'static Struct,
     name: &str,
 ) -> Result<Option<&'a str>, Fault> {
@@ -160,8 +159,8 @@ fn merged<'a>(
 /// `thinking`, else `output_config.effort`, as `think`.
 fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     match &*merged(document, "thinking", &tables::THINKING, "type")?.map(unquote).unwrap_or_default() {
-        "enabled" => return made("think", "true").map(Some),
-        "disabled" => return made("think", "false").map(Some),
+        "enabled" => return Ok(Some(made("think", "true"))),
+        "disabled" => return Ok(Some(made("think", "false"))),
         // the model decides, or the effort does
         "adaptive" | "between_tools" | "" => {}
         kind => {
@@ -173,8 +172,8 @@ fn think(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let effort = effort.trim().to_lowercase();
     match effort.as_str() {
         "" => Ok(None),
-        "xhigh" => made("think", "\"high\"").map(Some),
-        "low" | "medium" | "high" | "max" => made("think", &format!("\"{effort}\"")).map(Some),
+        "xhigh" => Ok(Some(made("think", "\"high\""))),
+        "low" | "medium" | "high" | "max" => Ok(Some(made("think", format!("\"{effort}\"")))),
         _ => {
             let text =
                 format!("output_config.effort is {effort:?}: use \"low\", \"medium\", \"high\", \"xhigh\" or \"max\"");
@@ -190,7 +189,7 @@ fn format(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let field = if inner.is_some() { "output_config.format" } else { "output_format" };
     let format = read(format.as_bytes(), &tables::FORMAT).map_err(refuse)?;
     match (&*unquote(format.get("type").unwrap_or("\"\"")), format.get("schema")) {
-        ("json_schema", Some(schema)) => made("format", schema).map(Some),
+        ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
         _ => {
             Err(bad(format!("{field} must be {{\"type\":\"json_schema\",\"schema\":…}}: nothing else can be enforced"))
                 .at(field))

@@ -6,15 +6,16 @@
 //! bytes are.
 
 mod numbers;
+mod run;
 mod scan;
 mod schema;
 mod text;
 mod value;
 mod walk;
 
-pub(super) use numbers::float32;
+pub(super) use numbers::floats;
 pub(super) use scan::{Bad, Kind};
-pub(super) use schema::{Document, Field, Struct, Type, read, read_text};
+pub(super) use schema::{Document, Field, Struct, Type, documents, read, read_text};
 pub(super) use text::{folds_to_start, go_quote, unquote, write_string};
 pub(super) use value::{check_base64, keep_alive, number};
-pub(super) use walk::{checked, elements, flat_arrays, member, members, whole};
+pub(super) use walk::{checked, elements, member, members, members_and_list, whole};

@@ -3,6 +3,8 @@
 //! Owns only the fast way through what is certainly well formed; everything else is left to the scanner (`scan`),
 //! which has the words for what is wrong.
 
+use wide::u8x64;
+
 /// Bytes at the front that are decimal digits.
 pub(super) fn leading_digits(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
@@ -40,34 +42,41 @@ pub(super) fn plain_numbers(bytes: &[u8], at: usize) -> usize {
 /// Bytes that are looked at as one.
 const BLOCK: usize = 64;
 
-/// The same for numbers with one digit before the point, in whole blocks.
+/// The same for numbers with one digit before the point, block by block.
 fn small_numbers(bytes: &[u8], at: usize) -> usize {
     // two bytes before a block tell how it begins
     let Some(lead) = at.checked_sub(2).and_then(|lead| bytes.get(lead..)) else { return 0 };
-    let good = lead.windows(BLOCK + 2).step_by(BLOCK).take_while(|window| is_small_numbers(window)).count() * BLOCK;
-    let good = lead.get(2..good + 2).unwrap_or_default();
+    // an element begins here, whatever stands before it
+    let (mut done, mut begins) = (0, 0b10);
+    while let Some(block) = lead.get(done..).and_then(|rest| rest.first_chunk()) {
+        let odd = no_small_numbers(block, begins);
+        if odd != 0 {
+            done += odd.trailing_zeros() as usize - 2;
+            break;
+        }
+        done += BLOCK - 2;
+        begins = 0;
+    }
     // the last one may be cut
+    let good = lead.get(2..done + 2).unwrap_or_default();
     memchr::memrchr(b',', good).map_or(0, |comma| comma + 1)
 }
 
-/// Whether what follows the first two bytes goes on as numbers with at most one digit before the point: each byte is
-/// judged by the two before it alone, without a branch, so that the compiler can take many at once.
-fn is_small_numbers(window: &[u8]) -> bool {
-    let shifted = |by: usize| window.get(by..).and_then(|bytes| bytes.first_chunk::<BLOCK>());
-    let (Some(before), Some(last), Some(next)) = (shifted(0), shifted(1), shifted(2)) else { return false };
-    let mut good = true;
-    for ((&before, &last), &next) in before.iter().zip(last).zip(next) {
-        let begins = |byte: u8| (byte == b',') | (byte == b'[');
-        let digit = last.wrapping_sub(b'0') < 10;
-        let first = begins(before) | (before == b'-');
-        // a leading zero stands alone
-        let may_have_digit = (digit & !(first & (last == b'0'))) | (last == b'.') | (last == b'-') | begins(last);
-        good &= ((next.wrapping_sub(b'0') < 10) & may_have_digit)
-            | ((next == b',') & digit)
-            | ((next == b'.') & digit & first)
-            | ((next == b'-') & begins(last));
-    }
-    good
+/// Marks the bytes after the first two that do not go on as numbers with one digit before the point. Each byte is
+/// a bit, the next one the bit above it; `begins` marks after what an element begins beside the commas.
+fn no_small_numbers(block: &[u8; BLOCK], begins: u64) -> u64 {
+    let bytes = u8x64::new(*block);
+    let is = |byte| bytes.simd_eq(u8x64::splat(byte)).to_bitmask();
+    let value = bytes - u8x64::splat(b'0');
+    let digits = value.simd_eq(value.min(u8x64::splat(9))).to_bitmask();
+    let (commas, points, signs) = (is(b','), is(b'.'), is(b'-'));
+    let after = |bits: u64| bits << 1;
+    let starts = commas | begins;
+    let firsts = digits & after(starts | signs);
+    let good =
+        (digits & !after(firsts)) | (commas & after(digits)) | (points & after(firsts)) | (signs & after(starts));
+    // a comma and a point want a digit before them, so nothing but a digit follows a point or a sign
+    !good & !0b11
 }
 
 /// The length of `-12.345,` with its comma, if that is what stands at the front.
@@ -97,9 +106,22 @@ fn not_digits(word: u64) -> u64 {
     (value.wrapping_add(ONES * 0x76) | value) & (ONES << 7)
 }
 
-/// The nearest 32-bit float; zero for what is no number.
-pub(in crate::wire) fn float32(token: &str) -> f32 {
-    short_float32(token.as_bytes()).unwrap_or_else(|| token.parse().unwrap_or(0.0))
+/// The numbers of a flat array as the nearest 32-bit floats; zero for what is no number.
+pub(in crate::wire) fn floats(array: &[u8]) -> impl Iterator<Item = f32> {
+    let inside = array.strip_prefix(b"[").and_then(|inside| inside.strip_suffix(b"]")).unwrap_or(array).trim_ascii();
+    let mut start = 0;
+    // an empty array has no number
+    let end = Some(inside.len()).filter(|end| *end > 0);
+    memchr::memchr_iter(b',', inside).chain(end).map(move |comma| {
+        let token = inside.get(start..comma).unwrap_or_default();
+        start = comma + 1;
+        float32(token.trim_ascii())
+    })
+}
+
+fn float32(token: &[u8]) -> f32 {
+    let any = || std::str::from_utf8(token).ok()?.parse().ok();
+    short_float32(token).or_else(any).unwrap_or(0.0)
 }
 
 /// The same for up to 15 digits without an exponent, which is what embeddings look like.
@@ -148,7 +170,7 @@ mod tests {
             let value = f32::from_bits(bits);
             for text in [text, format!("{value}"), format!("{value:.places$}"), format!("{value:e}")] {
                 let wanted: f32 = text.parse().unwrap();
-                prop_assert_eq!(float32(&text).to_bits(), wanted.to_bits(), "{}", text);
+                prop_assert_eq!(float32(text.as_bytes()).to_bits(), wanted.to_bits(), "{}", text);
             }
         }
 
@@ -158,7 +180,7 @@ mod tests {
             let middle = (u64::from(mantissa | 1 << 23) * 2 + 1) << shift;
             let text = format!("{}", middle * 10 + nudge - 1);
             let text = format!("{}.{}", &text[..text.len() - 1], &text[text.len() - 1..]);
-            prop_assert_eq!(float32(&text).to_bits(), text.parse::<f32>().unwrap().to_bits(), "{}", text);
+            prop_assert_eq!(float32(text.as_bytes()).to_bits(), text.parse::<f32>().unwrap().to_bits(), "{}", text);
         }
     }
 

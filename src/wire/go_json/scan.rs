@@ -3,7 +3,10 @@
 //! A [`Scanner`] walks bytes and never looks back; it knows nothing of types or fields (that is `schema`).
 //! Nesting is bounded by [`MAX_DEPTH`], so that no body can exhaust the stack.
 
+use wide::u8x16;
+
 use super::numbers::{leading_digits, plain_numbers};
+use super::run::{is, is_control, unmarked};
 
 /// Deepest nesting of objects and arrays taken (Go takes 10,000; nobody needs more than a few dozen).
 pub(in crate::wire) const MAX_DEPTH: u16 = 512;
@@ -78,11 +81,13 @@ pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     depth: u16,
+    /// Of all bytes of strings the bits that one of them has, and some of what stands around.
+    seen: u8x16,
 }
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, depth: 0 }
+        Self { bytes, at: 0, depth: 0, seen: u8x16::splat(0) }
     }
 
     /// Bytes walked so far.
@@ -90,14 +95,25 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
+    /// Whether what was walked is certainly ASCII: nothing but strings can hold anything else.
+    pub(super) fn is_ascii(&self) -> bool {
+        // a mask is made of top bits
+        self.seen.to_bitmask() == 0
+    }
+
     /// What was walked since `start`.
     pub(super) fn since(&self, start: usize) -> &'a [u8] {
-        self.bytes.get(start..self.at).unwrap_or_default()
+        self.bytes((start, self.at))
+    }
+
+    /// The bytes of a span.
+    pub(super) fn bytes(&self, (from, to): Span) -> &'a [u8] {
+        self.bytes.get(from..to).unwrap_or_default()
     }
 
     /// The text of a span; `None` when it is not UTF-8.
-    pub(super) fn text(&self, (from, to): Span) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes.get(from..to)?).ok()
+    pub(super) fn text(&self, span: Span) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes(span)).ok()
     }
 
     /// The next byte that is not white space, left in place.
@@ -217,7 +233,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let step = plain_bytes(rest);
+            let step = self.plain_bytes(rest);
             self.at += step + 1;
             match rest.get(step) {
                 Some(b'"') => return Ok(()),
@@ -226,6 +242,14 @@ impl<'a> Scanner<'a> {
                 None => return Err(Bad::cut()),
             }
         }
+    }
+
+    /// Bytes at the front that a string may hold as they are: no quote, backslash or control character.
+    fn plain_bytes(&mut self, bytes: &[u8]) -> usize {
+        unmarked(bytes, |bytes| {
+            self.seen |= bytes;
+            is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes)
+        })
     }
 
     fn escape(&mut self) -> Result<(), Bad> {
@@ -294,25 +318,6 @@ impl<'a> Scanner<'a> {
         self.at += leading_digits(self.bytes.get(self.at..).unwrap_or_default());
         Ok(())
     }
-}
-
-/// Bytes at the front that a string may hold as they are: no quote, backslash or control character. Eight at a time,
-/// because nearly all of a request is such text.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
-    // marks the top bit of each byte below the bound, right up to the first one
-    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & TOPS;
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-        let marked = is(b'"') | is(b'\\') | below(word, b' ');
-        if marked != 0 {
-            return at * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    words.len() * 8 + tail.iter().take_while(|&&b| !matches!(b, b'"' | b'\\') && b >= b' ').count()
 }
 
 fn unexpected(byte: u8, context: &str) -> Bad {

@@ -67,10 +67,17 @@ pub(in crate::wire) struct Struct {
 pub(in crate::wire) type Field = (&'static str, Type);
 
 impl Struct {
-    /// The position of the field that Go would put the key into.
-    fn find(&self, key: &str) -> Option<usize> {
-        let exact = self.fields.iter().position(|(name, _)| *name == key);
-        exact.or_else(|| self.fields.iter().position(|(name, _)| folds_to(key, name)))
+    /// The field that Go would put the key into, which is a token as written.
+    fn find(&self, key: &[u8]) -> Option<&'static Field> {
+        let plain = key.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\""))?;
+        // nearly all; no name has what would need an escape
+        if let Some(field) = self.fields.iter().find(|(name, _)| name.as_bytes() == plain) {
+            return Some(field);
+        }
+        // a key that is not UTF-8 is no field's; the body is refused for it later
+        let key = unquote(std::str::from_utf8(key).ok()?);
+        let exact = self.fields.iter().find(|(name, _)| *name == key);
+        exact.or_else(|| self.fields.iter().find(|(name, _)| folds_to(&key, name)))
     }
 }
 
@@ -102,8 +109,9 @@ impl Type {
 /// An object read against a table.
 #[derive(Debug)]
 pub(in crate::wire) struct Document<'a> {
-    table: &'static Struct,
     text: &'a str,
+    /// Where in it the object stands.
+    span: Span,
     found: Vec<Entry>,
     /// Keys that are no field of the table, decoded, with their values; in order, with duplicates.
     pub(in crate::wire) unknown: Vec<(Cow<'a, str>, &'a str)>,
@@ -115,7 +123,7 @@ impl<'a> Document<'a> {
     /// The value that counts for a field: the last one; `null` is absent.
     pub(in crate::wire) fn get(&self, name: &str) -> Option<&'a str> {
         for entry in self.found.iter().rev() {
-            let Some((_, ty)) = self.field(entry).filter(|(field, _)| *field == name) else { continue };
+            let Some((_, ty)) = entry.field.filter(|(field, _)| *field == name) else { continue };
             let value = self.slice(entry.value);
             if value != "null" {
                 return Some(value);
@@ -134,18 +142,14 @@ impl<'a> Document<'a> {
     }
 
     /// Every value of a field since the last `null`, for types that merge.
-    pub(in crate::wire) fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let slot = self.table.fields.iter().position(|(field, _)| *field == name);
-        let clears = slot.and_then(|slot| self.table.fields.get(slot)).is_some_and(|(_, ty)| ty.null_clears());
-        let of_field = move |entry: &Entry| entry.slot.is_some() && entry.slot == slot;
-        let null = |entry: &Entry| of_field(entry) && clears && self.slice(entry.value) == "null";
+    pub(in crate::wire) fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
+        let of_field = move |entry: &Entry| entry.field.is_some_and(|(field, _)| *field == name);
+        let null = |entry: &Entry| {
+            of_field(entry) && entry.field.is_some_and(|(_, ty)| ty.null_clears()) && self.slice(entry.value) == "null"
+        };
         let after = self.found.iter().rposition(null).map_or(0, |null| null + 1);
         let values = self.found.iter().skip(after).filter(move |entry| of_field(entry));
         values.map(|entry| self.slice(entry.value)).filter(|value| *value != "null")
-    }
-
-    fn field(&self, entry: &Entry) -> Option<&'static Field> {
-        self.table.fields.get(entry.slot?)
     }
 
     fn slice(&self, (from, to): Span) -> &'a str {
@@ -154,7 +158,12 @@ impl<'a> Document<'a> {
 
     /// Whether a field is there, be it `null`.
     pub(in crate::wire) fn has(&self, name: &str) -> bool {
-        self.found.iter().any(|entry| self.field(entry).is_some_and(|(field, _)| *field == name))
+        self.found.iter().any(|entry| entry.field.is_some_and(|(field, _)| *field == name))
+    }
+
+    /// The object as written.
+    pub(in crate::wire) fn written(&self) -> &'a str {
+        self.slice(self.span)
     }
 
     /// The decoded text of a string field; empty when absent.
@@ -173,11 +182,11 @@ impl<'a> Document<'a> {
 /// # Errors
 /// [`Bad::Empty`] for no value at all; otherwise Go's words for the first fault.
 pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Result<Document<'a>, Bad> {
-    let reader = Reader::over(body, table)?;
+    let mut reader = Reader::over(body, table)?;
     let taken = body.get(..reader.scan.at()).unwrap_or_default();
     let text = std::str::from_utf8(taken)
         .map_err(|e| Bad::Text(format!("invalid UTF-8 at byte {} of the body: JSON must be UTF-8", e.valid_up_to())))?;
-    reader.document(text, table)
+    reader.take(text)
 }
 
 /// The same for a text inside a body, which is known to be UTF-8.
@@ -185,13 +194,33 @@ pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Resul
 /// # Errors
 /// As [`read`].
 pub(in crate::wire) fn read_text<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, Bad> {
-    Reader::over(text.as_bytes(), table)?.document(text, table)
+    Reader::over(text.as_bytes(), table)?.take(text)
+}
+
+/// The elements of the array `text`, a part of a body that was scanned, each read against `table`; none for another value.
+pub(in crate::wire) fn documents<'a>(
+    text: &'a str,
+    table: &'static Struct,
+) -> impl Iterator<Item = Result<Document<'a>, Bad>> {
+    let mut scan = Scanner::new(text.as_bytes());
+    let mut more = scan.kind() == Ok(Kind::Array) && scan.open(b']') == Ok(false);
+    let mut reader = Reader::new(scan);
+    std::iter::from_fn(move || {
+        if !more {
+            return None;
+        }
+        let read = reader.document(table);
+        let document = read.and_then(|()| reader.take(text));
+        // cannot fail: it was scanned
+        more = reader.scan.more(b']', "after array element").unwrap_or(false);
+        Some(document)
+    })
 }
 
 /// A member of the outermost object, as byte ranges.
 #[derive(Debug)]
 struct Entry {
-    slot: Option<usize>,
+    field: Option<&'static Field>,
     key: Span,
     value: Span,
 }
@@ -221,6 +250,8 @@ impl Path<'_> {
 
 struct Reader<'a> {
     scan: Scanner<'a>,
+    /// Where the document begins.
+    start: usize,
     found: Vec<Entry>,
     bad: Option<String>,
     /// Set when `bad` is final: only the grammar is read from there on.
@@ -229,29 +260,43 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn new(scan: Scanner<'a>) -> Self {
+        Self { scan, start: 0, found: Vec::new(), bad: None, end: false, prompt: 0 }
+    }
+
     /// Reads the first value of `body`.
     fn over(body: &'a [u8], table: &'static Struct) -> Result<Self, Bad> {
-        let mut reader =
-            Self { scan: Scanner::new(body), found: Vec::with_capacity(8), bad: None, end: false, prompt: 0 };
+        let mut reader = Self::new(Scanner::new(body));
         if reader.scan.lead().is_none() {
             return Err(Bad::Empty);
         }
-        let context = Context { path: None, owner: table, own: false };
-        if reader.scan.kind()? == Kind::Object {
-            reader.object(Some(table), &Type::Raw, &context, true)?;
-        } else {
-            reader.value(&Type::Struct(table), &context)?;
-        }
+        reader.document(table)?;
         Ok(reader)
     }
 
-    /// What was found, as slices of the `text` that was read.
-    fn document<'t>(self, text: &'t str, table: &'static Struct) -> Result<Document<'t>, Bad> {
-        if let Some(bad) = self.bad {
+    /// Reads the next value as a document.
+    fn document(&mut self, table: &'static Struct) -> Result<(), Bad> {
+        self.found.reserve(8);
+        let context = Context { path: None, owner: table, own: false };
+        let kind = self.scan.kind()?;
+        self.start = self.scan.at();
+        if kind == Kind::Object {
+            self.object(Some(table), &Type::Raw, &context, true)
+        } else {
+            self.value(&Type::Struct(table), &context)
+        }
+    }
+
+    /// What was found in it, as slices of the `text` that was read.
+    fn take<'t>(&mut self, text: &'t str) -> Result<Document<'t>, Bad> {
+        let (found, prompt_bytes) = (std::mem::take(&mut self.found), std::mem::take(&mut self.prompt));
+        self.end = false;
+        if let Some(bad) = self.bad.take() {
             return Err(Bad::Text(bad));
         }
-        let mut document = Document { table, text, found: self.found, unknown: Vec::new(), prompt_bytes: self.prompt };
-        let unknown = document.found.iter().filter(|entry| entry.slot.is_none());
+        let span = (self.start, self.scan.at());
+        let mut document = Document { text, span, found, unknown: Vec::new(), prompt_bytes };
+        let unknown = document.found.iter().filter(|entry| entry.field.is_none());
         document.unknown = unknown.map(|e| (unquote(document.slice(e.key)), document.slice(e.value))).collect();
         Ok(document)
     }
@@ -303,11 +348,10 @@ impl<'a> Reader<'a> {
         let mut more = !self.scan.open(b'}')?;
         while more {
             let key = self.scan.key()?;
-            // a key that is not UTF-8 is no field's; the body is refused for it later
-            let slot = table.and_then(|t| t.find(&unquote(self.scan.text(key)?)));
+            let field = table.and_then(|table| table.find(self.scan.bytes(key)));
             self.scan.lead();
             let start = self.scan.at();
-            match slot.and_then(|slot| table.and_then(|t| t.fields.get(slot))) {
+            match field {
                 Some((name, ty)) => {
                     let path = Path { name, up: context.path.as_ref() };
                     self.value(ty, &Context { path: Some(path), ..*context })?;
@@ -318,7 +362,7 @@ impl<'a> Reader<'a> {
                 if self.found.len() >= MOST_MEMBERS {
                     return Err(Bad::Text(format!("more than {MOST_MEMBERS} fields in one object")));
                 }
-                self.found.push(Entry { slot, key, value: (start, self.scan.at()) });
+                self.found.push(Entry { field, key, value: (start, self.scan.at()) });
             }
             more = self.scan.more(b'}', "after object key:value pair")?;
         }

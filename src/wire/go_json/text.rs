@@ -4,19 +4,25 @@
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
+use super::run::{is, is_control, unmarked};
+
 /// The text of a JSON string token that was already scanned, quotes included. Never fails: what is no escape stays.
 pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
-    let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else { return Cow::Borrowed(inner) };
-    let (head, mut rest) = inner.split_at(first);
-    let mut out = String::with_capacity(inner.len());
-    out.push_str(head);
-    while let Some(found) = memchr::memchr(b'\\', rest.as_bytes()) {
-        let (plain, escape) = rest.split_at(found);
-        out.push_str(plain);
-        rest = unescape(escape, &mut out);
+    let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
+    let (mut head, mut rest) = inner.split_at(plain(inner));
+    if rest.is_empty() {
+        return Cow::Borrowed(inner);
     }
-    out.push_str(rest);
+    let mut out = String::with_capacity(inner.len());
+    while !rest.is_empty() {
+        out.push_str(head);
+        rest = unescape(rest, &mut out);
+        (head, rest) = rest.split_at(plain(rest));
+    }
+    out.push_str(head);
     Cow::Owned(out)
 }
 
@@ -79,37 +85,37 @@ fn fold(text: &str) -> impl Iterator<Item = char> + '_ {
 /// Appends `text` as a JSON string as Go does: `<`, `>`, `&` and the two line separators are escaped too.
 pub(in crate::wire) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut done = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= b' ' && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2) {
-            continue;
-        }
-        let (escape, width): (&[u8], usize) = match byte {
-            b'"' => (b"\\\"", 1),
-            b'\\' => (b"\\\\", 1),
-            b'\n' => (b"\\n", 1),
-            b'\r' => (b"\\r", 1),
-            b'\t' => (b"\\t", 1),
-            0x08 => (b"\\b", 1),
-            0x0C => (b"\\f", 1),
-            0xE2 => match bytes.get(at + 1..at + 3) {
-                Some([0x80, 0xA8]) => (b"\\u2028", 3),
-                Some([0x80, 0xA9]) => (b"\\u2029", 3),
-                _ => continue,
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, marked) = rest.split_at(unmarked(rest, may_need_escape));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = marked.split_first() else { break };
+        rest = after;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0C => out.extend_from_slice(b"\\f"),
+            0xE2 => match after {
+                [0x80, last @ (0xA8 | 0xA9), ..] => {
+                    out.extend_from_slice(if *last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
+                    rest = after.get(2..).unwrap_or_default();
+                }
+                _ => out.push(byte),
             },
-            _ => (b"", 1),
-        };
-        out.extend_from_slice(bytes.get(done..at).unwrap_or_default());
-        if escape.is_empty() {
-            write_unit(out, byte);
-        } else {
-            out.extend_from_slice(escape);
+            _ => write_unit(out, byte),
         }
-        done = at + width;
     }
-    out.extend_from_slice(bytes.get(done..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// Marks what Go escapes, and the first byte of the line separators.
+fn may_need_escape(bytes: u8x16) -> u8x16 {
+    let html = is(bytes, b'<') | is(bytes, b'>') | is(bytes, b'&');
+    is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes) | html | is(bytes, 0xE2)
 }
 
 fn write_unit(out: &mut Vec<u8>, byte: u8) {

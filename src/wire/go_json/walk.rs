@@ -24,6 +24,51 @@ pub(in crate::wire) fn members<'a>(text: &'a str, mut each: impl FnMut(Cow<'a, s
     scan.end()
 }
 
+/// A long array in an object, as written, and its elements.
+pub(in crate::wire) type List<'a> = (&'a [u8], Vec<&'a [u8]>);
+
+/// As [`members`], of bytes that need not be text; the array in the field `name` is not among the members but given back
+/// (the last one), and read once.
+///
+/// # Errors
+/// As [`members`], and when `bytes` are no text.
+pub(in crate::wire) fn members_and_list<'a>(
+    bytes: &'a [u8],
+    name: &str,
+    mut each: impl FnMut(Cow<'a, str>, &'a str),
+) -> Result<Option<List<'a>>, Bad> {
+    let mut scan = Scanner::new(bytes);
+    expect(&mut scan, Kind::Object)?;
+    let mut list = None;
+    let mut more = !scan.open(b'}')?;
+    while more {
+        let (from, to) = scan.key()?;
+        let key = unquote(text(bytes.get(from..to).unwrap_or_default())?);
+        let (kind, start) = (scan.kind()?, scan.at());
+        if kind == Kind::Array && key == name {
+            let mut elements = Vec::new();
+            let mut more = !scan.open(b']')?;
+            while more {
+                elements.push(scan.value()?);
+                more = scan.more(b']', "after array element")?;
+            }
+            list = Some((scan.since(start), elements));
+        } else {
+            each(key, text(scan.value()?)?);
+        }
+        more = scan.more(b'}', "after object key:value pair")?;
+    }
+    scan.end()?;
+    if !scan.is_ascii() {
+        text(bytes)?;
+    }
+    Ok(list)
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Bad> {
+    std::str::from_utf8(bytes).map_err(|e| Bad::Text(e.to_string()))
+}
+
 /// The value of a key of an object that Go reads into a map: exact, the last one counts. `None` for what is no object.
 pub(in crate::wire) fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     let mut found = None;
@@ -84,21 +129,4 @@ fn value<'a>(scan: &mut Scanner<'_>, text: &'a str) -> Result<&'a str, Bad> {
     let start = scan.at();
     scan.value()?;
     Ok(text.get(start..scan.at()).unwrap_or_default())
-}
-
-/// Calls `each` with every element of an array of flat arrays that was scanned before, without reading their numbers
-/// again; false when `text` is none, and then `each` may have been called for some.
-pub(in crate::wire) fn flat_arrays<'a>(text: &'a str, mut each: impl FnMut(&'a str)) -> bool {
-    let Some(mut rest) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return false };
-    while let Some(end) = memchr::memchr(b']', rest.as_bytes()) {
-        let (array, tail) = rest.split_at(end + 1);
-        // a bracket in a string, or of an array within the array
-        let flat = array.strip_prefix('[').is_some_and(|in_it| memchr::memchr2(b'[', b'"', in_it.as_bytes()).is_none());
-        if !flat {
-            return false;
-        }
-        each(array);
-        rest = tail.strip_prefix(',').unwrap_or(tail);
-    }
-    rest.is_empty()
 }

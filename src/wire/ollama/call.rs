@@ -40,7 +40,7 @@ impl<'a> ToolCall<'a> {
 /// The calls of a piece, in their order.
 pub(in crate::wire) fn tool_calls(piece: &Piece) -> Vec<ToolCall<'_>> {
     let mut calls = Vec::new();
-    if let Some(list) = filled(piece.tool_calls.as_deref()) {
+    if let Some(list) = filled(piece.tool_calls.as_ref()) {
         let _ = elements(list.get(), |call| calls.push(ToolCall::read(call)));
     }
     calls

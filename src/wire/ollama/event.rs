@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use bytes::Bytes;
 
-use crate::domain::{Event, Finish, JsonField, Metrics, Piece, Task, Vectors};
-use crate::wire::go_json::{members, unquote};
+use crate::domain::{Event, Finish, Json, Piece, Task, Vectors};
+use crate::wire::go_json::{members, members_and_list, unquote};
 
 /// A line that is not Ollama's protocol; the text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,28 +23,42 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Reads one line of a stream, or the whole body of a reply that is none.
+/// Reads one line of a stream.
 ///
 /// # Errors
 /// [`Malformed`] when it is no JSON object, a field has the wrong type, or nothing says what it is.
 pub fn decode_event(task: Task, line: &[u8]) -> Result<Event, Malformed> {
-    let text = std::str::from_utf8(line).map_err(|e| Malformed(e.to_string()))?;
+    if task.embeds() {
+        return decode_body(task, &Bytes::copy_from_slice(line));
+    }
+    let line = std::str::from_utf8(line).map_err(|e| Malformed(e.to_string()))?;
     let mut reply = Reply::default();
-    let mut bad = None;
-    members(text, |key, value| {
-        if let Err(malformed) = reply.take(task, key, value) {
-            bad.get_or_insert(malformed);
-        }
+    members(line, |key, value| reply.member(task, key, value)).map_err(|e| Malformed(e.text()))?;
+    reply.event(Reply::piece)
+}
+
+/// Reads the whole body of a reply that is no stream. Vectors stay where they are: they are looked at once.
+///
+/// # Errors
+/// As [`decode_event`].
+pub fn decode_body(task: Task, body: &Bytes) -> Result<Event, Malformed> {
+    let name = match task {
+        Task::Embed => "embeddings",
+        Task::Embeddings => "embedding",
+        Task::Chat | Task::Generate => return decode_event(task, body),
+    };
+    let mut reply = Reply::default();
+    let list = members_and_list(body, name, |key, value| reply.member(task, key, value));
+    let list = list.map_err(|e| Malformed(e.text()))?;
+    reply.event(|reply| {
+        let (vectors, each) = list.ok_or_else(|| Malformed(format!("no {name} in it")))?;
+        Ok(Event::Vectors(Box::new(Vectors {
+            vectors: body.slice_ref(vectors),
+            each: each.into_iter().map(|vector| body.slice_ref(vector)).collect(),
+            metrics: reply.finish.metrics,
+            extra: reply.piece.extra,
+        })))
     })
-    .map_err(|e| Malformed(e.text()))?;
-    if let Some(error) = reply.error {
-        return Ok(Event::Error(error));
-    }
-    match bad {
-        Some(malformed) => Err(malformed),
-        None if task.embeds() => reply.vectors(),
-        None => reply.piece(),
-    }
 }
 
 /// Fields of Ollama's own, of which null means that they are not there; of others it is a value.
@@ -76,10 +90,17 @@ struct Reply {
     done: Option<bool>,
     piece: Piece,
     finish: Finish,
-    vectors: Option<Box<str>>,
+    /// The first fault.
+    bad: Option<Malformed>,
 }
 
 impl Reply {
+    fn member(&mut self, task: Task, key: Cow<'_, str>, value: &str) {
+        if let Err(malformed) = self.take(task, key, value) {
+            self.bad.get_or_insert(malformed);
+        }
+    }
+
     fn take(&mut self, task: Task, key: Cow<'_, str>, value: &str) -> Result<(), Malformed> {
         if value == "null" && KNOWN.contains(&&*key) {
             return Ok(());
@@ -89,17 +110,17 @@ impl Reply {
             "created_at" => self.piece.created_at = text(&key, value)?,
             "response" if task == Task::Generate => self.piece.text = text(&key, value)?,
             "thinking" if task == Task::Generate => self.piece.thinking = some_text(&key, value)?,
-            "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)?),
+            "tool_calls" if task == Task::Generate => self.piece.tool_calls = Some(raw(value)),
             "message" if task == Task::Chat => self.message(value)?,
-            "embeddings" if task == Task::Embed => self.vectors = Some(value.into()),
-            "embedding" if task == Task::Embeddings => self.vectors = Some(value.into()),
+            "embeddings" if task == Task::Embed => return Err(Malformed("embeddings is no list".into())),
+            "embedding" if task == Task::Embeddings => return Err(Malformed("embedding is no list".into())),
             "done" => self.done = Some(value == "true"),
             "done_reason" => self.finish.reason = some_text(&key, value)?,
-            "context" => self.finish.context = Some(raw(value)?),
-            "logprobs" => self.piece.logprobs = Some(raw(value)?),
+            "context" => self.finish.context = Some(raw(value)),
+            "logprobs" => self.piece.logprobs = Some(raw(value)),
             "error" => self.error = Some(error_text(value)),
             _ if self.metric(&key, value)? => {}
-            _ => self.piece.extra.push((key.as_ref().into(), raw(value)?)),
+            _ => self.piece.extra.push((key.into_owned().into(), raw(value))),
         }
         Ok(())
     }
@@ -114,8 +135,8 @@ impl Reply {
                 "role" => piece.role = Some(text(&key, value)?),
                 "content" => piece.text = text(&key, value)?,
                 "thinking" => piece.thinking = some_text(&key, value)?,
-                "tool_calls" => piece.tool_calls = Some(raw(value)?),
-                _ => piece.message_extra.push((key.as_ref().into(), raw(value)?)),
+                "tool_calls" => piece.tool_calls = Some(raw(value)),
+                _ => piece.message_extra.push((key.into_owned().into(), raw(value))),
             }
             Ok(())
         };
@@ -142,19 +163,21 @@ impl Reply {
         Ok(true)
     }
 
+    /// What it is, unless it is an error or has a fault.
+    fn event(mut self, good: impl FnOnce(Self) -> Result<Event, Malformed>) -> Result<Event, Malformed> {
+        match (self.error.take(), self.bad.take()) {
+            (Some(error), _) => Ok(Event::Error(error)),
+            (None, Some(malformed)) => Err(malformed),
+            (None, None) => good(self),
+        }
+    }
+
     fn piece(mut self) -> Result<Event, Malformed> {
         let done = self.done.ok_or_else(|| Malformed("no \"done\" in it".into()))?;
         if done {
             self.piece.finish = Some(self.finish);
         }
         Ok(Event::Piece(Box::new(self.piece)))
-    }
-
-    fn vectors(self) -> Result<Event, Malformed> {
-        let vectors = self.vectors.ok_or_else(|| Malformed("no embeddings in it".into()))?;
-        let metrics: Metrics = self.finish.metrics;
-        let extra: Vec<JsonField> = self.piece.extra;
-        Ok(Event::Vectors(Box::new(Vectors { vectors, metrics, extra })))
     }
 }
 
@@ -187,10 +210,9 @@ fn duration(key: &str, value: &str) -> Result<Duration, Malformed> {
 }
 
 /// A value as written, but on one line: a line end in it, which can only be white space, would end a frame.
-fn raw(value: &str) -> Result<Box<RawValue>, Malformed> {
-    let line = match memchr::memchr2(b'\n', b'\r', value.as_bytes()) {
+fn raw(value: &str) -> Json {
+    Json::known(match memchr::memchr2(b'\n', b'\r', value.as_bytes()) {
         Some(_) => value.replace(['\n', '\r'], " "),
         None => value.to_owned(),
-    };
-    RawValue::from_string(line).map_err(|e| Malformed(e.to_string()))
+    })
 }

@@ -10,11 +10,11 @@ mod reply;
 mod request;
 mod tables;
 
-pub use event::{Malformed, decode_event};
+pub use event::{Malformed, decode_body, decode_event};
 pub use fault::upstream_fault;
 pub use request::{ShowRequest, decode_show, longest_input};
 
 pub(super) use call::{ToolCall, tool_calls};
 pub(super) use reply::{embeddings, piece, vectors};
-pub(super) use request::{check_inputs, check_model, check_top_logprobs, decode, raw};
+pub(super) use request::{check_inputs, check_model, check_top_logprobs, decode};
 pub(super) use tables::{PARAMETERS, TOOLS};

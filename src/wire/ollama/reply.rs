@@ -4,6 +4,7 @@
 
 use crate::domain::{Finish, Metrics, Piece, Task, Vectors};
 use crate::wire::out::{count, filled, member, nanos, push, raw, string};
+use crate::wire::pieces::Pieces;
 
 /// Appends one object of a chat or generation, without a line end.
 pub(in crate::wire) fn piece(out: &mut Vec<u8>, task: Task, model: &[u8], piece: &Piece) {
@@ -17,7 +18,7 @@ pub(in crate::wire) fn piece(out: &mut Vec<u8>, task: Task, model: &[u8], piece:
         string(out, &piece.text);
         thinking(out, piece);
         done(out, finish);
-        if let Some(context) = finish.and_then(|f| f.context.as_deref()) {
+        if let Some(context) = finish.and_then(|f| f.context.as_ref()) {
             push(out, ",\"context\":");
             raw(out, context);
         }
@@ -46,11 +47,12 @@ pub(in crate::wire) fn piece(out: &mut Vec<u8>, task: Task, model: &[u8], piece:
 }
 
 /// Appends the reply to `/api/embed`.
-pub(in crate::wire) fn embeddings(out: &mut Vec<u8>, model: &[u8], vectors: &Vectors) {
-    push(out, "{\"model\":");
-    out.extend_from_slice(model);
-    push(out, ",\"embeddings\":");
-    push(out, &vectors.vectors);
+pub(in crate::wire) fn embeddings(pieces: &mut Pieces, model: &[u8], vectors: &Vectors) {
+    push(&mut pieces.out, "{\"model\":");
+    pieces.out.extend_from_slice(model);
+    push(&mut pieces.out, ",\"embeddings\":");
+    pieces.part(vectors.vectors.clone());
+    let out = &mut pieces.out;
     metrics(out, &vectors.metrics);
     for (name, value) in &vectors.extra {
         member(out, name, value);
@@ -59,9 +61,10 @@ pub(in crate::wire) fn embeddings(out: &mut Vec<u8>, model: &[u8], vectors: &Vec
 }
 
 /// Appends the reply to the legacy `/api/embeddings`.
-pub(in crate::wire) fn vectors(out: &mut Vec<u8>, vectors: &Vectors) {
-    push(out, "{\"embedding\":");
-    push(out, &vectors.vectors);
+pub(in crate::wire) fn vectors(pieces: &mut Pieces, vectors: &Vectors) {
+    push(&mut pieces.out, "{\"embedding\":");
+    pieces.part(vectors.vectors.clone());
+    let out = &mut pieces.out;
     for (name, value) in &vectors.extra {
         member(out, name, value);
     }
@@ -76,14 +79,14 @@ fn thinking(out: &mut Vec<u8>, piece: &Piece) {
 }
 
 fn tool_calls(out: &mut Vec<u8>, piece: &Piece) {
-    if let Some(calls) = filled(piece.tool_calls.as_deref()) {
+    if let Some(calls) = filled(piece.tool_calls.as_ref()) {
         push(out, ",\"tool_calls\":");
         raw(out, calls);
     }
 }
 
 fn logprobs(out: &mut Vec<u8>, piece: &Piece) {
-    if let Some(list) = filled(piece.logprobs.as_deref()) {
+    if let Some(list) = filled(piece.logprobs.as_ref()) {
         push(out, ",\"logprobs\":");
         raw(out, list);
     }

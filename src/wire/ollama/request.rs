@@ -1,10 +1,8 @@
 //! Native request bodies: read against their table, checked in the order of Ollama's handlers, split for the gateway.
 
-use serde_json::value::RawValue;
-
 use super::tables;
 use crate::domain::{
-    Fault, FaultClass, InferenceRequest, Intent, JsonField, Measure, ModelName, ReplyShape, Surface, Task, field,
+    Fault, FaultClass, InferenceRequest, Intent, Json, JsonField, Measure, ModelName, ReplyShape, Surface, Task, field,
 };
 use crate::wire::go_json::{self, Bad, Document, elements, folds_to_start, number, read, unquote};
 use crate::wire::options::{MOST_FIELDS, Merged};
@@ -34,7 +32,7 @@ pub(in crate::wire) fn decode(surface: Surface, body: &[u8]) -> Result<Inference
     if surface.task().embeds() {
         // Ollama has no context shift for embeddings
     } else if let Some(shift) = document.get("shift") {
-        runner_options.push(("shift".into(), raw(shift)?));
+        runner_options.push(("shift".into(), Json::known(shift)));
     }
     let keep_alive = document.get("keep_alive").and_then(|token| go_json::keep_alive(token).ok());
     let unload = keep_alive.is_some_and(|time| time.is_zero()) && !surface.task().embeds();
@@ -80,7 +78,7 @@ fn fields(document: &Document<'_>, table: &'static go_json::Struct) -> Result<Ve
     let mut fields: Vec<JsonField> = Vec::with_capacity(8);
     for (name, _) in table.fields.iter().filter(|(name, _)| !TAKEN_APART.contains(name)) {
         if let Some(value) = document.get(name) {
-            fields.push(((*name).into(), raw(value)?));
+            fields.push(((*name).into(), Json::known(value)));
         }
     }
     let known = fields.len();
@@ -89,23 +87,17 @@ fn fields(document: &Document<'_>, table: &'static go_json::Struct) -> Result<Ve
             continue;
         }
         let full = fields.len() - known >= MOST_FIELDS;
-        match fields.iter_mut().skip(known).find(|(name, _)| **name == **key) {
-            Some(twin) => twin.1 = raw(value)?,
+        match fields.iter_mut().skip(known).find(|(name, _)| name == key) {
+            Some(twin) => twin.1 = Json::known(*value),
             None if full => {
                 let text = format!("more than {MOST_FIELDS} fields that Ollama does not know; the next is {key:?}");
                 return Err(Fault::new(FaultClass::BadRequest, text).at(key.as_ref()));
             }
-            None => fields.push((key.as_ref().into(), raw(value)?)),
+            None => fields.push((key.to_string().into(), Json::known(*value))),
         }
     }
     fields.retain(|(_, value)| value.get() != "null");
     Ok(fields)
-}
-
-/// A scanned token as a raw value.
-pub(in crate::wire) fn raw(token: &str) -> Result<Box<RawValue>, Fault> {
-    RawValue::from_string(token.to_owned())
-        .map_err(|e| Fault::new(FaultClass::BadRequest, format!("invalid JSON value: {e}")))
 }
 
 /// Ollama's range check, the same on every surface that has the field.
@@ -185,7 +177,7 @@ pub fn decode_show(body: &[u8]) -> Result<ShowRequest, Fault> {
     let mut fields: Vec<JsonField> = Vec::new();
     for name in ["system", "template", "options"] {
         if let Some(value) = document.get(name) {
-            fields.push((name.into(), raw(value)?));
+            fields.push((name.into(), Json::known(value)));
         }
     }
     Ok(ShowRequest { model: model.into_owned(), verbose: document.is_true("verbose"), fields })

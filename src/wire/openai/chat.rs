@@ -6,37 +6,39 @@ use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape,
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::fields::{self, shown};
-use crate::wire::go_json::{Document, elements, go_quote, members, number, read, read_text, unquote};
-use crate::wire::ollama::{check_model, check_top_logprobs, raw};
+use crate::wire::go_json::{Document, documents, elements, go_quote, members, number, read, read_text, unquote};
+use crate::wire::ollama::{check_model, check_top_logprobs};
 
 /// Reads a chat request and turns it into a native one.
 pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::CHAT).map_err(refuse)?;
-    let mut list = Vec::new();
-    let _ = elements(document.get("messages").unwrap_or("[]"), |message| list.push(message));
+    let messages = document.get("messages").unwrap_or("[]");
+    let list: Vec<_> = documents(messages, &tables::MESSAGE).collect::<Result<_, _>>().map_err(refuse)?;
     if list.is_empty() {
         return Err(bad("[] is too short - 'messages'"));
     }
     fields::check(&document, CHAT)?;
     check_caps(&document)?;
     let keeps_tools = keeps_tools(&document)?;
-    let converted = messages::convert(&list)?;
+    let converted = messages::convert(&list, messages.len() + 64)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
-    let mut fields = vec![made("messages", &converted.json)?];
+    // messages whose content is an empty list vanish; with none left Ollama only loads the model
+    let intent = if converted.json == "[]" { Intent::Load } else { Intent::Answer };
+    let mut fields = vec![made("messages", converted.json)];
     if let Some(format) = format(&document)? {
-        fields.push(made("format", &format)?);
+        fields.push(made("format", format));
     }
     if let (true, Some(tools)) = (keeps_tools, document.get("tools")) {
         check_tools(tools)?;
         measure.prompt_bytes += tools.len();
-        fields.push(made("tools", tools)?);
+        fields.push(made("tools", tools));
     }
     fields.extend(think(&document)?);
-    fields.extend(truncate(&document)?);
+    fields.extend(truncate(&document));
     for name in ["logprobs", "top_logprobs"] {
         if let Some(value) = document.get(name) {
-            fields.push((name.into(), raw(value)?));
+            fields.push(made(name, value));
         }
     }
     check_top_logprobs(&document)?;
@@ -52,8 +54,7 @@ pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Faul
         surface: Surface::V1Chat,
         model,
         stream: document.is_true("stream"),
-        // messages whose content is an empty list vanish; with none left Ollama only loads the model
-        intent: if converted.json == "[]" { Intent::Load } else { Intent::Answer },
+        intent,
         fields,
         options: options.sampling,
         runner_options: options.runner,
@@ -157,5 +158,5 @@ pub(super) fn think_of(effort: &str) -> Result<Option<JsonField>, Fault> {
             )));
         }
     };
-    Ok(Some(made("think", &think)?))
+    Ok(Some(made("think", think)))
 }

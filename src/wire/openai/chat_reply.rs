@@ -1,8 +1,6 @@
 //! Replies of `/v1/chat/completions`.
 
-use serde_json::value::RawValue;
-
-use crate::domain::{Finish, Metrics, Piece, ReplyShape, RequestId};
+use crate::domain::{Finish, Json, Metrics, Piece, ReplyShape, RequestId};
 use crate::wire::ollama::{ToolCall, tool_calls};
 use crate::wire::out::{filled, number, push, raw, string};
 
@@ -37,7 +35,7 @@ impl ChatReply {
             && self.begun
             && piece.text.is_empty()
             && thinking(piece).is_none()
-            && filled(piece.tool_calls.as_deref()).is_none()
+            && filled(piece.tool_calls.as_ref()).is_none()
             && logprobs(piece).is_none();
         if !trailer {
             self.deltas(piece, out);
@@ -133,13 +131,13 @@ impl ChatReply {
     }
 }
 
-fn close(out: &mut Vec<u8>, logprobs: Option<&RawValue>) {
+fn close(out: &mut Vec<u8>, logprobs: Option<&Json>) {
     push(out, "},\"finish_reason\":null");
     choice_logprobs(out, logprobs);
     push(out, "}]}\n\n");
 }
 
-fn choice_logprobs(out: &mut Vec<u8>, logprobs: Option<&RawValue>) {
+fn choice_logprobs(out: &mut Vec<u8>, logprobs: Option<&Json>) {
     if let Some(list) = logprobs {
         push(out, ",\"logprobs\":{\"content\":");
         raw(out, list);
@@ -167,8 +165,8 @@ fn thinking(piece: &Piece) -> Option<&str> {
     piece.thinking.as_deref().filter(|text| !text.is_empty())
 }
 
-fn logprobs(piece: &Piece) -> Option<&RawValue> {
-    filled(piece.logprobs.as_deref())
+fn logprobs(piece: &Piece) -> Option<&Json> {
+    filled(piece.logprobs.as_ref())
 }
 
 /// Native tool calls in OpenAI's form: the index moves out of the function, the arguments become a string.

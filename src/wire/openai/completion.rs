@@ -6,7 +6,7 @@ use super::tables;
 use crate::domain::{Fault, FaultClass, InferenceRequest, Intent, Measure, Surface, Task};
 use crate::wire::fields;
 use crate::wire::go_json::{number, read};
-use crate::wire::ollama::{check_model, raw};
+use crate::wire::ollama::check_model;
 
 /// Fields that are options.
 const NAMED: [(&str, &str); 6] = [
@@ -26,17 +26,17 @@ pub(in crate::wire) fn decode_completion(body: &[u8]) -> Result<InferenceRequest
     let mut fields = Vec::with_capacity(4);
     for name in ["prompt", "suffix"] {
         if let Some(value) = document.get(name) {
-            fields.push((name.into(), raw(value)?));
+            fields.push(made(name, value));
         }
     }
     if let Some(count) = document.get("logprobs") {
         if !(0.0..=20.0).contains(&number(count)) {
             return Err(Fault::new(FaultClass::BadRequest, "top_logprobs must be between 0 and 20"));
         }
-        fields.push(made("logprobs", "true")?);
-        fields.push(made("top_logprobs", count)?);
+        fields.push(made("logprobs", "true"));
+        fields.push(made("top_logprobs", count));
     }
-    fields.extend(truncate(&document)?);
+    fields.extend(truncate(&document));
     let model = document.text("model").into_owned();
     check_model(Task::Generate, &model)?;
     // a top_p of zero is none to Ollama

@@ -1,9 +1,7 @@
 //! Replies of `/v1/completions`.
 
-use serde_json::value::RawValue;
-
 use super::chat_reply::{reason, usage};
-use crate::domain::{Metrics, Piece, ReplyShape, RequestId};
+use crate::domain::{Json, Metrics, Piece, ReplyShape, RequestId};
 use crate::wire::go_json::{elements, members, unquote};
 use crate::wire::out::{filled, is_empty_list, number, push, string};
 
@@ -80,7 +78,7 @@ fn choice(out: &mut Vec<u8>, piece: &Piece, before: usize) {
         Some(reason) => string(out, reason),
         None => push(out, "null"),
     }
-    if let Some(list) = filled(piece.logprobs.as_deref()) {
+    if let Some(list) = filled(piece.logprobs.as_ref()) {
         push(out, ",\"logprobs\":");
         logprobs(out, list, before);
     }
@@ -89,7 +87,7 @@ fn choice(out: &mut Vec<u8>, piece: &Piece, before: usize) {
 
 /// Native logprobs in the older form of this route: one list for each thing said of the tokens. Ollama's own `/v1` makes
 /// them and leaves them out.
-fn logprobs(out: &mut Vec<u8>, list: &RawValue, before: usize) {
+fn logprobs(out: &mut Vec<u8>, list: &Json, before: usize) {
     let (mut tokens, mut values, mut tops, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut at = before;
     // cannot fail: the list was scanned when the event was

@@ -4,8 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::{ReplyShape, Vectors};
-use crate::wire::go_json::{elements, flat_arrays, float32};
+use crate::wire::go_json::floats;
 use crate::wire::out::{number, push};
+use crate::wire::pieces::Pieces;
 
 /// The form of one embedding reply.
 #[derive(Debug)]
@@ -22,16 +23,22 @@ impl EmbeddingReply {
     }
 
     /// Appends the body.
-    pub(in crate::wire) fn whole(&self, vectors: &Vectors, out: &mut Vec<u8>) {
-        push(out, "{\"object\":\"list\",\"data\":");
-        let start = out.len();
-        let mut list = List { base64: self.base64, count: 0, bytes: Vec::new() };
-        if !flat_arrays(&vectors.vectors, |vector| list.add(vector, out)) {
-            // written in another way than Ollama's own; cannot fail: the list was scanned when the event was
-            out.truncate(start);
-            list.count = 0;
-            let _ = elements(&vectors.vectors, |vector| list.add(vector, out));
+    pub(in crate::wire) fn whole(&self, vectors: &Vectors, pieces: &mut Pieces) {
+        push(&mut pieces.out, "{\"object\":\"list\",\"data\":");
+        let start = pieces.out.len();
+        for (at, vector) in (0..).zip(&vectors.each) {
+            push(&mut pieces.out, if at == 0 { "[" } else { "," });
+            push(&mut pieces.out, "{\"object\":\"embedding\",\"embedding\":");
+            if self.base64 {
+                encoded(vector, &mut pieces.out);
+            } else {
+                pieces.part(vector.clone());
+            }
+            push(&mut pieces.out, ",\"index\":");
+            number(&mut pieces.out, at);
+            pieces.out.push(b'}');
         }
+        let out = &mut pieces.out;
         push(out, if out.len() == start { "null" } else { "]" });
         push(out, ",\"model\":");
         out.extend_from_slice(&self.model);
@@ -44,40 +51,16 @@ impl EmbeddingReply {
     }
 }
 
-/// The list of embeddings while it is written.
-struct List {
-    base64: bool,
-    count: u64,
-    /// Of one vector; kept, so that it is allocated once.
-    bytes: Vec<u8>,
-}
-
-impl List {
-    fn add(&mut self, vector: &str, out: &mut Vec<u8>) {
-        push(out, if self.count == 0 { "[" } else { "," });
-        push(out, "{\"object\":\"embedding\",\"embedding\":");
-        if self.base64 {
-            self.encoded(vector, out)
-        } else {
-            push(out, vector)
-        }
-        push(out, ",\"index\":");
-        number(out, self.count);
-        out.push(b'}');
-        self.count += 1;
+/// Appends a vector as base64 of its floats.
+fn encoded(vector: &[u8], out: &mut Vec<u8>) {
+    let mut bytes = Vec::with_capacity(vector.len() / 2);
+    for float in floats(vector) {
+        bytes.extend_from_slice(&float.to_le_bytes());
     }
-
-    fn encoded(&mut self, vector: &str, out: &mut Vec<u8>) {
-        self.bytes.clear();
-        let numbers = vector.trim_matches(['[', ']', ' ', '\t', '\r', '\n']);
-        for number in numbers.split(',').filter(|number| !number.is_empty()) {
-            self.bytes.extend_from_slice(&float32(number.trim()).to_le_bytes());
-        }
-        out.push(b'"');
-        let start = out.len();
-        out.resize(start + self.bytes.len().div_ceil(3) * 4, b'=');
-        // cannot fail: the room is what the bytes need
-        let _ = STANDARD.encode_slice(&self.bytes, out.get_mut(start..).unwrap_or_default());
-        out.push(b'"');
-    }
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, b'=');
+    // cannot fail: the room is what the bytes need
+    let _ = STANDARD.encode_slice(&bytes, out.get_mut(start..).unwrap_or_default());
+    out.push(b'"');
 }

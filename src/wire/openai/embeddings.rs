@@ -30,14 +30,14 @@ pub(in crate::wire) fn decode_embeddings(body: &[u8]) -> Result<InferenceRequest
     let model = document.text("model").into_owned();
     check_model(Task::Embed, &model)?;
     let (inputs, prompt_bytes) = check_inputs(Some(input))?;
-    let mut fields = vec![made("input", input)?];
+    let mut fields = vec![made("input", input)];
     if let Some(dimensions) = document.get("dimensions").filter(|count| number(count) != 0.0) {
         if number(dimensions) < 0.0 {
             return Err(bad(format!("dimensions is {dimensions}: use 1 or more, or leave it out")).at("dimensions"));
         }
-        fields.push(made("dimensions", dimensions)?);
+        fields.push(made("dimensions", dimensions));
     }
-    fields.extend(truncate(&document)?);
+    fields.extend(truncate(&document));
     let options = Merged::read(document.all("options"))?.check()?;
     Ok(InferenceRequest {
         surface: Surface::V1Embeddings,

@@ -17,16 +17,15 @@ pub(super) struct Converted {
     pub(super) prompt_bytes: usize,
 }
 
-/// Converts the elements of `messages`.
-pub(super) fn convert(list: &[&str]) -> Result<Converted, Fault> {
-    let mut writer = Writer { out: Vec::with_capacity(list.iter().map(|m| m.len() + 16).sum()), prompt: 0 };
+/// Converts the elements of `messages`, whose text has about `size` bytes.
+pub(super) fn convert(list: &[Document<'_>], size: usize) -> Result<Converted, Fault> {
+    let mut writer = Writer { out: Vec::with_capacity(size), prompt: 0 };
     writer.out.push(b'[');
     let mut called = None;
-    for text in list {
-        // null is an empty message
-        let message = read_text(text, &tables::MESSAGE).map_err(refuse)?;
-        let tool_name = tool_name(&message, list, &mut called);
-        writer.message(&message, &tool_name)?;
+    // null is an empty message
+    for message in list {
+        let tool_name = tool_name(message, list, &mut called);
+        writer.message(message, &tool_name)?;
     }
     writer.out.push(b']');
     let json = String::from_utf8(writer.out).map_err(|_| bad("invalid message format"))?;
@@ -36,7 +35,7 @@ pub(super) fn convert(list: &[&str]) -> Result<Converted, Fault> {
 /// The name of the tool a `tool` message answers for: its own, or that of the call with its id.
 fn tool_name<'a>(
     message: &Document<'a>,
-    list: &[&'a str],
+    list: &[Document<'a>],
     called: &mut Option<HashMap<Cow<'a, str>, Cow<'a, str>>>,
 ) -> Cow<'a, str> {
     if !message.text("role").eq_ignore_ascii_case("tool") {
@@ -50,10 +49,9 @@ fn tool_name<'a>(
 }
 
 /// Called functions by call id; of several with one id the last message's first counts.
-fn names_by_id<'a>(list: &[&'a str]) -> HashMap<Cow<'a, str>, Cow<'a, str>> {
+fn names_by_id<'a>(list: &[Document<'a>]) -> HashMap<Cow<'a, str>, Cow<'a, str>> {
     let mut names = HashMap::new();
-    for text in list.iter().rev() {
-        let Ok(message) = read_text(text, &tables::MESSAGE) else { continue };
+    for message in list.iter().rev() {
         let _ = elements(message.get("tool_calls").unwrap_or("[]"), |call| {
             let Ok(call) = read_text(call, &tables::TOOL_CALL) else { return };
             let function = call.get("function").and_then(|f| read_text(f, tables::CALLED).ok());

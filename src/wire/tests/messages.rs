@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Finish, InferenceRequest, Metrics, Piece, RequestId, field};
+use crate::domain::{Finish, InferenceRequest, Json, Metrics, Piece, RequestId, field};
 
 fn with(more: &Value) -> Result<InferenceRequest, crate::domain::Fault> {
     let mut body = json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }] });
@@ -86,7 +86,7 @@ proptest! {
             encoder.stream(&Event::Piece(Box::new(piece)), &mut out);
         }
         let calls = r#"[{"id":"c","function":{"index":0,"name":"f","arguments":{"a":1}}}]"#;
-        let tool_calls = called.then(|| serde_json::value::RawValue::from_string(calls.into()).unwrap());
+        let tool_calls = called.then(|| Json::known(calls));
         let finish = Some(Finish { reason: Some("stop".into()), context: None, metrics: Metrics::default() });
         encoder.stream(&Event::Piece(Box::new(Piece { tool_calls, finish, ..Piece::default() })), &mut out);
         let out = String::from_utf8(out).unwrap();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::domain::{InferenceRequest, RequestId};
+use crate::domain::{InferenceRequest, JsonField, RequestId};
 use crate::wire::go_json::elements;
 
 /// Lines of three: a body, what Ollama makes of it, and what we do where that is something else on purpose. A body is
@@ -43,7 +43,7 @@ fn made(body: &str) -> String {
 /// The native request's members, without its model.
 fn native(request: &InferenceRequest) -> String {
     let options: Vec<_> = [&request.options, &request.runner_options].into_iter().flatten().collect();
-    let member = |(name, value): &(Box<str>, Box<serde_json::value::RawValue>)| format!("\"{name}\":{}", value.get());
+    let member = |(name, value): &JsonField| format!("\"{name}\":{}", value.get());
     let mut members: Vec<String> = request.fields.iter().map(member).collect();
     members.push(format!("\"options\":{{{}}}", options.into_iter().map(member).collect::<Vec<_>>().join(",")));
     format!("{{{}}}", members.join(","))
@@ -136,7 +136,7 @@ fn ollamas_own_answers_and_ours_are_the_same_bytes() {
         .unwrap();
         let out = String::from_utf8(out).unwrap();
         let data: Vec<_> = out.split("\n\n").filter_map(|frame| Some(frame.split_once("\ndata: ")?.1)).collect();
-        let once = format!("once {}", String::from_utf8(whole).unwrap().trim_end());
+        let once = format!("once {}", String::from_utf8(whole.concat()).unwrap().trim_end());
         for ours in [data.join(" "), once] {
             let Some(theirs) = lines.next_if(|line| line.starts_with("    ")) else { continue };
             let on_purpose = lines.next_if(|line| line.starts_with("    ours "));

@@ -23,7 +23,7 @@ fn every_native_reply_survives_to_the_byte() {
             if recording.content_type == "application/x-ndjson" {
                 encoder.stream(&event, &mut out);
             } else {
-                out = encoder.unary(&event);
+                out = encoder.unary(&event).concat();
             }
             assert_eq!(String::from_utf8(out).unwrap(), *frame, "{} frame {at}", recording.name);
             frames += 1;
@@ -58,7 +58,7 @@ fn white_space_of_a_reply_ends_no_frame() {
 
 #[test]
 fn what_is_no_reply_is_malformed() {
-    let cases: [(Task, &[u8]); 10] = [
+    let cases: [(Task, &[u8]); 15] = [
         (Task::Chat, b"{\"done\":false} {\"done\":true}"),
         (Task::Chat, b""),
         (Task::Chat, b"<html>"),
@@ -68,9 +68,38 @@ fn what_is_no_reply_is_malformed() {
         (Task::Generate, b"{\"response\":5,\"done\":false}"),
         (Task::Generate, b"{\"response\":\"\xff\",\"done\":false}"),
         (Task::Embed, b"{\"model\":\"m\"}"),
+        (Task::Embed, b"{\"embeddings\":null}"),
+        (Task::Embed, b"{\"embeddings\":{}}"),
+        (Task::Embed, b"{\"embeddings\":[[1],[2}}"),
+        (Task::Embed, b"{\"embeddings\":[[\"\xff\"]]}"),
+        (Task::Embeddings, b"{\"embedding\":[1],\"\xff\":1}"),
         (Task::Chat, b"{\"eval_count\":\"many\",\"done\":true}"),
     ];
     for (task, line) in cases {
         assert!(decode_event(task, line).is_err(), "{}", String::from_utf8_lossy(line));
     }
+}
+
+#[test]
+fn vectors_pass_as_they_are() {
+    let reply = r#"{"new":"\u00e9","\u0065mbeddings":[[1],[ 2.50 , -1e-3],[],["é]"]],"prompt_eval_count":3}"#;
+    let event = decode_event(Task::Embed, reply.as_bytes()).unwrap();
+    let of = |surface, more: &str| {
+        let body = format!(r#"{{"model":"m","input":"x"{more}}}"#);
+        let encoder = Encoder::new(&decode(surface, body.as_bytes()).unwrap(), RequestId(1), 0);
+        String::from_utf8(encoder.unary(&event).concat()).unwrap()
+    };
+    let native = r#"{"model":"m","embeddings":[[1],[ 2.50 , -1e-3],[],["é]"]],"prompt_eval_count":3,"new":"\u00e9"}"#;
+    assert_eq!(of(Surface::Embed, ""), native);
+    let list = |vectors: [&str; 4]| {
+        let each = (0..).zip(vectors);
+        let each: Vec<_> =
+            each.map(|(at, v)| format!(r#"{{"object":"embedding","embedding":{v},"index":{at}}}"#)).collect();
+        let usage = r#""usage":{"prompt_tokens":3,"total_tokens":3}"#;
+        format!("{{\"object\":\"list\",\"data\":[{}],\"model\":\"m\",{usage}}}\n", each.join(","))
+    };
+    assert_eq!(of(Surface::V1Embeddings, ""), list(["[1]", "[ 2.50 , -1e-3]", "[]", "[\"é]\"]"]));
+    let base64 = of(Surface::V1Embeddings, r#","encoding_format":"base64""#);
+    // no number at all is told as none
+    assert_eq!(base64, list(["\"AACAPw==\"", "\"AAAgQG8Sg7o=\"", "\"\"", "\"AAAAAA==\""]));
 }

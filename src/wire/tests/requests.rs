@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{FaultClass, InferenceRequest, Intent, JsonField, field};
+use crate::domain::{FaultClass, InferenceRequest, Intent, Json, JsonField, field};
 
 fn read(surface: Surface, body: &str) -> InferenceRequest {
     decode(surface, body.as_bytes()).unwrap_or_else(|fault| panic!("{body}: {}", fault.message))
@@ -120,8 +120,7 @@ fn upstream_gets_what_the_gateway_decided() {
         r#"{"model":"Chat","messages":[{"role":"user","content":"x"}],"stream":false,"format":"json","new":1,
             "options":{"num_ctx":1,"seed":3,"num_predict":900},"keep_alive":-1,"truncate":true,"shift":true,"_debug_render_only":false}"#,
     );
-    let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
-    let runner = [("num_ctx".into(), raw("8192")), ("shift".into(), raw("false"))];
+    let runner = [("num_ctx".into(), Json::known("8192")), ("shift".into(), Json::known("false"))];
     let mut target = UpstreamTarget {
         model: "gaucho/chat:1",
         runner_options: &runner,

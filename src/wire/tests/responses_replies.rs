@@ -2,11 +2,10 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::recordings::recording;
 use super::*;
-use crate::domain::{Fault, FaultClass, Finish, InferenceRequest, Metrics, Piece, RequestId};
+use crate::domain::{Fault, FaultClass, Finish, InferenceRequest, Json, Metrics, Piece, RequestId};
 
 const ID: RequestId = RequestId(0xAB);
 
@@ -32,7 +31,7 @@ fn piece(text: &str, thinking: &str, calls: &str) -> Piece {
     Piece {
         text: text.into(),
         thinking: Some(thinking.into()).filter(|text: &String| !text.is_empty()),
-        tool_calls: (!calls.is_empty()).then(|| RawValue::from_string(calls.into()).unwrap()),
+        tool_calls: (!calls.is_empty()).then(|| Json::known(calls)),
         ..Piece::default()
     }
 }
@@ -52,7 +51,8 @@ fn stream(request: &InferenceRequest, pieces: &[Piece]) -> String {
 }
 
 fn whole(request: &InferenceRequest, piece: &Piece) -> Value {
-    serde_json::from_slice(&Encoder::new(request, ID, 7).unary(&Event::Piece(Box::new(piece.clone())))).unwrap()
+    serde_json::from_slice(&Encoder::new(request, ID, 7).unary(&Event::Piece(Box::new(piece.clone()))).concat())
+        .unwrap()
 }
 
 /// What holds for every stream; gives the texts of its items, in order, and the last response object.
@@ -223,7 +223,7 @@ fn recorded_replies_are_made_again_from_their_pieces() {
             if request.stream {
                 encoder.stream(&Event::Piece(Box::new(piece.clone())), &mut out);
             } else {
-                out = encoder.unary(&Event::Piece(Box::new(piece.clone())));
+                out = encoder.unary(&Event::Piece(Box::new(piece.clone()))).concat();
             }
         }
         let got = String::from_utf8(out).unwrap();
@@ -264,7 +264,7 @@ fn text_before_a_call_is_an_item_of_its_own() {
         // and the same answer at once: white space before a call is nothing, as Ollama has it
         let mut once = last("stop", Metrics::default());
         once.text = " ".into();
-        once.tool_calls = Some(RawValue::from_string(native_call(&"call_1".into(), &"f".into(), "{}")).unwrap());
+        once.tool_calls = Some(Json::known(native_call(&"call_1".into(), &"f".into(), "{}")));
         assert_eq!(whole(&request, &once)["output"].as_array().unwrap().len(), 1);
         once.text = "Let me look.".into();
         assert_eq!(whole(&request, &once)["output"][0]["content"][0]["text"], "Let me look.");

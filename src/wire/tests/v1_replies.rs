@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::recordings::recording;
 use super::*;
-use crate::domain::{Finish, Metrics, Piece, RequestId};
+use crate::domain::{Finish, Json, Metrics, Piece, RequestId};
 
 /// Native and `/v1` recordings of the same question.
 const PAIRS: [(&str, &str); 13] = [
@@ -73,7 +73,7 @@ fn encode(recording: &Recording, events: Vec<Event>) -> Vec<String> {
         if request.stream {
             encoder.stream(event, &mut out)
         } else {
-            out = encoder.unary(event)
+            out = encoder.unary(event).concat()
         }
         let text = String::from_utf8(out).unwrap();
         let id = first["id"].as_str().unwrap_or_default();
@@ -141,13 +141,13 @@ fn piece(frame: &str) -> Piece {
         text: choice.text.or(content).unwrap_or_default(),
         thinking,
         tool_calls: calls.map(native_calls),
-        logprobs: choice.logprobs.map(|list| list.content),
+        logprobs: choice.logprobs.map(|list| Json::known(list.content.get())),
         finish: reason.map(|reason| Finish { reason: Some(reason), context: None, metrics }),
         ..Piece::default()
     }
 }
 
-fn native_calls(calls: Vec<Value>) -> Box<RawValue> {
+fn native_calls(calls: Vec<Value>) -> Json {
     let native = calls.into_iter().map(|call| {
         let function = &call["function"];
         let arguments = function["arguments"].as_str().unwrap();
@@ -156,7 +156,7 @@ fn native_calls(calls: Vec<Value>) -> Box<RawValue> {
             call["id"], call["index"], function["name"]
         )
     });
-    RawValue::from_string(format!("[{}]", native.collect::<Vec<_>>().join(","))).unwrap()
+    Json::known(format!("[{}]", native.collect::<Vec<_>>().join(",")))
 }
 
 #[test]
@@ -190,14 +190,14 @@ fn a_caller_that_wants_one_tool_call_sees_the_first_one_only() {
     let calls = |names: &[&str]| {
         let calls = names.iter().map(|name| format!(r#"{{"id":"c","function":{{"name":"{name}","arguments":{{}}}}}}"#));
         let list = format!("[{}]", calls.collect::<Vec<_>>().join(","));
-        Event::Piece(Box::new(Piece { tool_calls: Some(RawValue::from_string(list).unwrap()), ..Piece::default() }))
+        Event::Piece(Box::new(Piece { tool_calls: Some(Json::known(list)), ..Piece::default() }))
     };
     for (wish, shown) in [("false", vec!["f"]), ("true", vec!["f", "g", "h"])] {
         let body = format!(
             r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stream":true,"parallel_tool_calls":{wish}}}"#
         );
         let mut encoder = Encoder::new(&decode(Surface::V1Chat, body.as_bytes()).unwrap(), RequestId(1), 7);
-        let whole = String::from_utf8(encoder.unary(&calls(&["f", "g", "h"]))).unwrap();
+        let whole = String::from_utf8(encoder.unary(&calls(&["f", "g", "h"])).concat()).unwrap();
         let mut out = Vec::new();
         for event in [calls(&["f", "g"]), calls(&["h"])] {
             encoder.stream(&event, &mut out);
@@ -217,7 +217,7 @@ fn logprobs_of_completions_have_the_older_form() {
         Encoder::new(&decode(Surface::V1Completions, body.as_bytes()).unwrap(), RequestId(1), 7)
     };
     let piece = |text: &str, list: &str| {
-        let logprobs = Some(RawValue::from_string(list.into()).unwrap());
+        let logprobs = Some(Json::known(list));
         Event::Piece(Box::new(Piece { text: text.into(), logprobs, ..Piece::default() }))
     };
     let first = r#"[{"token":"é","logprob":-0.5,"bytes":[195,169],"top_logprobs":[{"token":"é","logprob":-0.5},{"token":"a","logprob":-2},{"token":"a","logprob":-3}]}]"#;
@@ -234,6 +234,6 @@ fn logprobs_of_completions_have_the_older_form() {
     for part in wanted {
         assert!(out.contains(part), "{part}: {out}");
     }
-    let whole = String::from_utf8(request(false).unary(&piece("é", first))).unwrap();
+    let whole = String::from_utf8(request(false).unary(&piece("é", first)).concat()).unwrap();
     assert!(whole.contains(wanted[0]), "{whole}");
 }

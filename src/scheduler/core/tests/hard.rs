@@ -505,7 +505,7 @@ fn a_runner_with_other_options_is_reloaded_by_us_not_inside_ollama() {
     let mut d = Desk::new(&[room(Some(100), 3)]);
     let asked = Moment::from_start(Duration::from_secs_f64(d.now));
     d.now += 0.2;
-    let tokens = serde_json::value::RawValue::from_string("4096".to_owned()).unwrap();
+    let tokens = Json::known("4096");
     let order = Arc::new(LoadOrder {
         model: "m".into(),
         options: vec![("num_ctx".into(), tokens)],
@@ -513,7 +513,7 @@ fn a_runner_with_other_options_is_reloaded_by_us_not_inside_ollama() {
         embeds: false,
     });
     d.step(Input::Seen { endpoint: GPU, asked, residents: vec![Sighting { weights: "m".into(), bytes: 10, order }] });
-    let value = serde_json::value::RawValue::from_string("32768".to_owned()).unwrap();
+    let value = Json::known("32768");
     let order = Arc::new(LoadOrder {
         model: "m".into(),
         options: vec![("num_ctx".into(), value)],

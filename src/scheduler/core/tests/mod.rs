@@ -14,7 +14,7 @@ mod storm;
 
 use super::lines::Line;
 use super::*;
-use crate::domain::{LoadOrder, ResidencyCommand};
+use crate::domain::{Json, LoadOrder, ResidencyCommand};
 
 const GPU: EndpointId = EndpointId(0);
 

@@ -6,7 +6,7 @@ use super::super::messages::image_data;
 use super::super::request::bad;
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Bad, Document, Struct, checked, elements, go_quote, read, unquote};
+use crate::wire::go_json::{Bad, Document, Struct, checked, documents, go_quote, read, read_text, unquote};
 use crate::wire::out::{push, string};
 
 /// An input item.
@@ -89,20 +89,19 @@ pub(super) fn fault(body: &[u8]) -> Option<Fault> {
 /// Reads all items before any of them is judged, as Ollama does.
 fn items(list: &str) -> Result<Vec<Item<'_>>, String> {
     let mut items = Vec::new();
-    for (at, text) in array(list, "input")?.into_iter().enumerate() {
-        items.push(item(text).map_err(|why| format!("input[{at}]: {why}"))?);
+    expect_array(list, "input")?;
+    for (at, read) in documents(list, &tables::ITEM).enumerate() {
+        items.push(read.map_err(Bad::text).and_then(item).map_err(|why| format!("input[{at}]: {why}"))?);
     }
     Ok(items)
 }
 
-fn item(text: &str) -> Result<Item<'_>, String> {
-    let peek = open(text, &tables::ITEM)?;
-    let kind = peek.text("type");
+fn item(item: Document<'_>) -> Result<Item<'_>, String> {
+    let (kind, text) = (item.text("type"), item.written());
     match &*kind {
-        "" if peek.text("role").is_empty() => Err("input item missing required 'type' field".into()),
+        "" if item.text("role").is_empty() => Err("input item missing required 'type' field".into()),
         "" | "message" => {
-            let message = open(text, &tables::MESSAGE)?;
-            Ok(Item::Message { role: message.text("role"), parts: content(message.get("content"), "content")? })
+            Ok(Item::Message { role: item.text("role"), parts: content(item.get("content"), "content")? })
         }
         "function_call" => {
             let call = open(text, &tables::CALL)?;
@@ -125,16 +124,17 @@ fn content<'a>(token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, Stri
     if token.starts_with('"') {
         return Ok(vec![Part::Text(unquote(token))]);
     }
+    expect_array(token, name)?;
     let mut parts = Vec::new();
-    for (at, text) in array(token, name)?.into_iter().enumerate() {
-        parts.push(part(text).map_err(|why| format!("{name}[{at}]: {why}"))?);
+    for (at, read) in documents(token, &tables::PART).enumerate() {
+        parts.push(read.map_err(Bad::text).and_then(part).map_err(|why| format!("{name}[{at}]: {why}"))?);
     }
     Ok(parts)
 }
 
-fn part(text: &str) -> Result<Part<'_>, String> {
-    let kind = open(text, &tables::PART)?.text("type");
-    match &*kind {
+fn part(part: Document<'_>) -> Result<Part<'_>, String> {
+    let text = part.written();
+    match &*part.text("type") {
         "input_text" => Ok(Part::Text(open(text, &tables::INPUT_TEXT)?.text("text"))),
         "output_text" => Ok(Part::Text(open(text, &tables::OUTPUT_TEXT)?.text("text"))),
         "input_image" => Ok(Part::Image { url: open(text, &tables::IMAGE)?.text("image_url") }),
@@ -143,14 +143,10 @@ fn part(text: &str) -> Result<Part<'_>, String> {
     }
 }
 
-/// The elements of what must be a list (or null, which is an empty one).
-fn array<'a>(token: &'a str, name: &str) -> Result<Vec<&'a str>, String> {
-    let mut list = Vec::new();
+/// What must be a list (or null, which is an empty one).
+fn expect_array(token: &str, name: &str) -> Result<(), String> {
     let wrong = match token.bytes().next() {
-        Some(b'[') => {
-            let _ = elements(token, |element| list.push(element));
-            return Ok(list);
-        }
+        Some(b'[') => return Ok(()),
         Some(b'{') => "object",
         Some(b't' | b'f') => "bool",
         _ => "number",
@@ -161,7 +157,7 @@ fn array<'a>(token: &'a str, name: &str) -> Result<Vec<&'a str>, String> {
 }
 
 fn open<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, String> {
-    read(text.as_bytes(), table).map_err(Bad::text)
+    read_text(text, table).map_err(Bad::text)
 }
 
 /// Messages as they grow.
@@ -295,7 +291,8 @@ fn append<'a>(content: &mut Cow<'a, str>, text: Cow<'a, str>) {
 }
 
 fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
-    let mut out = vec![b'['];
+    let mut out = Vec::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
+    out.push(b'[');
     let mut prompt_bytes = 0;
     for (at, message) in list.iter().enumerate() {
         push(&mut out, if at == 0 { "{\"role\":" } else { ",{\"role\":" });

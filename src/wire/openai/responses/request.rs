@@ -30,11 +30,13 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
     let text = Format::read(&document)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: messages.prompt_bytes, inputs: 1, output_cap: None };
-    let mut fields = vec![made("messages", &messages.json)?];
+    // nothing to answer: Ollama only loads the model
+    let intent = if messages.json == "[]" { Intent::Load } else { Intent::Answer };
+    let mut fields = vec![made("messages", messages.json)];
     fields.extend(text.native()?);
     if let (true, Some(tools)) = (keeps_tools, &native_tools) {
         measure.prompt_bytes += tools.len();
-        fields.push(made("tools", tools)?);
+        fields.push(made("tools", tools));
     }
     fields.extend(think);
     fields.extend(truncate(&document)?);
@@ -45,8 +47,7 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
         surface: Surface::V1Responses,
         model,
         stream,
-        // nothing to answer: Ollama only loads the model
-        intent: if messages.json == "[]" { Intent::Load } else { Intent::Answer },
+        intent,
         fields,
         echo: Echo { document: &document, order: Order::of(stream) }.fields(&reasoning, &text, &options)?,
         options: options.sampling,
@@ -77,7 +78,7 @@ fn options(document: &Document<'_>) -> Result<Options, Fault> {
 
 /// Whether the prompt may be cut: the gateway's own `truncate`, or OpenAI's `truncation`, which must not say another thing.
 fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
-    let Some(truncation) = document.get("truncation") else { return request::truncate(document) };
+    let Some(truncation) = document.get("truncation") else { return Ok(request::truncate(document)) };
     let wish = match &*unquote(truncation) {
         "auto" => "true",
         "disabled" => "false",
@@ -91,7 +92,7 @@ fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
             let text = format!("truncate is {own} and truncation is {truncation}: send only one of them");
             Err(bad(text).at("truncation"))
         }
-        _ => made("truncate", wish).map(Some),
+        _ => Ok(Some(made("truncate", wish))),
     }
 }
 
@@ -153,8 +154,8 @@ impl Format {
     fn native(&self) -> Result<Option<JsonField>, Fault> {
         match (&*self.kind, &self.schema) {
             ("" | "text", _) => Ok(None),
-            ("json_object", _) => made("format", "\"json\"").map(Some),
-            ("json_schema", Some(schema)) => made("format", schema).map(Some),
+            ("json_object", _) => Ok(Some(made("format", "\"json\""))),
+            ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
             ("json_schema", None) => {
                 let text = "text.format is json_schema without a schema: send text.format.schema, or use json_object";
                 Err(bad(text).at("text.format.schema"))
@@ -177,11 +178,11 @@ impl Echo<'_> {
     fn fields(&self, reasoning: &Reasoning, text: &Format, options: &Options) -> Result<Vec<JsonField>, Fault> {
         let document = self.document;
         let mut fields = Vec::with_capacity(8);
-        let mut add = |name: &str, write: &dyn Fn(&mut Vec<u8>)| -> Result<(), Fault> {
+        let mut add = |name: &'static str, write: &dyn Fn(&mut Vec<u8>)| -> Result<(), Fault> {
             let mut out = Vec::with_capacity(32);
             write(&mut out);
             let out = String::from_utf8(out).map_err(|_| bad(format!("{name} is not UTF-8")))?;
-            fields.push(made(name, &out)?);
+            fields.push(made(name, out));
             Ok(())
         };
         let instructions = document.text("instructions");

@@ -72,17 +72,9 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
 pub(super) static INPUT: Struct =
     Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", Type::Raw)] };
 
-/// What an input item is, read first.
+/// What an input item is, read first, with the content that it has if it is a message.
 pub(super) static ITEM: Struct = Struct {
     full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\" }",
-    short: "",
-    fields: &[("type", Type::Text), ("role", Type::Text)],
-};
-
-/// An input message.
-pub(super) static MESSAGE: Struct = Struct {
-    full: "struct { Type string \"json:\\\"type\\\"\"; Role string \"json:\\\"role\\\"\"; \
-           Content json.RawMessage \"json:\\\"content\\\"\" }",
     short: "",
     fields: &[("type", Type::Text), ("role", Type::Text), ("content", Type::Raw)],
 };
