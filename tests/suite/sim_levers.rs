@@ -172,7 +172,7 @@ async fn stuck(scheduler: Scheduler) -> Sim {
     let sim = Sim::start(settings).await.unwrap();
     assert_eq!(post(sim.addr(), "/api/generate", &small("gemma:a")).await.status, 200);
     sim.inject(Fault::HugeLine { after: 0, bytes: 8 << 20 });
-    let body = json!({"model": "gemma:a", "prompt": "x", "options": {"num_predict": 1000}}).to_string();
+    let body = json!({"model": "gemma:a", "prompt": "x", "options": {"num_predict": 3000}}).to_string();
     let mut client = open_small(sim.addr()).await;
     let head =
         format!("POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
