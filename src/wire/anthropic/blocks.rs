@@ -28,6 +28,8 @@ struct Gathered<'a> {
     images: Images<'a>,
     /// Native tool calls, joined by commas.
     calls: Vec<u8>,
+    /// Bytes of the calls' inputs.
+    input_bytes: usize,
     /// Bytes that Ollama counts for them.
     guessed_bytes: usize,
     /// For each tool result: the call's id, its text and images.
@@ -118,7 +120,7 @@ impl Converted {
         }
         self.images(&said.images);
         if !said.calls.is_empty() {
-            self.prompt_bytes += said.calls.len();
+            self.prompt_bytes += said.input_bytes;
             push(&mut self.out, ",\"tool_calls\":[");
             self.out.extend_from_slice(&said.calls);
             self.out.push(b']');
@@ -177,6 +179,7 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
             push(&mut said.calls, block.get("name").unwrap_or("\"\""));
             push(&mut said.calls, ",\"arguments\":");
             push(&mut said.calls, input);
+            said.input_bytes += input.len();
             push(&mut said.calls, "}}");
         }
         "tool_result" => {

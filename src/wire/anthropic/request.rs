@@ -42,7 +42,8 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     let mut fields = vec![made("messages", messages)];
     fields.extend(format(&document)?);
     if let Some(tools) = tools(&document)?.filter(|_| calls_allowed) {
-        measure.prompt_bytes += tools.len();
+        // as the caller wrote them: Go's escapes are not tokens of the model's
+        measure.prompt_bytes += document.get("tools").map_or(0, str::len);
         fields.push(made("tools", tools));
     }
     fields.extend(think(&document)?);

@@ -114,6 +114,22 @@ fn sizes_are_taken_while_decoding() {
 }
 
 #[test]
+fn tools_count_as_they_were_written_however_they_are_sent() {
+    for (surface, rest, tools) in [
+        (
+            Surface::V1Chat,
+            r#""messages":[{"role":"user","content":"x"}]"#,
+            r#"[{"type":"function","function":{"name":"a>b"}}]"#,
+        ),
+        (Surface::V1Responses, r#""input":"x""#, r#"[{"type":"function","name":"a>>>>>>>>>>>>>b"}]"#),
+        (Surface::V1Messages, r#""max_tokens":9,"messages":[{"role":"user","content":"x"}]"#, r#"[{},{},{},{},{},{}]"#),
+    ] {
+        let request = read(surface, &format!(r#"{{"model":"m",{rest},"tools":{tools}}}"#));
+        assert_eq!(request.measure.prompt_bytes, 1 + tools.len(), "{surface:?}");
+    }
+}
+
+#[test]
 fn upstream_gets_what_the_gateway_decided() {
     let request = read(
         Surface::Chat,

@@ -35,7 +35,8 @@ pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest,
     let mut fields = vec![made("messages", messages.json)];
     fields.extend(text.native()?);
     if let (true, Some(tools)) = (keeps_tools, &native_tools) {
-        measure.prompt_bytes += tools.len();
+        // as the caller wrote them: Go's escapes are not tokens of the model's
+        measure.prompt_bytes += document.get("tools").map_or(0, str::len);
         fields.push(made("tools", tools));
     }
     fields.extend(think);
