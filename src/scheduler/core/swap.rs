@@ -322,10 +322,10 @@ impl Core {
         if going || busy || self.neighbours(site).any(|other| self.is_emptying(other) && !self.is_out(other)) {
             return;
         }
-        // a neighbour's victim may have stayed after all, or strangers may have come
+        // a neighbour's victim may have stayed after all, strangers may have come, or a neighbour was quicker than a reload
         let fits = candidate.is_none_or(|pool| {
             let (fit, victims) = self.make_room(site, pool);
-            heals || (fit != Fit::No && victims.is_empty())
+            fit != Fit::No && victims.is_empty()
         });
         match candidate.filter(|_| wanted && fits && !self.is_out(site)) {
             Some(pool) => self.load(pool, site, out),

@@ -13,6 +13,8 @@ use super::sweep_sums;
 use crate::domain::{LoadOrder, ResidencyCommand};
 
 const SEEDS: u64 = 2_000;
+/// Seeds beyond those that once broke something: a neighbour took the room of a runner that was being reloaded.
+const BROKE: [u64; 1] = [112_469];
 /// Things that happen in one history before everything may come to rest.
 const EVENTS: usize = 120;
 /// The longest run of a request, seconds.
@@ -610,7 +612,7 @@ fn storms_break_no_invariant() {
         return;
     }
     let mut told = Vec::new();
-    for seed in 0..variable("GAUCHO_SIM_SEEDS").unwrap_or(SEEDS) {
+    for seed in BROKE.into_iter().chain(0..variable("GAUCHO_SIM_SEEDS").unwrap_or(SEEDS)) {
         match catch_unwind(AssertUnwindSafe(|| history(seed))) {
             Ok(notices) => told.extend(notices),
             Err(cause) => {
