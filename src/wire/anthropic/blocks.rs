@@ -6,7 +6,7 @@ use super::parts::{self, Images};
 use super::{estimate, tables};
 use crate::domain::Fault;
 use crate::wire::fields::shown;
-use crate::wire::go_json::{Document, documents, read, unquote};
+use crate::wire::go_json::{Document, read, unquote};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
 
@@ -68,7 +68,7 @@ impl Converted {
                 let text = unquote(text);
                 Gathered { guessed_bytes: text.len(), text, ..Gathered::default() }
             }
-            Some(blocks) => gather(at, blocks, self.guessed_bytes.is_some())?,
+            Some(blocks) => gather(at, message.documents(blocks).unwrap_or_default(), self.guessed_bytes.is_some())?,
         };
         if let Some(bytes) = &mut self.guessed_bytes {
             *bytes += role.len() + gathered.guessed_bytes;
@@ -141,14 +141,13 @@ impl Converted {
     }
 }
 
-fn gather(at: usize, blocks: &str, guess: bool) -> Result<Gathered<'_>, Fault> {
+fn gather<'a>(at: usize, blocks: &[Document<'a>], guess: bool) -> Result<Gathered<'a>, Fault> {
     let mut gathered = Gathered::default();
-    for (place, block) in documents(blocks, &tables::BLOCK).enumerate() {
-        let block = block.map_err(refuse)?;
+    for (place, block) in blocks.iter().enumerate() {
         if guess {
-            gathered.guessed_bytes += estimate::block(&block);
+            gathered.guessed_bytes += estimate::block(block);
         }
-        take(&mut gathered, &block, || format!("messages[{at}].content[{place}]"))?;
+        take(&mut gathered, block, || format!("messages[{at}].content[{place}]"))?;
     }
     Ok(gathered)
 }

@@ -6,7 +6,7 @@ use super::fields::MESSAGES;
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::fields::{self, shown};
-use crate::wire::go_json::{Document, Struct, documents, elements, number, read, read_text, unquote};
+use crate::wire::go_json::{Document, Struct, elements, number, read, read_text, unquote};
 use crate::wire::ollama::{PARAMETERS, check_model};
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
@@ -32,7 +32,7 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     }
     fields::check(&document, MESSAGES)?;
     let stream = document.is_true("stream");
-    let mut converted = Converted::of(document.get("system"), &list, body.len(), stream)?;
+    let mut converted = Converted::of(document.get("system"), list, body.len(), stream)?;
     let messages = converted.json()?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
@@ -71,9 +71,8 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
 }
 
 /// The messages; one without content is refused as Ollama's decoder of a message does it, before anything else.
-fn messages<'a>(document: &Document<'a>) -> Result<Vec<Document<'a>>, Fault> {
-    let list = documents(document.get("messages").unwrap_or("[]"), &tables::MESSAGE);
-    let list: Vec<_> = list.collect::<Result<_, _>>().map_err(refuse)?;
+fn messages<'d, 'a>(document: &'d Document<'a>) -> Result<&'d [Document<'a>], Fault> {
+    let list = document.documents(document.get("messages").unwrap_or("[]")).unwrap_or_default();
     let whole = list.iter().all(|message| message.has("content"));
     if whole { Ok(list) } else { Err(bad("unexpected end of JSON input")) }
 }

@@ -6,21 +6,21 @@ use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape,
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::fields::{self, shown};
-use crate::wire::go_json::{Document, documents, elements, go_quote, members, number, read, read_text, unquote};
+use crate::wire::go_json::{Document, elements, go_quote, members, number, read, read_text, unquote};
 use crate::wire::ollama::{check_model, check_top_logprobs};
 
 /// Reads a chat request and turns it into a native one.
 pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::CHAT).map_err(refuse)?;
     let messages = document.get("messages").unwrap_or("[]");
-    let list: Vec<_> = documents(messages, &tables::MESSAGE).collect::<Result<_, _>>().map_err(refuse)?;
+    let list = document.documents(messages).unwrap_or_default();
     if list.is_empty() {
         return Err(bad("[] is too short - 'messages'"));
     }
     fields::check(&document, CHAT)?;
     check_caps(&document)?;
     let keeps_tools = keeps_tools(&document)?;
-    let converted = messages::convert(&list, messages.len() + 64)?;
+    let converted = messages::convert(list, messages.len() + 64)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     // messages whose content is an empty list vanish; with none left Ollama only loads the model

@@ -20,7 +20,7 @@ pub(super) static TOOL_CALL: Struct = Struct {
 pub(super) static CALLED: &Struct = &FUNCTION;
 
 /// A message.
-pub(super) static MESSAGE: Struct = Struct {
+static MESSAGE: Struct = Struct {
     full: "openai.Message",
     short: "Message",
     fields: &[
@@ -58,7 +58,7 @@ pub(super) static CHAT: Struct = Struct {
     short: "ChatCompletionRequest",
     fields: &[
         ("model", Type::Text),
-        ("messages", Type::List("[]openai.Message", &Type::Struct(&MESSAGE))),
+        ("messages", Type::Documents("[]openai.Message", &Type::Struct(&MESSAGE))),
         ("stream", Type::Bool),
         ("stream_options", Type::Struct(&STREAM_OPTIONS)),
         ("max_tokens", Type::Int),

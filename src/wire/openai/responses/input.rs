@@ -6,7 +6,7 @@ use super::super::messages::image_data;
 use super::super::request::bad;
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Bad, Document, Struct, checked, documents, go_quote, read, read_text, unquote};
+use crate::wire::go_json::{Bad, Document, Struct, Type, checked, documents, go_quote, read, unquote};
 use crate::wire::out::{push, string};
 
 /// An input item.
@@ -61,16 +61,17 @@ pub(super) struct Messages {
 }
 
 /// Converts `instructions` and `input`, of which the last text and the last list count, as for Ollama.
-pub(super) fn convert<'a>(instructions: &str, inputs: impl Iterator<Item = &'a str>) -> Result<Messages, Fault> {
+pub(super) fn convert(document: &Document<'_>) -> Result<Messages, Fault> {
     let (mut text, mut list) = (Cow::Borrowed(""), Vec::new());
-    for input in inputs {
+    for input in document.all("input") {
         match input.strip_prefix('"') {
             Some(_) => text = unquote(input),
-            None => list = items(input).map_err(bad)?,
+            None => list = items(document, input).map_err(bad)?,
         }
     }
+    let instructions = document.text("instructions");
     let mut turns = Turns::default();
-    for (role, content) in [("system", Cow::Borrowed(instructions)), ("user", text)] {
+    for (role, content) in [("system", instructions), ("user", text)] {
         if !content.is_empty() {
             turns.push(Message { role: role.into(), content, ..Message::default() });
         }
@@ -83,62 +84,73 @@ pub(super) fn convert<'a>(instructions: &str, inputs: impl Iterator<Item = &'a s
 pub(super) fn fault(body: &[u8]) -> Option<Fault> {
     let document = read(body, &tables::INPUT).ok()?;
     let mut lists = document.all("input").filter(|input| !input.starts_with('"'));
-    lists.find_map(|list| items(list).err()).map(bad)
+    lists.find_map(|list| items(&document, list).err()).map(bad)
 }
 
 /// Reads all items before any of them is judged, as Ollama does.
-fn items(list: &str) -> Result<Vec<Item<'_>>, String> {
-    let mut items = Vec::new();
+fn items<'a>(document: &Document<'a>, list: &'a str) -> Result<Vec<Item<'a>>, String> {
     expect_array(list, "input")?;
-    for (at, read) in documents(list, &tables::ITEM).enumerate() {
-        items.push(read.map_err(Bad::text).and_then(item).map_err(|why| format!("input[{at}]: {why}"))?);
-    }
-    Ok(items)
+    each(document, list, &tables::ITEMS, |at, one| item(one).map_err(|why| format!("input[{at}]: {why}")))
 }
 
-fn item(item: Document<'_>) -> Result<Item<'_>, String> {
-    let (kind, text) = (item.text("type"), item.written());
+/// Reads each element of a list in the document, which is kept there unless it says the same thing twice.
+fn each<'a, T>(
+    document: &Document<'a>,
+    list: &'a str,
+    like: &'static Type,
+    read: impl Fn(usize, &Document<'a>) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let again;
+    let found = match document.documents(list) {
+        Some(found) => found,
+        None => {
+            again = documents(list, like);
+            &again
+        }
+    };
+    found.iter().enumerate().map(|(at, one)| read(at, one)).collect()
+}
+
+fn item<'a>(written: &Document<'a>) -> Result<Item<'a>, String> {
+    let item = open(written, &tables::ITEM)?;
+    let kind = item.text("type");
+    let content = |token, name| content(written, token, name);
     match &*kind {
         "" if item.text("role").is_empty() => Err("input item missing required 'type' field".into()),
         "" | "message" => {
             Ok(Item::Message { role: item.text("role"), parts: content(item.get("content"), "content")? })
         }
         "function_call" => {
-            let call = open(text, &tables::CALL)?;
+            let call = open(written, &tables::CALL)?;
             let (id, name, arguments) = (call.text("call_id"), call.text("name"), call.text("arguments"));
             Ok(Item::Call(Call { id, name, arguments }))
         }
         "function_call_output" => {
-            let output = open(text, &tables::OUTPUT)?;
+            let output = open(written, &tables::OUTPUT)?;
             Ok(Item::Output { call_id: output.text("call_id"), parts: content(output.get("output"), "output")? })
         }
-        "reasoning" => Ok(Item::Thought(open(text, &tables::THOUGHT)?.text("encrypted_content"))),
-        "web_search_call" => open(text, &tables::SEARCH).map(|_| Item::Search),
+        "reasoning" => Ok(Item::Thought(open(written, &tables::THOUGHT)?.text("encrypted_content"))),
+        "web_search_call" => open(written, &tables::SEARCH).map(|_| Item::Search),
         other => Err(format!("unknown input item type: {}", go_quote(other))),
     }
 }
 
 /// A content or an output: a string or a list of parts.
-fn content<'a>(token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, String> {
+fn content<'a>(item: &Document<'a>, token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, String> {
     let Some(token) = token else { return Ok(Vec::new()) };
     if token.starts_with('"') {
         return Ok(vec![Part::Text(unquote(token))]);
     }
     expect_array(token, name)?;
-    let mut parts = Vec::new();
-    for (at, read) in documents(token, &tables::PART).enumerate() {
-        parts.push(read.map_err(Bad::text).and_then(part).map_err(|why| format!("{name}[{at}]: {why}"))?);
-    }
-    Ok(parts)
+    each(item, token, &tables::PARTS, |at, one| part(one).map_err(|why| format!("{name}[{at}]: {why}")))
 }
 
-fn part(part: Document<'_>) -> Result<Part<'_>, String> {
-    let text = part.written();
-    match &*part.text("type") {
-        "input_text" => Ok(Part::Text(open(text, &tables::INPUT_TEXT)?.text("text"))),
-        "output_text" => Ok(Part::Text(open(text, &tables::OUTPUT_TEXT)?.text("text"))),
-        "input_image" => Ok(Part::Image { url: open(text, &tables::IMAGE)?.text("image_url") }),
-        "input_file" => open(text, &tables::FILE).map(|_| Part::File),
+fn part<'a>(written: &Document<'a>) -> Result<Part<'a>, String> {
+    match &*open(written, &tables::PART)?.text("type") {
+        "input_text" => Ok(Part::Text(open(written, &tables::INPUT_TEXT)?.text("text"))),
+        "output_text" => Ok(Part::Text(open(written, &tables::OUTPUT_TEXT)?.text("text"))),
+        "input_image" => Ok(Part::Image { url: open(written, &tables::IMAGE)?.text("image_url") }),
+        "input_file" => open(written, &tables::FILE).map(|_| Part::File),
         other => Err(format!("unknown content type: {other}")),
     }
 }
@@ -156,8 +168,8 @@ fn expect_array(token: &str, name: &str) -> Result<(), String> {
     ))
 }
 
-fn open<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, String> {
-    read_text(text, table).map_err(Bad::text)
+fn open<'a>(written: &Document<'a>, table: &'static Struct) -> Result<Document<'a>, String> {
+    written.against(table).map_err(Bad::text)
 }
 
 /// Messages as they grow.

@@ -15,7 +15,7 @@ use crate::wire::out::{push, string};
 /// Reads a request and turns it into a native chat.
 pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::RESPONSES).map_err(|bad| input::fault(body).unwrap_or_else(|| refuse(bad)))?;
-    let messages = input::convert(&document.text("instructions"), document.all("input"))?;
+    let messages = input::convert(&document)?;
     let reasoning = Reasoning::read(&document)?;
     let think = think_of(&reasoning.effort)?;
     let model = document.text("model").into_owned();

@@ -1,6 +1,6 @@
 //! Ollama's structs of `/v1/responses`, plus the fields only this gateway honours or refuses.
 
-use crate::wire::go_json::{Struct, Type};
+use crate::wire::go_json::{Field, Struct, Type};
 
 /// `reasoning`.
 pub(super) static REASONING: Struct = Struct {
@@ -44,7 +44,7 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
         ("conversation", Type::Raw),
         ("include", Type::List("[]string", &Type::Text)),
         // a type with a decoder of its own: read in `input`
-        ("input", Type::Raw),
+        ("input", ITEMS),
         ("instructions", Type::Text),
         ("max_output_tokens", Type::Int),
         ("reasoning", Type::Struct(&REASONING)),
@@ -69,8 +69,18 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
 };
 
 /// The request as far as its `input` goes.
-pub(super) static INPUT: Struct =
-    Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", Type::Raw)] };
+pub(super) static INPUT: Struct = Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", ITEMS)] };
+
+/// Items, whatever they are.
+pub(super) const ITEMS: Type =
+    Type::Loose(&Type::Documents("", &Type::Loose(&Type::Struct(&Struct { full: "", short: "", fields: PARTED }))));
+
+/// Parts, whatever they are.
+pub(super) const PARTS: Type =
+    Type::Loose(&Type::Documents("", &Type::Loose(&Type::Struct(&Struct { full: "", short: "", fields: &[] }))));
+
+/// Fields of items that may hold parts.
+const PARTED: &[Field] = &[("content", PARTS), ("output", PARTS)];
 
 /// What an input item is, read first, with the content that it has if it is a message.
 pub(super) static ITEM: Struct = Struct {
