@@ -6,9 +6,10 @@ use super::parts::{self, Images};
 use super::{estimate, tables};
 use crate::domain::Fault;
 use crate::wire::fields::shown;
-use crate::wire::go_json::{Document, read, unquote};
+use crate::wire::go_json::{Document, read, text_len};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
+use crate::wire::text::Text;
 
 /// Converted messages.
 pub(super) struct Converted {
@@ -23,8 +24,8 @@ pub(super) struct Converted {
 /// What the blocks of one message say.
 #[derive(Default)]
 struct Gathered<'a> {
-    text: Cow<'a, str>,
-    thinking: Cow<'a, str>,
+    text: Text<'a>,
+    thinking: Text<'a>,
     images: Images<'a>,
     /// Native tool calls, joined by commas.
     calls: Vec<u8>,
@@ -33,7 +34,7 @@ struct Gathered<'a> {
     /// Bytes that Ollama counts for them.
     guessed_bytes: usize,
     /// For each tool result: the call's id, its text and images.
-    results: Vec<(Cow<'a, str>, String, Images<'a>)>,
+    results: Vec<(Cow<'a, str>, Text<'a>, Images<'a>)>,
 }
 
 impl Converted {
@@ -65,8 +66,8 @@ impl Converted {
         let gathered = match message.get("content") {
             None => Gathered::default(),
             Some(text) if text.starts_with('"') => {
-                let text = unquote(text);
-                Gathered { guessed_bytes: text.len(), text, ..Gathered::default() }
+                let guessed_bytes = if self.guessed_bytes.is_some() { text_len(text) } else { 0 };
+                Gathered { guessed_bytes, text: Text::Written(text), ..Gathered::default() }
             }
             Some(blocks) => gather(at, message.documents(blocks).unwrap_or_default(), self.guessed_bytes.is_some())?,
         };
@@ -92,12 +93,12 @@ impl Converted {
         Ok(())
     }
 
-    fn open(&mut self, role: &str, content: &str) {
+    fn open(&mut self, role: &str, content: &Text<'_>) {
         let first = self.out.is_empty();
         push(&mut self.out, if first { "[{\"role\":" } else { ",{\"role\":" });
         string(&mut self.out, role);
         push(&mut self.out, ",\"content\":");
-        string(&mut self.out, content);
+        content.write(&mut self.out);
         self.prompt_bytes += content.len();
     }
 
@@ -116,7 +117,7 @@ impl Converted {
         if !said.thinking.is_empty() {
             self.prompt_bytes += said.thinking.len();
             push(&mut self.out, ",\"thinking\":");
-            string(&mut self.out, &said.thinking);
+            said.thinking.write(&mut self.out);
         }
         self.images(&said.images);
         if !said.calls.is_empty() {
@@ -154,7 +155,7 @@ fn gather<'a>(at: usize, blocks: &[Document<'a>], guess: bool) -> Result<Gathere
 
 fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> String) -> Result<(), Fault> {
     match &*block.text("type") {
-        "text" => said.text.to_mut().push_str(&block.text("text")),
+        "text" => said.text.join(Text::of(block.get("text"))),
         "image" => {
             let source = block.get("source").ok_or_else(|| bad("invalid image source"))?;
             let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
@@ -186,10 +187,13 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
             said.results.push((block.text("tool_use_id"), text, images));
         }
         "web_search_tool_result" => {
-            said.results.push((block.text("tool_use_id"), parts::found(block.get("content")), Vec::new()));
+            said.results.push((block.text("tool_use_id"), parts::found(block.get("content")).into(), Vec::new()));
         }
-        "thinking" if block.get("thinking").is_some() => said.thinking = block.text("thinking"),
-        "thinking" => {}
+        "thinking" => {
+            if let Some(thinking) = block.get("thinking") {
+                said.thinking = Text::Written(thinking);
+            }
+        }
         // holds nothing that another model could read
         "redacted_thinking" => {}
         other => return Err(parts::odd(&place(), other, "text, image, tool_use, tool_result or thinking blocks")),

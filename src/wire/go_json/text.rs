@@ -26,6 +26,20 @@ pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Bytes of the text that [`unquote`] gives.
+pub(in crate::wire) fn text_len(token: &str) -> usize {
+    let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
+    let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
+    let (mut bytes, mut rest, mut one) = (0, inner, String::new());
+    loop {
+        let run = plain(rest);
+        bytes += run + one.len();
+        let Some(escape) = rest.get(run..).filter(|rest| !rest.is_empty()) else { return bytes };
+        one.clear();
+        rest = unescape(escape, &mut one);
+    }
+}
+
 /// Reads the escape at the start of `text` and gives what follows it.
 fn unescape<'a>(text: &'a str, out: &mut String) -> &'a str {
     let code = text.as_bytes().get(1).copied().unwrap_or(b'\\');

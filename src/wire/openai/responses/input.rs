@@ -6,8 +6,9 @@ use super::super::messages::image_data;
 use super::super::request::bad;
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Bad, Document, Struct, Type, checked, documents, go_quote, read, unquote};
+use crate::wire::go_json::{Bad, Document, Struct, Type, checked, documents, go_quote, read};
 use crate::wire::out::{push, string};
+use crate::wire::text::Text;
 
 /// An input item.
 enum Item<'a> {
@@ -21,14 +22,14 @@ enum Item<'a> {
         parts: Vec<Part<'a>>,
     },
     /// With the thinking.
-    Thought(Cow<'a, str>),
+    Thought(Text<'a>),
     /// History that the following message tells again.
     Search,
 }
 
 /// A part of a content.
 enum Part<'a> {
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     Image { url: Cow<'a, str> },
     File,
 }
@@ -44,8 +45,8 @@ struct Call<'a> {
 #[derive(Default)]
 struct Message<'a> {
     role: Cow<'a, str>,
-    content: Cow<'a, str>,
-    thinking: Cow<'a, str>,
+    content: Text<'a>,
+    thinking: Text<'a>,
     images: Vec<Cow<'a, str>>,
     /// Arguments are a JSON object.
     calls: Vec<Call<'a>>,
@@ -62,14 +63,14 @@ pub(super) struct Messages {
 
 /// Converts `instructions` and `input`, of which the last text and the last list count, as for Ollama.
 pub(super) fn convert(document: &Document<'_>) -> Result<Messages, Fault> {
-    let (mut text, mut list) = (Cow::Borrowed(""), Vec::new());
+    let (mut text, mut list) = (Text::default(), Vec::new());
     for input in document.all("input") {
         match input.strip_prefix('"') {
-            Some(_) => text = unquote(input),
+            Some(_) => text = Text::Written(input),
             None => list = items(document, input).map_err(bad)?,
         }
     }
-    let instructions = document.text("instructions");
+    let instructions = Text::of(document.get("instructions"));
     let mut turns = Turns::default();
     for (role, content) in [("system", instructions), ("user", text)] {
         if !content.is_empty() {
@@ -129,7 +130,7 @@ fn item<'a>(written: &Document<'a>) -> Result<Item<'a>, String> {
             let output = open(written, &tables::OUTPUT)?;
             Ok(Item::Output { call_id: output.text("call_id"), parts: content(output.get("output"), "output")? })
         }
-        "reasoning" => Ok(Item::Thought(open(written, &tables::THOUGHT)?.text("encrypted_content"))),
+        "reasoning" => Ok(Item::Thought(Text::of(open(written, &tables::THOUGHT)?.get("encrypted_content")))),
         "web_search_call" => open(written, &tables::SEARCH).map(|_| Item::Search),
         other => Err(format!("unknown input item type: {}", go_quote(other))),
     }
@@ -139,7 +140,7 @@ fn item<'a>(written: &Document<'a>) -> Result<Item<'a>, String> {
 fn content<'a>(item: &Document<'a>, token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, String> {
     let Some(token) = token else { return Ok(Vec::new()) };
     if token.starts_with('"') {
-        return Ok(vec![Part::Text(unquote(token))]);
+        return Ok(vec![Part::Text(Text::Written(token))]);
     }
     expect_array(token, name)?;
     each(item, token, &tables::PARTS, |at, one| part(one).map_err(|why| format!("{name}[{at}]: {why}")))
@@ -147,8 +148,8 @@ fn content<'a>(item: &Document<'a>, token: Option<&'a str>, name: &str) -> Resul
 
 fn part<'a>(written: &Document<'a>) -> Result<Part<'a>, String> {
     match &*open(written, &tables::PART)?.text("type") {
-        "input_text" => Ok(Part::Text(open(written, &tables::INPUT_TEXT)?.text("text"))),
-        "output_text" => Ok(Part::Text(open(written, &tables::OUTPUT_TEXT)?.text("text"))),
+        "input_text" => Ok(Part::Text(Text::of(open(written, &tables::INPUT_TEXT)?.get("text")))),
+        "output_text" => Ok(Part::Text(Text::of(open(written, &tables::OUTPUT_TEXT)?.get("text")))),
         "input_image" => Ok(Part::Image { url: open(written, &tables::IMAGE)?.text("image_url") }),
         "input_file" => open(written, &tables::FILE).map(|_| Part::File),
         other => Err(format!("unknown content type: {other}")),
@@ -177,7 +178,7 @@ fn open<'a>(written: &Document<'a>, table: &'static Struct) -> Result<Document<'
 struct Turns<'a> {
     list: Vec<Message<'a>>,
     /// Thinking that waits for the assistant's next message.
-    thought: Cow<'a, str>,
+    thought: Text<'a>,
 }
 
 impl<'a> Turns<'a> {
@@ -225,9 +226,9 @@ impl<'a> Turns<'a> {
             };
             if let Some(last) = self.list.last_mut().filter(|last| answered.is_some() && called(last)) {
                 if !last.content.is_empty() && !message.content.is_empty() {
-                    last.content.to_mut().push('\n');
+                    last.content.join("\n".into());
                 }
-                append(&mut last.content, message.content);
+                last.content.join(message.content);
                 last.images.append(&mut message.images);
                 if !message.thinking.is_empty() {
                     last.thinking = message.thinking;
@@ -274,7 +275,7 @@ fn message<'a>(role: Cow<'a, str>, parts: Vec<Part<'a>>) -> Result<Message<'a>, 
     let mut message = Message { role, ..Message::default() };
     for part in parts {
         match part {
-            Part::Text(text) => append(&mut message.content, text),
+            Part::Text(text) => message.content.join(text),
             Part::Image { url } if url.is_empty() => {
                 let text =
                     "input_image without image_url: only images in the request itself are supported, as a data: URL";
@@ -294,14 +295,6 @@ fn image(url: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
-fn append<'a>(content: &mut Cow<'a, str>, text: Cow<'a, str>) {
-    if content.is_empty() {
-        *content = text;
-    } else {
-        content.to_mut().push_str(&text);
-    }
-}
-
 fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
     let mut out = Vec::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
     out.push(b'[');
@@ -310,9 +303,12 @@ fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
         push(&mut out, if at == 0 { "{\"role\":" } else { ",{\"role\":" });
         string(&mut out, &message.role);
         push(&mut out, ",\"content\":");
-        string(&mut out, &message.content);
+        message.content.write(&mut out);
         prompt_bytes += message.content.len() + message.thinking.len();
-        text(&mut out, ",\"thinking\":", &message.thinking);
+        if !message.thinking.is_empty() {
+            push(&mut out, ",\"thinking\":");
+            message.thinking.write(&mut out);
+        }
         for (at, data) in message.images.iter().enumerate() {
             push(&mut out, if at == 0 { ",\"images\":[" } else { "," });
             string(&mut out, data);
@@ -337,17 +333,13 @@ fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
         if !message.calls.is_empty() {
             out.push(b']');
         }
-        text(&mut out, ",\"tool_call_id\":", &message.call_id);
+        if !message.call_id.is_empty() {
+            push(&mut out, ",\"tool_call_id\":");
+            string(&mut out, &message.call_id);
+        }
         out.push(b'}');
     }
     out.push(b']');
     let json = String::from_utf8(out).map_err(|_| bad("the input is not UTF-8"))?;
     Ok(Messages { json, prompt_bytes })
-}
-
-fn text(out: &mut Vec<u8>, key: &str, text: &str) {
-    if !text.is_empty() {
-        push(out, key);
-        string(out, text);
-    }
 }
