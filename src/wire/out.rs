@@ -3,16 +3,16 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::go_json::write_string;
+use super::go_json::{Sink, write_string};
 use crate::domain::Json;
 
 /// Appends text as it is (JSON punctuation and constant keys).
-pub(super) fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
+pub(super) fn push(out: &mut impl Sink, text: &str) {
+    out.append(text);
 }
 
 /// Appends a JSON string.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn string(out: &mut impl Sink, text: &str) {
     write_string(out, text);
 }
 

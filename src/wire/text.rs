@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::go_json::unquote;
+use super::go_json::{Sink, unquote};
 use super::out::{push, string};
 
 /// A text of a prompt.
@@ -75,7 +75,7 @@ impl<'a> Text<'a> {
     }
 
     /// Appends it to a body as a JSON string.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut impl Sink) {
         match self {
             Self::Written(token) => push(out, token),
             Self::Made(text) => string(out, text),

@@ -14,7 +14,7 @@ use crate::wire::text::Text;
 /// Converted messages.
 pub(super) struct Converted {
     /// The JSON array, without its end while it grows.
-    out: Vec<u8>,
+    out: String,
     /// Bytes of text that become prompt tokens.
     pub(super) prompt_bytes: usize,
     /// Bytes that Ollama counts for its guess of them, where one is wanted.
@@ -28,7 +28,7 @@ struct Gathered<'a> {
     thinking: Text<'a>,
     images: Images<'a>,
     /// Native tool calls, joined by commas.
-    calls: Vec<u8>,
+    calls: String,
     /// Bytes of the calls' inputs.
     input_bytes: usize,
     /// Bytes that Ollama counts for them.
@@ -42,7 +42,7 @@ impl Converted {
     /// tokens is wanted.
     pub(super) fn of(system: Option<&str>, messages: &[Document<'_>], size: usize, guess: bool) -> Result<Self, Fault> {
         let guessed_bytes = guess.then_some(0);
-        let mut converted = Self { out: Vec::with_capacity(size), prompt_bytes: 0, guessed_bytes };
+        let mut converted = Self { out: String::with_capacity(size), prompt_bytes: 0, guessed_bytes };
         let text = system.map(parts::system).transpose()?.unwrap_or_default();
         if !text.is_empty() {
             converted.message("system", &Gathered { text, ..Gathered::default() });
@@ -54,10 +54,10 @@ impl Converted {
     }
 
     /// The JSON array.
-    pub(super) fn json(&mut self) -> Result<String, Fault> {
+    pub(super) fn json(&mut self) -> String {
         let end = if self.out.is_empty() { "[]" } else { "]" };
         push(&mut self.out, end);
-        String::from_utf8(std::mem::take(&mut self.out)).map_err(|_| bad("the messages are not UTF-8"))
+        std::mem::take(&mut self.out)
     }
 
     /// Adds the message number `at`.
@@ -74,7 +74,8 @@ impl Converted {
         if let Some(bytes) = &mut self.guessed_bytes {
             *bytes += role.len() + gathered.guessed_bytes;
         }
-        let role = role.to_lowercase();
+        let lower = role.bytes().all(|byte| byte.is_ascii_lowercase());
+        let role = if lower { role } else { role.to_lowercase().into() };
         let said = !gathered.text.is_empty()
             || !gathered.images.is_empty()
             || !gathered.calls.is_empty()
@@ -108,7 +109,7 @@ impl Converted {
             string(&mut self.out, image);
         }
         if !images.is_empty() {
-            self.out.push(b']');
+            self.out.push(']');
         }
     }
 
@@ -123,10 +124,10 @@ impl Converted {
         if !said.calls.is_empty() {
             self.prompt_bytes += said.input_bytes;
             push(&mut self.out, ",\"tool_calls\":[");
-            self.out.extend_from_slice(&said.calls);
-            self.out.push(b']');
+            self.out.push_str(&said.calls);
+            self.out.push(']');
         }
-        self.out.push(b'}');
+        self.out.push('}');
     }
 
     fn results(&mut self, said: &Gathered<'_>) {
@@ -137,7 +138,7 @@ impl Converted {
                 push(&mut self.out, ",\"tool_call_id\":");
                 string(&mut self.out, id);
             }
-            self.out.push(b'}');
+            self.out.push('}');
         }
     }
 }

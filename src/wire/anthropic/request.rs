@@ -33,7 +33,7 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     fields::check(&document, MESSAGES)?;
     let stream = document.is_true("stream");
     let mut converted = Converted::of(document.get("system"), list, body.len(), stream)?;
-    let messages = converted.json()?;
+    let messages = converted.json();
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     let (calls_allowed, one_tool_call) = choice(&document)?;

@@ -140,8 +140,9 @@ impl<'a> Document<'a> {
         let null = |entry: &Entry| {
             of_field(entry) && entry.field.is_some_and(|(_, ty)| ty.null_clears()) && self.slice(entry.value) == "null"
         };
-        let after = self.found.iter().rposition(null).map_or(0, |null| null + 1);
-        let values = self.found.iter().skip(after).filter(move |entry| of_field(entry));
+        let found = if self.may_have(name) { &*self.found } else { &[] };
+        let after = found.iter().rposition(null).map_or(0, |null| null + 1);
+        let values = found.iter().skip(after).filter(move |entry| of_field(entry));
         values.map(|entry| self.slice(entry.value)).filter(|value| *value != "null")
     }
 

@@ -18,6 +18,6 @@ pub(super) use document::Document;
 pub(super) use numbers::floats;
 pub(super) use scan::{Bad, Kind};
 pub(super) use schema::{Field, Struct, Type, documents, read, read_text};
-pub(super) use text::{folds_to_start, go_quote, text_len, unquote, write_string};
+pub(super) use text::{Sink, folds_to_start, go_quote, text_len, unquote, write_string};
 pub(super) use value::{check_base64, keep_alive, number};
 pub(super) use walk::{checked, elements, member, members, members_and_list, whole};

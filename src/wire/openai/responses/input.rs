@@ -78,7 +78,7 @@ pub(super) fn convert(document: &Document<'_>) -> Result<Messages, Fault> {
         }
     }
     turns.read(list)?;
-    write(&turns.list)
+    Ok(write(&turns.list))
 }
 
 /// What is wrong with the `input` of a body in which something is wrong: Ollama says that first, wherever it stands.
@@ -295,9 +295,9 @@ fn image(url: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
-fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
-    let mut out = Vec::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
-    out.push(b'[');
+fn write(list: &[Message<'_>]) -> Messages {
+    let mut out = String::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
+    out.push('[');
     let mut prompt_bytes = 0;
     for (at, message) in list.iter().enumerate() {
         push(&mut out, if at == 0 { "{\"role\":" } else { ",{\"role\":" });
@@ -314,14 +314,14 @@ fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
             string(&mut out, data);
         }
         if !message.images.is_empty() {
-            out.push(b']');
+            out.push(']');
         }
         for (at, call) in message.calls.iter().enumerate() {
             push(&mut out, if at == 0 { ",\"tool_calls\":[{" } else { ",{" });
             if !call.id.is_empty() {
                 push(&mut out, "\"id\":");
                 string(&mut out, &call.id);
-                out.push(b',');
+                out.push(',');
             }
             push(&mut out, "\"function\":{\"index\":0,\"name\":");
             string(&mut out, &call.name);
@@ -331,15 +331,14 @@ fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
             prompt_bytes += call.arguments.len();
         }
         if !message.calls.is_empty() {
-            out.push(b']');
+            out.push(']');
         }
         if !message.call_id.is_empty() {
             push(&mut out, ",\"tool_call_id\":");
             string(&mut out, &message.call_id);
         }
-        out.push(b'}');
+        out.push('}');
     }
-    out.push(b']');
-    let json = String::from_utf8(out).map_err(|_| bad("the input is not UTF-8"))?;
-    Ok(Messages { json, prompt_bytes })
+    out.push(']');
+    Messages { json: out, prompt_bytes }
 }
