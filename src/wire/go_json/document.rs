@@ -79,22 +79,23 @@ impl<'a> Document<'a> {
         document
     }
 
-    /// The same object read against another table, in which it was not looked into.
+    /// Whether the object, whose table has every field of this one too but looks into none, fits this one.
     ///
     /// # Errors
     /// As [`read_text`].
-    pub(in crate::wire) fn against(&self, table: &'static Struct) -> Result<Self, Bad> {
-        let fits = |entry: &Entry| match table.find(self.slice(entry.key).as_bytes()) {
-            Some((_, Type::Raw)) | None => true,
-            Some((_, Type::Text)) => self.slice(entry.value).starts_with(['"', 'n']),
-            _ => false,
+    pub(in crate::wire) fn fits(&self, table: &'static Struct) -> Result<(), Bad> {
+        let fits = |entry: &Entry| {
+            let of = |(name, _): &&Field| entry.field.is_some_and(|(field, _)| field == name);
+            match table.fields.iter().find(of) {
+                Some((_, Type::Raw)) | None => true,
+                Some((_, Type::Text)) => self.slice(entry.value).starts_with(['"', 'n']),
+                _ => false,
+            }
         };
-        if !(self.written().starts_with('{') && self.found.iter().all(fits)) {
-            return read_text(self.written(), table);
+        if self.written().starts_with('{') && self.found.iter().all(fits) {
+            return Ok(());
         }
-        let of = |entry: &Entry| Entry { field: table.find(self.slice(entry.key).as_bytes()), ..*entry };
-        let found = self.found.iter().map(of).collect();
-        Ok(Self::new(self.text, self.span, Inside { found, list: Default::default() }))
+        read_text(self.written(), table).map(drop)
     }
 
     /// The documents that are the elements of this list, a member's value, if it was read as such.

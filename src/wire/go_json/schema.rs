@@ -42,7 +42,7 @@ pub(in crate::wire) enum Type {
     List(&'static str, &'static Type),
     /// A slice of structs, each kept as a document of its own.
     Documents(&'static str, &'static Type),
-    /// This, where it is such documents or such a struct; anything else is not looked into.
+    /// This, where it is such documents, such a struct or a text; anything else is not looked into.
     Loose(&'static Type),
     /// What a decoder of its own takes as a `string` or, decoded apart, as this.
     TextOr(&'static Type),
@@ -103,7 +103,7 @@ impl Type {
 
     /// Whether a later `null` takes back an earlier value (pointers, slices, maps) or changes nothing (the rest).
     pub(super) fn null_clears(&self) -> bool {
-        !matches!(self, Self::Text | Self::Prompt)
+        !matches!(self, Self::Text | Self::Prompt | Self::Loose(Self::Text))
     }
 }
 

@@ -14,17 +14,23 @@ use crate::wire::text::Text;
 enum Item<'a> {
     Message {
         role: Cow<'a, str>,
-        parts: Vec<Part<'a>>,
+        content: Content<'a>,
     },
     Call(Call<'a>),
     Output {
         call_id: Cow<'a, str>,
-        parts: Vec<Part<'a>>,
+        output: Content<'a>,
     },
     /// With the thinking.
     Thought(Text<'a>),
     /// History that the following message tells again.
     Search,
+}
+
+/// What a message or an output holds.
+enum Content<'a> {
+    Text(Text<'a>),
+    Parts(Vec<Part<'a>>),
 }
 
 /// A part of a content.
@@ -112,46 +118,48 @@ fn each<'a, T>(
     found.iter().enumerate().map(|(at, one)| read(at, one)).collect()
 }
 
-fn item<'a>(written: &Document<'a>) -> Result<Item<'a>, String> {
-    let item = open(written, &tables::ITEM)?;
-    let kind = item.text("type");
-    let content = |token, name| content(written, token, name);
-    match &*kind {
+fn item<'a>(item: &Document<'a>) -> Result<Item<'a>, String> {
+    fits(item, &tables::ITEM)?;
+    match &*item.text("type") {
         "" if item.text("role").is_empty() => Err("input item missing required 'type' field".into()),
-        "" | "message" => {
-            Ok(Item::Message { role: item.text("role"), parts: content(item.get("content"), "content")? })
-        }
+        "" | "message" => Ok(Item::Message { role: item.text("role"), content: content(item, "content")? }),
         "function_call" => {
-            let call = open(written, &tables::CALL)?;
-            let (id, name, arguments) = (call.text("call_id"), call.text("name"), call.text("arguments"));
+            fits(item, &tables::CALL)?;
+            let (id, name, arguments) = (item.text("call_id"), item.text("name"), item.text("arguments"));
             Ok(Item::Call(Call { id, name, arguments }))
         }
         "function_call_output" => {
-            let output = open(written, &tables::OUTPUT)?;
-            Ok(Item::Output { call_id: output.text("call_id"), parts: content(output.get("output"), "output")? })
+            fits(item, &tables::OUTPUT)?;
+            Ok(Item::Output { call_id: item.text("call_id"), output: content(item, "output")? })
         }
-        "reasoning" => Ok(Item::Thought(Text::of(open(written, &tables::THOUGHT)?.get("encrypted_content")))),
-        "web_search_call" => open(written, &tables::SEARCH).map(|_| Item::Search),
+        "reasoning" => {
+            fits(item, &tables::THOUGHT)?;
+            Ok(Item::Thought(Text::of(item.get("encrypted_content"))))
+        }
+        "web_search_call" => fits(item, &tables::SEARCH).map(|()| Item::Search),
         other => Err(format!("unknown input item type: {}", go_quote(other))),
     }
 }
 
 /// A content or an output: a string or a list of parts.
-fn content<'a>(item: &Document<'a>, token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, String> {
-    let Some(token) = token else { return Ok(Vec::new()) };
+fn content<'a>(item: &Document<'a>, name: &str) -> Result<Content<'a>, String> {
+    let Some(token) = item.get(name) else { return Ok(Content::Parts(Vec::new())) };
     if token.starts_with('"') {
-        return Ok(vec![Part::Text(Text::Written(token))]);
+        return Ok(Content::Text(Text::Written(token)));
     }
     expect_array(token, name)?;
     each(item, token, &tables::PARTS, |at, one| part(one).map_err(|why| format!("{name}[{at}]: {why}")))
+        .map(Content::Parts)
 }
 
-fn part<'a>(written: &Document<'a>) -> Result<Part<'a>, String> {
-    match &*open(written, &tables::PART)?.text("type") {
-        "input_text" => Ok(Part::Text(Text::of(open(written, &tables::INPUT_TEXT)?.get("text")))),
-        "output_text" => Ok(Part::Text(Text::of(open(written, &tables::OUTPUT_TEXT)?.get("text")))),
-        "input_image" => Ok(Part::Image { url: open(written, &tables::IMAGE)?.text("image_url") }),
-        "input_file" => open(written, &tables::FILE).map(|_| Part::File),
+fn part<'a>(part: &Document<'a>) -> Result<Part<'a>, String> {
+    fits(part, &tables::PART)?;
+    let text = || Part::Text(Text::of(part.get("text")));
+    match &*part.text("type") {
+        "input_text" => fits(part, &tables::INPUT_TEXT).map(|()| text()),
+        "output_text" => fits(part, &tables::OUTPUT_TEXT).map(|()| text()),
+        "input_image" => fits(part, &tables::IMAGE).map(|()| Part::Image { url: part.text("image_url") }),
+        "input_file" => fits(part, &tables::FILE).map(|()| Part::File),
         other => Err(format!("unknown content type: {other}")),
     }
 }
@@ -169,8 +177,8 @@ fn expect_array(token: &str, name: &str) -> Result<(), String> {
     ))
 }
 
-fn open<'a>(written: &Document<'a>, table: &'static Struct) -> Result<Document<'a>, String> {
-    written.against(table).map_err(Bad::text)
+fn fits(written: &Document<'_>, table: &'static Struct) -> Result<(), String> {
+    written.fits(table).map_err(Bad::text)
 }
 
 /// Messages as they grow.
@@ -192,17 +200,17 @@ impl<'a> Turns<'a> {
             match item {
                 Item::Thought(text) => self.thought = text,
                 Item::Search => {}
-                Item::Message { role, parts } => {
+                Item::Message { role, content } => {
                     let answered = match items.peek() {
                         Some(Item::Output { call_id, .. }) => Some(call_id.as_ref()),
                         _ => None,
                     };
-                    let message = message(role, parts)?;
+                    let message = message(role, content)?;
                     self.message(message, answered);
                 }
                 Item::Call(call) => self.call(call)?,
-                Item::Output { call_id, parts } => {
-                    let message = message("tool".into(), parts)?;
+                Item::Output { call_id, output } => {
+                    let message = message("tool".into(), output)?;
                     self.push(Message { call_id, ..message });
                 }
             }
@@ -271,8 +279,12 @@ fn object(text: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     Err(bad(format!("failed to parse function call arguments: {why}")))
 }
 
-fn message<'a>(role: Cow<'a, str>, parts: Vec<Part<'a>>) -> Result<Message<'a>, Fault> {
+fn message<'a>(role: Cow<'a, str>, content: Content<'a>) -> Result<Message<'a>, Fault> {
     let mut message = Message { role, ..Message::default() };
+    let parts = match content {
+        Content::Text(content) => return Ok(Message { content, ..message }),
+        Content::Parts(parts) => parts,
+    };
     for part in parts {
         match part {
             Part::Text(text) => message.content.join(text),

@@ -104,6 +104,9 @@ pub(super) fn compact(out: &mut Vec<u8>, value: &str) {
 
 /// Appends a number as Go prints a `float64` that is whole (`1`, where the caller wrote `1.0`); others keep their digits.
 pub(super) fn plain(out: &mut Vec<u8>, token: &str) {
+    if token.bytes().all(|byte| byte.is_ascii_digit()) && token.len() < 16 {
+        return push(out, token);
+    }
     let value = number(token);
     if value.fract() == 0.0 && value.abs() < 1e15 {
         push(out, &format!("{}", value + 0.0));
