@@ -4,8 +4,8 @@
 //! its own ends the reading with its own words, and a broken grammar anywhere beats both. What was found is a
 //! [`Document`].
 
-use super::document::{Document, Entry, Inside};
-use super::scan::{Bad, Kind, Scanner};
+use super::document::Document;
+use super::scan::{Bad, Kind, Scanner, Span};
 use super::text::{folds_to, unquote};
 use super::value::{check_base64, check_think, fits_float32, fits_float64, keep_alive};
 
@@ -101,6 +101,20 @@ impl Type {
         }
     }
 
+    /// Whether every text is good.
+    fn takes_any_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::TextPointer
+                | Self::TextOr(_)
+                | Self::StringOrList(_)
+                | Self::Any
+                | Self::Raw
+                | Self::Loose(_)
+        )
+    }
+
     /// Whether a later `null` takes back an earlier value (pointers, slices, maps) or changes nothing (the rest).
     pub(super) fn null_clears(&self) -> bool {
         !matches!(self, Self::Text | Self::Prompt | Self::Loose(Self::Text))
@@ -139,7 +153,7 @@ pub(in crate::wire) fn documents<'a>(text: &'a str, documents: &'static Type) ->
     let mut reader = Reader::new(text.as_bytes(), text);
     // cannot fail: it was scanned
     let _ = reader.value(documents, &Context { path: None, owner: &NOWHERE, own: false });
-    reader.inside.list.1
+    reader.document.list.1
 }
 
 /// Where in the structs the reader is, for error texts.
@@ -171,8 +185,8 @@ struct Reader<'a> {
     text: &'a str,
     /// Whether the object that comes next is kept as a document.
     keep: bool,
-    /// What was found in it so far.
-    inside: Inside<'a>,
+    /// The one that was begun last.
+    document: Document<'a>,
     bad: Option<String>,
     /// Set when `bad` is final: only the grammar is read from there on.
     end: bool,
@@ -181,8 +195,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8], text: &'a str) -> Self {
-        let (scan, inside) = (Scanner::new(bytes), Inside::default());
-        Self { scan, text, keep: false, inside, bad: None, end: false, prompt: 0 }
+        let (scan, document) = (Scanner::new(bytes), Document::default());
+        Self { scan, text, keep: false, document, bad: None, end: false, prompt: 0 }
     }
 
     /// Reads the first value of `bytes`.
@@ -204,24 +218,33 @@ impl<'a> Reader<'a> {
     /// Reads the next value as a document.
     fn document(&mut self, ty: &Type, context: &Context<'_>) -> Result<Document<'a>, Bad> {
         self.scan.lead();
-        let (start, around) = (self.scan.at(), std::mem::take(&mut self.inside));
+        let (start, around) = (self.scan.at(), std::mem::take(&mut self.document));
         self.keep = true;
         self.value(ty, context)?;
         // it was no object
         self.keep = false;
-        let inside = std::mem::replace(&mut self.inside, around);
-        Ok(Document::new(self.text, (start, self.scan.at()), inside))
+        let mut document = std::mem::replace(&mut self.document, around);
+        document.written = self.written((start, self.scan.at()));
+        Ok(document)
+    }
+
+    /// What stands there; nothing where it is not UTF-8.
+    fn written(&self, (from, to): Span) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
     }
 
     fn value(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let kind = self.scan.kind()?;
+        if kind == Kind::Text && ty.takes_any_text() {
+            return self.scan.scalar(kind);
+        }
         if self.end || matches!(ty, Type::Raw) {
             return self.scan.value().map(drop);
         }
         if matches!(ty, Type::Think | Type::KeepAlive) {
-            return self.own_scalar(ty, context);
+            return self.own_scalar(kind, ty, context);
         }
-        let kind = self.scan.kind()?;
-        if let (false, Type::TextOr(other)) = (kind == Kind::Text, ty) {
+        if let Type::TextOr(other) = ty {
             // decoded apart: the field itself is in no path
             let up = context.path.and_then(|path| path.up.copied());
             return self.value(other, &Context { path: up, ..*context });
@@ -232,7 +255,6 @@ impl<'a> Reader<'a> {
                 let inside = Context { path: context.path, owner: if own { context.owner } else { s }, own };
                 self.object(Some(s), &Type::Raw, &inside)
             }
-            (Kind::Text, Type::StringOrList(_)) => self.scan.value().map(drop),
             (_, Type::StringOrList(list)) => self.value(list, &Context { own: true, ..*context }),
             (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }),
             (_, Type::Ordered(_)) if kind != Kind::Null => {
@@ -270,7 +292,8 @@ impl<'a> Reader<'a> {
                 None => self.value(other, context)?,
             }
             if keep {
-                self.inside.add(Entry { field, key, value: (start, self.scan.at()) })?;
+                let value = self.written((start, self.scan.at()));
+                self.document.add(field, self.written(key), value)?;
             }
             more = self.scan.more(b'}', "after object key:value pair")?;
         }
@@ -294,8 +317,7 @@ impl<'a> Reader<'a> {
             list.push(self.document(item, context)?);
             more = self.scan.more(b']', "after array element")?;
         }
-        let written = self.text.get(start..self.scan.at()).unwrap_or_default();
-        self.inside.list = (written, list);
+        self.document.list = (self.written((start, self.scan.at())), list);
         Ok(())
     }
 
@@ -303,11 +325,7 @@ impl<'a> Reader<'a> {
         let start = self.scan.at();
         self.scan.scalar(kind)?;
         match (kind, ty) {
-            (Kind::Null, _)
-            | (Kind::Text, Type::Text | Type::TextPointer | Type::TextOr(_) | Type::Any)
-            | (Kind::Bool, Type::Bool | Type::Any) => {
-                return Ok(());
-            }
+            (Kind::Null, _) | (Kind::Bool, Type::Bool | Type::Any) => return Ok(()),
             (Kind::Text, Type::Prompt) => {
                 self.prompt += self.scan.at() - start - 2;
                 return Ok(());
@@ -334,8 +352,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value whose Go type reads itself.
-    fn own_scalar(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
-        let kind = self.scan.kind()?;
+    fn own_scalar(&mut self, kind: Kind, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
         let Ok(token) = std::str::from_utf8(self.scan.value()?) else { return Ok(()) };
         let read = match ty {
             _ if kind == Kind::Null => Ok(()),

@@ -12,10 +12,11 @@ use super::run::{is, is_control, unmarked};
 pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
     let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
-    let (mut head, mut rest) = inner.split_at(plain(inner));
-    if rest.is_empty() {
+    let first = plain(inner);
+    if first == inner.len() {
         return Cow::Borrowed(inner);
     }
+    let (mut head, mut rest) = inner.split_at(first);
     let mut out = String::with_capacity(inner.len());
     while !rest.is_empty() {
         out.push_str(head);

@@ -83,6 +83,7 @@ pub(super) fn convert(document: &Document<'_>) -> Result<Messages, Fault> {
             turns.push(Message { role: role.into(), content, ..Message::default() });
         }
     }
+    turns.list.reserve(list.len());
     turns.read(list)?;
     Ok(write(&turns.list))
 }
@@ -115,7 +116,11 @@ fn each<'a, T>(
             &again
         }
     };
-    found.iter().enumerate().map(|(at, one)| read(at, one)).collect()
+    let mut all = Vec::with_capacity(found.len());
+    for (at, one) in found.iter().enumerate() {
+        all.push(read(at, one)?);
+    }
+    Ok(all)
 }
 
 fn item<'a>(item: &Document<'a>) -> Result<Item<'a>, String> {
