@@ -42,3 +42,12 @@ pub(super) fn is(bytes: u8x16, byte: u8) -> u8x16 {
 pub(super) fn is_control(bytes: u8x16) -> u8x16 {
     bytes.simd_lt(u8x16::splat(b' '))
 }
+
+/// Marks bytes that are no signs of standard base64.
+pub(super) fn is_no_base64(bytes: u8x16) -> u8x16 {
+    let within = |bytes: u8x16, first, count| (bytes - u8x16::splat(first)).simd_lt(u8x16::splat(count));
+    let letter = within(bytes | u8x16::splat(0x20), b'a', 26);
+    // the slash stands before the digits
+    let slash_or_digit = within(bytes, b'/', 11);
+    !(letter | slash_or_digit | is(bytes, b'+'))
+}

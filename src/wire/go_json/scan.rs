@@ -111,11 +111,6 @@ impl<'a> Scanner<'a> {
         self.bytes.get(from..to).unwrap_or_default()
     }
 
-    /// The text of a span; `None` when it is not UTF-8.
-    pub(super) fn text(&self, span: Span) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes(span)).ok()
-    }
-
     /// The next byte that is not white space, left in place.
     pub(super) fn lead(&mut self) -> Option<u8> {
         while let Some(&byte) = self.bytes.get(self.at) {

@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
         Ok(document)
     }
 
-    /// What stands there; nothing where it is not UTF-8.
+    /// What stands there; nothing where it is not UTF-8, of which nothing else will be told.
     fn written(&self, (from, to): Span) -> &'a str {
         self.text.get(from..to).unwrap_or_default()
     }
@@ -332,7 +332,7 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
-        let Some(token) = self.scan.text((start, self.scan.at())) else { return Ok(()) };
+        let token = self.written((start, self.scan.at()));
         match (kind, ty) {
             (Kind::Text, Type::Base64) => {
                 if let Err(text) = check_base64(&unquote(token)) {
@@ -353,7 +353,9 @@ impl<'a> Reader<'a> {
 
     /// A value whose Go type reads itself.
     fn own_scalar(&mut self, kind: Kind, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
-        let Ok(token) = std::str::from_utf8(self.scan.value()?) else { return Ok(()) };
+        let start = self.scan.at();
+        self.scan.value()?;
+        let token = self.written((start, self.scan.at()));
         let read = match ty {
             _ if kind == Kind::Null => Ok(()),
             Type::Think => check_think(token),
