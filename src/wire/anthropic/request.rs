@@ -10,7 +10,7 @@ use crate::wire::go_json::{Document, Struct, elements, number, read, read_text, 
 use crate::wire::ollama::{PARAMETERS, check_model};
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
-use crate::wire::request::{bad, keep_alive, made, refuse, truncate};
+use crate::wire::request::{self, bad, keep_alive, made, refuse, truncate};
 
 /// Fields that are options.
 const NAMED: [(&str, &str); 4] =
@@ -189,7 +189,7 @@ fn format(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let field = if inner.is_some() { "output_config.format" } else { "output_format" };
     let format = read(format.as_bytes(), &tables::FORMAT).map_err(refuse)?;
     match (&*unquote(format.get("type").unwrap_or("\"\"")), format.get("schema")) {
-        ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
+        ("json_schema", Some(schema)) => request::schema(&format!("{field}.schema"), schema).map(Some),
         _ => {
             Err(bad(format!("{field} must be {{\"type\":\"json_schema\",\"schema\":…}}: nothing else can be enforced"))
                 .at(field))

@@ -115,7 +115,7 @@ pub(super) static MESSAGES: Struct = Struct {
         ("output_config", Type::Struct(&OUTPUT_CONFIG)),
         ("output_format", Type::Raw),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };

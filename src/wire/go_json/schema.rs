@@ -38,6 +38,8 @@ pub(in crate::wire) enum Type {
     Think,
     /// `api.Duration`.
     KeepAlive,
+    /// The same where the field is the gateway's own: it says itself what is wrong.
+    OurKeepAlive,
     /// A slice: Go's name of it and its element.
     List(&'static str, &'static Type),
     /// A slice of structs, each kept as a document of its own.
@@ -97,7 +99,13 @@ impl Type {
             Self::TextOr(other) => other.name(),
             Self::StringOrList(list) => list.name(),
             Self::Struct(s) | Self::Own(s) => s.full,
-            Self::Any | Self::Raw | Self::Loose(_) | Self::Think | Self::KeepAlive | Self::Ordered(_) => "interface {}",
+            Self::Any
+            | Self::Raw
+            | Self::Loose(_)
+            | Self::Think
+            | Self::KeepAlive
+            | Self::OurKeepAlive
+            | Self::Ordered(_) => "interface {}",
         }
     }
 
@@ -241,7 +249,7 @@ impl<'a> Reader<'a> {
         if self.end || matches!(ty, Type::Raw) {
             return self.scan.value().map(drop);
         }
-        if matches!(ty, Type::Think | Type::KeepAlive) {
+        if matches!(ty, Type::Think | Type::KeepAlive | Type::OurKeepAlive) {
             return self.own_scalar(kind, ty, context);
         }
         if let Type::TextOr(other) = ty {
@@ -359,6 +367,9 @@ impl<'a> Reader<'a> {
         let read = match ty {
             _ if kind == Kind::Null => Ok(()),
             Type::Think => check_think(token),
+            Type::OurKeepAlive => keep_alive(token).map(drop).map_err(|why| {
+                format!("keep_alive: {why}: use seconds, or a text such as \"5m\"; a negative one is for ever")
+            }),
             _ if kind == Kind::Number && !fits_float64(token) => {
                 Err(unmarshal(&format!("number {token}"), &Type::Float64, context))
             }

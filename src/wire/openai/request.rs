@@ -5,7 +5,7 @@ use crate::domain::{Fault, ReplyShape};
 use crate::wire::fields::shown;
 use crate::wire::go_json::{Document, elements, read_text, unquote};
 use crate::wire::options::{Merged, Options};
-pub(super) use crate::wire::request::{bad, keep_alive, made, refuse, truncate};
+pub(super) use crate::wire::request::{bad, keep_alive, made, refuse, schema, truncate};
 
 /// Whether the tools stay: not with `tool_choice: "none"`; what forces a call is refused.
 pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {

@@ -156,7 +156,7 @@ impl Format {
         match (&*self.kind, &self.schema) {
             ("" | "text", _) => Ok(None),
             ("json_object", _) => Ok(Some(made("format", "\"json\""))),
-            ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
+            ("json_schema", Some(schema)) => request::schema("text.format.schema", schema).map(Some),
             ("json_schema", None) => {
                 let text = "text.format is json_schema without a schema: send text.format.schema, or use json_object";
                 Err(bad(text).at("text.format.schema"))

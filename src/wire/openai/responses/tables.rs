@@ -63,7 +63,7 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
         ("parallel_tool_calls", Type::Bool),
         ("metadata", Type::Map),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };
