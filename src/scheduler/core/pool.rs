@@ -19,7 +19,7 @@ const NEWEST: f64 = 0.3;
 const BIAS: f64 = 0.1;
 
 /// Index into [`Core::pools`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PoolIndex(pub(super) usize);
 
 /// Seconds of service that some tickets were predicted to be.

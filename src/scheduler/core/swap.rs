@@ -24,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(1);
 /// When to look again where a time is too far off to be one.
 const FAR: Duration = Duration::from_secs(60);
 
+/// Whose turn it is, and of what class.
+type Candidate = (Turn, Class, PoolIndex);
+
 impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
@@ -74,8 +77,7 @@ impl Core {
         let Some(wanted) = wanted else { return };
         let idle_check = self.sites.get(&site).map(|state| state.idle_check);
         let mut wake = idle_check.into_iter().chain(self.retry_at(site, wanted)).min();
-        if let Some((turn, class, candidate)) = self.candidate(site, wanted) {
-            let (fit, victims) = self.make_room(site, candidate);
+        if let Some(((turn, class, candidate), (fit, victims))) = self.candidate(site, wanted) {
             let due = if victims.is_empty() {
                 (fit != Fit::No).then_some(()).ok_or(None)
             } else {
@@ -102,16 +104,14 @@ impl Core {
     }
 
     /// The waiting ticket with the lowest turn whose weights should come into memory here: those that are nowhere it
-    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim.
-    fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Turn, Class, PoolIndex)> {
-        let coming = |pool| {
-            self.sites
-                .iter()
-                .any(|(id, s)| !self.is_out(*id) && s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool)))
-        };
+    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim. With it, whether
+    /// it fits and who goes for it.
+    fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Candidate, (Fit, Vec<Held>))> {
+        let usable = self.sites.iter().filter(|(id, _)| !self.is_out(**id));
+        let coming: Vec<_> = usable.filter_map(|(_, state)| state.swap.as_ref()?.candidate).collect();
         let loadable = wanted.iter().copied().filter(|pool| {
             let runner = self.pools[pool.0].runners.get(&site);
-            runner.is_some_and(|runner| runner.may_load(self.now)) && !coming(*pool)
+            runner.is_some_and(|runner| runner.may_load(self.now)) && !coming.contains(pool)
         });
         let mut turns: Vec<_> = loadable
             .filter_map(|pool| {
@@ -121,12 +121,17 @@ impl Core {
             })
             .collect();
         turns.sort_by(|a, b| before(&a.0, &b.0));
-        let mut turns = turns
-            .into_iter()
-            .filter(|(.., id, pool)| !self.is_elsewhere(*pool, *id) || self.deserves_another(*pool, site))
+        turns.into_iter().find_map(|(turn, class, id, pool)| {
+            // a second runner has to pay: what waits takes longer than a load, and nobody has to go for it
+            let second = self.is_elsewhere(pool, id);
+            if second && !self.pools[pool.0].may_pay_for_another() {
+                return None;
+            }
+            let (fit, victims) = self.make_room(site, pool);
             // one that has no room here, whoever goes, holds up nobody
-            .filter(|(.., pool)| self.may_fit(site, *pool));
-        turns.next().map(|(turn, class, _, pool)| (turn, class, pool))
+            let fits = if victims.is_empty() { fit != Fit::No } else { !second };
+            fits.then_some(((turn, class, pool), (fit, victims)))
+        })
     }
 
     /// Whether the weights are in memory where this ticket may run.
@@ -135,21 +140,6 @@ impl Core {
         let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats);
         let usable = seats.filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
-    }
-
-    /// Whether it has room here, be it that others go.
-    fn may_fit(&self, site: EndpointId, pool: PoolIndex) -> bool {
-        let (fit, victims) = self.make_room(site, pool);
-        fit != Fit::No || !victims.is_empty()
-    }
-
-    /// Whether a second runner would pay: what waits takes longer than a load, and nobody has to go for it.
-    fn deserves_another(&self, pool: PoolIndex, site: EndpointId) -> bool {
-        if !self.pools[pool.0].may_pay_for_another() {
-            return false;
-        }
-        let (fit, victims) = self.make_room(site, pool);
-        fit != Fit::No && victims.is_empty()
     }
 
     /// Whether `candidate` may take the victims' place now, or when to look again.
@@ -292,8 +282,9 @@ impl Core {
         let (candidate, heals, holds) = (swap.candidate, swap.heals, swap.holds);
         let wanted = candidate.is_none_or(|pool| self.pools[pool.0].alive() > 0);
         let (mut going, mut spared) = (false, false);
-        for at in 0..self.pools.len() {
-            let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
+        let there: Vec<_> = self.in_memory(site).map(|held| held.pool).collect();
+        for pool in there {
+            let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { continue };
             match runner.state {
                 // nobody waits for the swap any more: a caller that left must not cause a load
                 Residency::Leaving if !wanted && !heals => {
@@ -302,12 +293,7 @@ impl Core {
                 }
                 Residency::Leaving if runner.used == 0 => {
                     going = true;
-                    self.unload(
-                        PoolIndex(at),
-                        site,
-                        if heals { UnloadReason::Reload } else { UnloadReason::Room },
-                        out,
-                    );
+                    self.unload(pool, site, if heals { UnloadReason::Reload } else { UnloadReason::Room }, out);
                 }
                 Residency::Leaving | Residency::Unloading | Residency::Loading => going = true,
                 _ => {}
@@ -348,7 +334,7 @@ impl Core {
     /// Whether a runner is on its way out there.
     fn is_emptying(&self, site: EndpointId) -> bool {
         let leaving = |runner: &Runner| matches!(runner.state, Residency::Leaving | Residency::Unloading);
-        self.pools.iter().any(|pool| pool.runners.get(&site).is_some_and(leaving))
+        self.in_memory(site).any(|held| self.pools[held.pool.0].runners.get(&site).is_some_and(leaving))
     }
 
     fn load(&mut self, pool: PoolIndex, site: EndpointId, out: &mut Vec<Decision>) {
@@ -365,6 +351,7 @@ impl Core {
             order: runner.order.clone(),
             within: runner.load_limit(),
         }));
+        self.note_memory(pool, site);
     }
 
     fn unload(&mut self, pool: PoolIndex, site: EndpointId, why: UnloadReason, out: &mut Vec<Decision>) {

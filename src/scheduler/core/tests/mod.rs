@@ -13,6 +13,7 @@ mod pauses;
 mod storm;
 
 use super::lines::Line;
+use super::site::Runner;
 use super::*;
 use crate::domain::{Json, LoadOrder, ResidencyCommand};
 
@@ -63,6 +64,11 @@ fn sweep_sums(core: &Core) {
         same(pool.everything(), lines.sum());
         let (by_tag, all) = (core.firsts_by_tag(PoolIndex(index), &able), core.firsts_of_lines(PoolIndex(index)));
         assert_eq!(by_tag, all, "a search by tag finds whom looking at every line finds");
+    }
+    for (endpoint, site) in &core.sites {
+        let there = |pool: &Pool| pool.runners.get(endpoint).is_some_and(Runner::is_in_memory);
+        let there = core.pools.iter().enumerate().filter(|(_, pool)| there(pool)).map(|(at, _)| PoolIndex(at));
+        assert_eq!(site.held, there.collect::<Vec<_>>(), "what is in memory on {endpoint:?}");
     }
     for (endpoint, service) in &core.service {
         let here = |waiting: &&Waiting| waiting.seats.iter().any(|seat| seat.endpoint == *endpoint);
