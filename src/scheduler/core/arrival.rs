@@ -162,14 +162,15 @@ impl Core {
         place: Place,
         wanted: &[PoolIndex],
     ) -> (Vec<(Place, PoolIndex, Class)>, usize) {
-        let mut turns: Vec<_> = wanted
-            .iter()
-            .copied()
-            .filter(|at| *at != mine)
-            .filter(|at| self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now)))
-            .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
-            .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1))
-            .collect();
+        let loadable = wanted.iter().copied().filter(|at| {
+            *at != mine && self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now))
+        });
+        let mut turns = Vec::with_capacity(wanted.len());
+        turns.extend(
+            loadable
+                .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
+                .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1)),
+        );
         let order = |a: &(Place, PoolIndex, Class), b: &(Place, PoolIndex, Class)| {
             a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)).then(a.1.0.cmp(&b.1.0))
         };

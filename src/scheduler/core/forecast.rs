@@ -198,36 +198,36 @@ impl Core {
         place: Place,
         except: Option<AppIndex>,
     ) -> (usize, f64) {
-        let members = &self.pools[pool.0];
+        let backlog = self.pools[pool.0].backlog();
+        let service = self.service.get(&site);
         // counts as numbers of the sum's kind: nothing is converted for each line
         let (mut tickets, mut seconds) = (0.0, 0.0);
-        let service = self.service.get(&site);
-        // of a class that claims nothing, no ticket has to be looked at for its rank
-        let ranks = Class::ALL.map(|class| match service {
-            Some(service) if service.claims(class) => Err(service),
-            _ => Ok((1 + class as usize).cmp(&place.0)),
-        });
-        for (line, head) in members.lines.heads().filter(|(line, _)| Some(line.app) != except) {
-            let rank = match ranks[head.class as usize] {
-                Ok(rank) => rank,
-                Err(service) => service.rank(head.class, line.each(head, &members.speed)).cmp(&place.0),
-            };
-            let all = as_f64(line.alive());
-            let (each, count) = match rank {
-                Ordering::Less => (line.each(head, &members.speed), all),
-                Ordering::Equal => {
-                    let other = &self.apps[line.app.0];
-                    let behind = place.1 - other.tag();
-                    if behind <= 0.0 {
-                        continue;
+        for class in Class::ALL {
+            let waiting = &backlog.classes[class as usize];
+            // of a class that claims nothing, no ticket has to be looked at for its rank
+            let claims = service.filter(|service| service.claims(class));
+            let usual = (1 + class as usize).cmp(&place.0);
+            if claims.is_none() && usual.is_gt() {
+                continue;
+            }
+            if claims.is_none() && usual.is_lt() && except.is_none() {
+                tickets += waiting.tickets;
+                seconds += waiting.seconds;
+                continue;
+            }
+            for line in waiting.lines.iter().filter(|line| Some(line.app) != except) {
+                let rank = claims.map_or(usual, |service| service.rank(class, line.each).cmp(&place.0));
+                let other = &self.apps[line.app.0];
+                let count = match rank {
+                    Ordering::Less => line.tickets,
+                    Ordering::Equal if other.tag() < place.1 => {
+                        ((place.1 - other.tag()) * other.weight() / line.each).ceil().min(line.tickets)
                     }
-                    let each = line.each(head, &members.speed);
-                    (each, (behind * other.weight() / each).ceil().min(all))
-                }
-                Ordering::Greater => continue,
-            };
-            tickets += count;
-            seconds += each * count;
+                    _ => continue,
+                };
+                tickets += count;
+                seconds += line.each * count;
+            }
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of lengths")]
         let tickets = tickets as usize;

@@ -64,13 +64,6 @@ impl Line {
         }
     }
 
-    /// Its application is of another class now.
-    pub(super) fn reclass(&mut self, class: Class) {
-        if let Some(head) = &mut self.head {
-            head.class = class;
-        }
-    }
-
     /// Whether its application has anything here, waiting or running.
     pub(super) fn is_busy(&self) -> bool {
         self.alive > 0 || self.running > 0
@@ -89,7 +82,7 @@ pub(super) struct Lines {
     places: Vec<u32>,
     /// Tickets that wait, in all lines.
     alive: usize,
-    /// How often one came or went.
+    /// How often one came or went, or was of another class.
     changes: u64,
 }
 
@@ -133,6 +126,14 @@ impl Lines {
             line.each.set(None);
         }
         line.alive += 1;
+    }
+
+    /// An application is of another class now.
+    pub(super) fn reclass(&mut self, app: AppIndex, class: Class) {
+        self.changes += 1;
+        if let Some(head) = &mut self.of(app).head {
+            head.class = class;
+        }
     }
 
     /// A ticket of `app` left the queue; `known` knows those that still wait. Dead ids go once they are half of the line, so
@@ -195,7 +196,7 @@ impl Lines {
         line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
     }
 
-    /// How often a ticket came or went.
+    /// How often a ticket came or went, or was of another class.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }

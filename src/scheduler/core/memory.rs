@@ -33,7 +33,12 @@ impl GpuSet {
     }
 
     fn places(self) -> impl Iterator<Item = usize> {
-        (0..64).filter(move |at| self.0 >> at & 1 == 1)
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let next = (left != 0).then(|| left.trailing_zeros() as usize);
+            left &= left.saturating_sub(1);
+            next
+        })
     }
 }
 

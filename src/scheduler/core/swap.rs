@@ -46,12 +46,14 @@ impl Core {
 
     /// Pools that may want to come into memory somewhere: a cheap sieve, because most steps find nothing.
     pub(super) fn wanted(&self) -> Vec<PoolIndex> {
-        let hosted = |pool: &Pool| pool.runners.iter().any(|(id, r)| r.is_in_memory() && !self.is_out(*id));
-        let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.alive() > 0);
-        pools
-            .filter(|(_, pool)| !hosted(pool) || pool.mixed || (pool.runners.len() > 1 && pool.may_pay_for_another()))
-            .map(|(at, _)| PoolIndex(at))
-            .collect()
+        let mut hosted = vec![false; self.pools.len()];
+        for (_, state) in self.sites.iter().filter(|(id, _)| !self.is_out(**id)) {
+            state.held.iter().for_each(|pool| hosted[pool.0] = true);
+        }
+        let pools = self.pools.iter().zip(hosted).enumerate().filter(|(_, (pool, _))| pool.alive() > 0);
+        let more = |pool: &Pool| pool.mixed || (pool.runners.len() > 1 && pool.may_pay_for_another());
+        let wanted = pools.filter(|(_, (pool, hosted))| !hosted || more(pool));
+        wanted.map(|(at, _)| PoolIndex(at)).collect()
     }
 
     /// Starts or continues what is due at one endpoint; looks for a candidate only if told who may be one.
@@ -113,25 +115,28 @@ impl Core {
             let runner = self.pools[pool.0].runners.get(&site);
             runner.is_some_and(|runner| runner.may_load(self.now)) && !coming.contains(pool)
         });
-        let mut turns: Vec<_> = loadable
-            .filter_map(|pool| {
-                let mixed = self.pools[pool.0].mixed;
-                let first = if mixed { self.first_turn(pool, site) } else { self.head(pool, site) };
-                first.map(|(turn, class, id)| (turn, class, id, pool))
-            })
-            .collect();
-        turns.sort_by(|a, b| before(&a.0, &b.0));
-        turns.into_iter().find_map(|(turn, class, id, pool)| {
+        let mut turns = Vec::with_capacity(wanted.len());
+        turns.extend(loadable.filter_map(|pool| {
+            let mixed = self.pools[pool.0].mixed;
+            let first = if mixed { self.first_turn(pool, site) } else { self.head(pool, site) };
+            first.map(|(turn, class, id)| (turn, class, id, pool))
+        }));
+        // nearly always the first one will do: no need to sort
+        while let Some(at) = (0..turns.len()).min_by(|a, b| before(&turns[*a].0, &turns[*b].0)) {
+            let (turn, class, id, pool) = turns.remove(at);
             // a second runner has to pay: what waits takes longer than a load, and nobody has to go for it
             let second = self.is_elsewhere(pool, id);
             if second && !self.pools[pool.0].may_pay_for_another() {
-                return None;
+                continue;
             }
             let (fit, victims) = self.make_room(site, pool);
             // one that has no room here, whoever goes, holds up nobody
             let fits = if victims.is_empty() { fit != Fit::No } else { !second };
-            fits.then_some(((turn, class, pool), (fit, victims)))
-        })
+            if fits {
+                return Some(((turn, class, pool), (fit, victims)));
+            }
+        }
+        None
     }
 
     /// Whether the weights are in memory where this ticket may run.
@@ -379,9 +384,10 @@ impl Core {
     fn unload_idle(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> bool {
         let mut next = self.now.after(Duration::from_secs(3600));
         let mut due = None;
-        for at in 0..self.pools.len() {
-            let busy = self.pools[at].alive() > 0;
-            let Some(runner) = self.pools[at].runners.get(&site) else { continue };
+        for held in self.in_memory(site) {
+            let members = &self.pools[held.pool.0];
+            let busy = members.alive() > 0;
+            let Some(runner) = members.runners.get(&site) else { continue };
             if runner.state != Residency::Resident || runner.is_pinned() || runner.held_until > self.now {
                 continue;
             }
@@ -389,7 +395,7 @@ impl Core {
             // the end of what is busy is a step of its own
             let goes_at = if busy { self.now.after(BUSY) } else { runner.last_work }.after(runner.keep_alive);
             if goes_at <= self.now && !busy {
-                due = Some(PoolIndex(at));
+                due = Some(held.pool);
                 break;
             }
             next = next.min(goes_at);

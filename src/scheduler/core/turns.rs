@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use crate::domain::{Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
-use super::lines::{Head, Line};
+use super::lines::Head;
 use super::pool::PoolIndex;
 use super::{Core, TicketId};
 
@@ -67,17 +67,21 @@ impl Core {
     /// The lowest turn at `site` of the first ones of a pool.
     pub(super) fn lowest_turn(&self, site: EndpointId, firsts: &Firsts) -> Option<(Turn, Class, TicketId)> {
         let service = self.service.get(&site);
-        let turns = Class::ALL.into_iter().zip(firsts).filter_map(|(class, first)| {
-            let first = first.as_ref()?;
+        let mut lowest: Option<(Turn, Class, TicketId)> = None;
+        for (class, first) in Class::ALL.into_iter().zip(firsts) {
+            let Some(first) = first else { continue };
             let rank = service.map_or(1 + class as usize, |service| service.rank(class, first.each));
-            Some(((rank, first.tag, first.since), class, first.id))
-        });
-        turns.min_by(|a, b| before(&a.0, &b.0))
+            let turn = (rank, first.tag, first.since);
+            if lowest.as_ref().is_none_or(|lowest| before(&turn, &lowest.0).is_lt()) {
+                lowest = Some((turn, class, first.id));
+            }
+        }
+        lowest
     }
 
     /// Applications that may run more, by class, lowest tag first.
     pub(super) fn able_by_tag(&self) -> Able {
-        let mut able = Able::default();
+        let mut able: Able = Class::ALL.map(|_| Vec::with_capacity(self.apps.len()));
         for (at, app) in self.apps.iter().enumerate().filter(|(_, app)| app.contends()) {
             able[app.class as usize].push((app.tag(), AppIndex(at)));
         }
@@ -101,8 +105,8 @@ impl Core {
                 if firsts[class].is_some_and(|first| first.tag < tag - gone.most) {
                     break;
                 }
-                if let Some(head) = members.lines.get(*app).and_then(Line::head) {
-                    self.compare(&mut firsts, pool, (*app, head), gone);
+                if let Some((line, head)) = members.lines.get(*app).and_then(|line| Some((line, line.head()?))) {
+                    self.compare(&mut firsts, (*app, head), gone, || line.each(head, &members.speed));
                 }
             }
         }
@@ -114,7 +118,7 @@ impl Core {
         let gone = self.gone(pool);
         let mut firsts = Firsts::default();
         for (line, head) in members.lines.heads().filter(|(line, _)| self.apps[line.app.0].may_run()) {
-            self.compare(&mut firsts, pool, (line.app, head), gone);
+            self.compare(&mut firsts, (line.app, head), gone, || line.each(head, &members.speed));
         }
         firsts
     }
@@ -128,7 +132,9 @@ impl Core {
             if let Some((id, waiting)) =
                 line.find(|(_, waiting)| waiting.seats.iter().any(|seat| seat.endpoint == site))
             {
-                self.compare(&mut firsts, pool, (app, &Head::of(id, waiting)), gone);
+                self.compare(&mut firsts, (app, &Head::of(id, waiting)), gone, || {
+                    members.speed.predict(app, waiting.work)
+                });
             }
         }
         firsts
@@ -146,13 +152,12 @@ impl Core {
 
     /// Takes a line's first ticket for the first of its class, if it is. Only what waits for the model ages: a long line
     /// before a model that is served does not.
-    fn compare(&self, firsts: &mut Firsts, pool: PoolIndex, (app, head): (AppIndex, &Head), gone: Gone) {
+    fn compare(&self, firsts: &mut Firsts, (app, head): (AppIndex, &Head), gone: Gone, each: impl FnOnce() -> f64) {
         let aged = if head.since <= gone.since { gone.most } else { self.ages(head.since) };
         let tag = self.apps[app.0].tag() - aged;
         let first = &mut firsts[head.class as usize];
         if first.is_none_or(|first| (tag, head.since, app) < (first.tag, first.since, first.app)) {
-            let each = self.pools[pool.0].speed.predict(app, head.work);
-            *first = Some(First { id: head.id, app, each, tag, since: head.since });
+            *first = Some(First { id: head.id, app, each: each(), tag, since: head.since });
         }
     }
 }
