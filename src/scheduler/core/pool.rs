@@ -51,7 +51,7 @@ impl Load {
 }
 
 /// An application's line as a sum: the service of each ticket in seconds, and how many there are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Behind {
     pub(super) app: AppIndex,
     pub(super) each: f64,

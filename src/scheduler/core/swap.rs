@@ -161,16 +161,13 @@ impl Core {
             return Ok(());
         }
         let (turn, class) = first;
-        let earlier = victims.iter().any(|victim| {
-            self.first_turn(victim.pool, victim.site).is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt())
-        }) || victims.iter().any(|victim| self.works_before(victim, turn));
         let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };
         let dearest = self.dearest(site);
         let running = self.active(site) > 0;
         let Some(state) = self.sites.get_mut(&site) else { return Err(self.now) };
         let credit = state.credit(dearest);
-        if credit >= wanted && !earlier {
+        if credit >= wanted && !victims.iter().any(|victim| self.goes_before(victim, turn)) {
             return if urgent { Ok(()) } else { self.finish_first(site, candidate, cost, victims).map_or(Ok(()), Err) };
         }
         let pace = if running { SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD) } else { 1.0 };
@@ -178,6 +175,12 @@ impl Core {
         let missing = ((wanted - credit).max(0.0) / pace).max(if credit >= wanted { 0.2 } else { 0.01 });
         let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(FAR));
         Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
+    }
+
+    /// Whether what waits for a victim, or works there, has its turn before this one.
+    fn goes_before(&self, victim: &Held, turn: Turn) -> bool {
+        let first = self.first_turn(victim.pool, victim.site);
+        first.is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt()) || self.works_before(victim, turn)
     }
 
     /// Whether an application with less than the candidate's so far is at work there, or was until a moment ago: one with no
