@@ -64,7 +64,7 @@ async fn what_a_runner_takes_and_how_long_it_loads_is_known_after_a_restart() {
 
     fake.always("/api/ps", "{\"models\":[]}", false);
     fake.always("/api/generate", "", true);
-    let house = house.again().await;
+    let house = Box::pin(house.again()).await;
     assert!(foretold(&house).await <= learned.1.ceil() + 1.0, "as long as it took");
     let asks = house.send("shop", "POST", "/api/chat", Some(&body.to_string())).await;
     assert_eq!(plan(&house, "loading", |_| true).await, learned);
