@@ -18,6 +18,7 @@ mod http2;
 mod identity;
 mod keepalive;
 mod kept_connection;
+mod lessons;
 mod limits;
 mod lists;
 mod live;

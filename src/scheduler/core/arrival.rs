@@ -2,6 +2,7 @@
 //!
 //! Owns that prediction only; it changes nothing.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use crate::domain::{Class, EndpointId};
@@ -22,24 +23,45 @@ struct Future {
     /// Seconds from now.
     time: f64,
     credit: f64,
-    residents: Vec<PoolIndex>,
+    /// The dearest to lose first.
+    residents: Vec<Guest>,
+}
+
+impl Future {
+    fn add(&mut self, guest: Guest) {
+        let at = self.residents.partition_point(|other| other.loss >= guest.loss);
+        self.residents.insert(at, guest);
+    }
+}
+
+/// Who is in memory then, and what losing it would cost.
+#[derive(Clone, Copy)]
+struct Guest {
+    held: Held,
+    loss: f64,
 }
 
 impl Core {
     /// Seconds until admissions at an endpoint go on, when they are held for a change of residents.
     pub(super) fn held_for(&self, id: EndpointId) -> f64 {
-        if self.is_held(id) { self.change_left(id) } else { 0.0 }
+        if self.is_held(id) { self.change_left(id, self.in_memory(id)) } else { 0.0 }
     }
 
     /// Seconds until `pool` will be in memory at `site`, where its first ticket there has its turn at `place`; `None` where
-    /// it cannot be loaded at all.
-    pub(super) fn arrival(&self, site: EndpointId, pool: PoolIndex, place: Place, class: Class) -> Option<f64> {
+    /// it cannot be loaded at all. Who else is `wanted` is worked out at most once for all the sites of a pool.
+    pub(super) fn arrival(
+        &self,
+        site: EndpointId,
+        pool: PoolIndex,
+        (place, class): (Place, Class),
+        wanted: &OnceCell<Vec<PoolIndex>>,
+    ) -> Option<f64> {
         let key = (site, pool, class);
         let known = self.arrivals.borrow().get(&key).copied().filter(|_| self.look.large);
         match known.filter(|(at, _)| self.now.since(*at) < KEPT) {
             Some((at, arrives)) => arrives.map(|arrives| (arrives - self.now.since(at).as_secs_f64()).max(0.0)),
             None => {
-                let arrives = self.follow_all(site, pool, place, class);
+                let arrives = self.follow_all(site, pool, (place, class), wanted.get_or_init(|| self.wanted()));
                 if self.look.large {
                     self.arrivals.borrow_mut().insert(key, (self.now, arrives));
                 }
@@ -48,15 +70,19 @@ impl Core {
         }
     }
 
-    fn follow_all(&self, site: EndpointId, pool: PoolIndex, place: Place, class: Class) -> Option<f64> {
+    fn follow_all(
+        &self,
+        site: EndpointId,
+        pool: PoolIndex,
+        (place, class): (Place, Class),
+        wanted: &[PoolIndex],
+    ) -> Option<f64> {
         let mut future = self.future(site, pool)?;
-        if future.residents.contains(&pool) {
+        if future.residents.iter().any(|guest| guest.held.pool == pool) {
             return Some(future.time);
         }
         let begins = future.time;
-        let mut turns = self.turns_before(site, pool, place);
-        let more = turns.len().saturating_sub(FOLLOWED);
-        turns.truncate(FOLLOWED);
+        let (turns, more) = self.turns_before(site, pool, place, wanted);
         for (place, next, class) in turns {
             self.follow(site, &mut future, (place, class), next)?;
         }
@@ -73,26 +99,39 @@ impl Core {
             let runner = self.pools[at.0].runners.get(&site);
             runner.is_some_and(|runner| matches!(runner.state, Residency::Resident | Residency::Loading))
         };
-        let mut residents: Vec<_> = self.in_memory(site).map(|held| held.pool).filter(stays).collect();
-        let mut time = self.change_left(site);
+        let there: Vec<_> = self.in_memory(site).collect();
+        let dearest = self.dearest(site);
+        let time = self.change_left(site, there.iter().copied());
+        let mut future = Future { time, credit: state.credit.clamp(-dearest, dearest), residents: Vec::new() };
+        for held in there.into_iter().filter(|held| stays(&held.pool)) {
+            future.add(self.guest(held));
+        }
         if let Some(coming) = state.swap.as_ref().and_then(|swap| swap.candidate)
-            && !residents.contains(&coming)
+            && future.residents.iter().all(|guest| guest.held.pool != coming)
         {
-            residents.push(coming);
+            future.add(self.comes(site, coming));
         }
         if let Some(Residency::Failed(until)) = self.pools[pool.0].runners.get(&site).map(|runner| runner.state) {
-            time = time.max(until.since(self.now).as_secs_f64());
+            future.time = future.time.max(until.since(self.now).as_secs_f64());
         }
-        let dearest = self.dearest(site);
-        Some(Future { time, credit: state.credit.clamp(-dearest, dearest), residents })
+        Some(future)
     }
 
-    /// Seconds that the change of residents under way still takes.
-    fn change_left(&self, site: EndpointId) -> f64 {
+    /// Seconds that the change of residents under way still takes, where these are in memory.
+    fn change_left(&self, site: EndpointId, there: impl Iterator<Item = Held>) -> f64 {
         let Some(swap) = self.sites.get(&site).and_then(|state| state.swap.as_ref()) else { return 0.0 };
-        let leaving: Vec<_> = self.runners_in(site, Residency::Leaving).collect();
+        let (mut leaving, mut going) = (Vec::new(), None::<f64>);
+        for held in there {
+            match self.pools[held.pool.0].runners.get(&site).map(|runner| runner.state) {
+                Some(Residency::Leaving) => leaving.push(held.pool),
+                Some(Residency::Unloading) => {
+                    let gone = self.elapsed(site, held.pool);
+                    going = Some(going.map_or(gone, |longest| longest.max(gone)));
+                }
+                _ => {}
+            }
+        }
         let drain = self.drain(site, &leaving);
-        let going = self.runners_in(site, Residency::Unloading).map(|at| self.elapsed(site, at)).reduce(f64::max);
         let unload = if leaving.is_empty() { 0.0 } else { self.unload_time(site) };
         let unload = going.map_or(unload, |gone| (self.unload_time(site) - gone).max(0.0).max(unload));
         let load = swap.candidate.map_or(0.0, |coming| {
@@ -107,18 +146,41 @@ impl Core {
         drain + unload + load
     }
 
-    /// Pools that will be loaded at `site` before a ticket at `place`, in order.
-    fn turns_before(&self, site: EndpointId, mine: PoolIndex, place: Place) -> Vec<(Place, PoolIndex, Class)> {
-        let mut turns: Vec<_> = self
-            .wanted()
-            .into_iter()
-            .filter(|at| *at != mine)
-            .filter(|at| self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now)))
-            .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
-            .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1))
-            .collect();
-        turns.sort_by(|a, b| a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
-        turns
+    fn guest(&self, held: Held) -> Guest {
+        Guest { held, loss: self.loss(&held) }
+    }
+
+    fn comes(&self, site: EndpointId, pool: PoolIndex) -> Guest {
+        self.guest(Held { site, pool, bytes: self.need(pool, site) })
+    }
+
+    /// Pools that will be loaded at `site` before a ticket at `place`: those that are followed, in order, and how many more.
+    fn turns_before(
+        &self,
+        site: EndpointId,
+        mine: PoolIndex,
+        place: Place,
+        wanted: &[PoolIndex],
+    ) -> (Vec<(Place, PoolIndex, Class)>, usize) {
+        let loadable = wanted.iter().copied().filter(|at| {
+            *at != mine && self.pools[at.0].runners.get(&site).is_some_and(|runner| runner.may_load(self.now))
+        });
+        let mut turns = Vec::with_capacity(wanted.len());
+        turns.extend(
+            loadable
+                .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
+                .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1)),
+        );
+        let order = |a: &(Place, PoolIndex, Class), b: &(Place, PoolIndex, Class)| {
+            a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)).then(a.1.0.cmp(&b.1.0))
+        };
+        let more = turns.len().saturating_sub(FOLLOWED);
+        if more > 0 {
+            turns.select_nth_unstable_by(FOLLOWED, order);
+            turns.truncate(FOLLOWED);
+        }
+        turns.sort_unstable_by(order);
+        (turns, more)
     }
 
     /// One change of residents: when it may begin, and when it is over.
@@ -146,17 +208,15 @@ impl Core {
             let drains = if since + waits < 1e-6 || waits < dry { self.drain(site, &victims) } else { 0.0 };
             future.time += waits + drains + self.unload_time(site) + self.load_time(site, next);
             future.credit += waits * pace - if dry <= due { 0.0 } else { cost };
-            future.residents.retain(|resident| !victims.contains(resident));
+            future.residents.retain(|guest| !victims.contains(&guest.held.pool));
         }
-        future.residents.push(next);
+        future.add(self.comes(site, next));
         Some(())
     }
 
     /// Who would go for `next`, the cheapest first; `None` where it would not fit even alone.
-    fn future_victims(&self, site: EndpointId, residents: &[PoolIndex], next: PoolIndex) -> Option<Vec<PoolIndex>> {
-        let held = |at: &PoolIndex| Held { site, pool: *at, bytes: self.need(*at, site) };
-        let mut staying: Vec<_> = residents.iter().map(held).collect();
-        staying.sort_by(|a, b| self.loss(b).total_cmp(&self.loss(a)));
+    fn future_victims(&self, site: EndpointId, residents: &[Guest], next: PoolIndex) -> Option<Vec<PoolIndex>> {
+        let mut staying: Vec<_> = residents.iter().map(|guest| guest.held).collect();
         let mut victims = Vec::new();
         while self.fit_beside(site, next, &staying) == Fit::No {
             let pinned =
@@ -199,13 +259,6 @@ impl Core {
     pub(super) fn inside(&self, site: EndpointId, pool: PoolIndex) -> impl Iterator<Item = &super::Running> {
         let tickets = self.pools[pool.0].runners.get(&site).into_iter().flat_map(|runner| &runner.inside);
         tickets.filter_map(|ticket| self.running.get(ticket))
-    }
-
-    fn runners_in(&self, site: EndpointId, state: Residency) -> impl Iterator<Item = PoolIndex> {
-        let pools = self.pools.iter().enumerate();
-        pools
-            .filter(move |(_, pool)| pool.runners.get(&site).is_some_and(|r| r.state == state))
-            .map(|(at, _)| PoolIndex(at))
     }
 
     fn elapsed(&self, site: EndpointId, pool: PoolIndex) -> f64 {

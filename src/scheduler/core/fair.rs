@@ -118,7 +118,7 @@ impl Core {
                     waiting.seats = seats;
                 }
             }
-            self.pools[pool.0].lines.of(app).reclass(class);
+            self.pools[pool.0].lines.reclass(app, class);
         }
     }
 

@@ -7,6 +7,8 @@
 //! will have ended with what runs sharing the GPU. What the sums leave out (newcomers that go first, odd lengths) is learned
 //! per weights and class as the ratio of real to predicted waits.
 
+use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::domain::{AppName, Class, EndpointId, Moment};
@@ -159,13 +161,14 @@ impl Core {
             |id: &EndpointId| pool.runners.get(id).filter(|r| r.state == Residency::Resident).map(|r| r.open().max(1));
         let all: u32 = usable().filter_map(|id| slots(&id)).sum();
         let own = self.own_limit(asker.app);
+        let wanted = OnceCell::new();
         usable()
             .filter_map(|id| {
                 let place = (self.rank(id, asker.class, each), tag);
                 let (arrives, share) = match slots(&id) {
                     Some(slots) => (self.held_for(id), f64::from(slots) / f64::from(all.max(1))),
                     None if all > 0 => return None,
-                    None => (self.arrival(id, asker.pool, place, asker.class)?, 1.0),
+                    None => (self.arrival(id, asker.pool, (place, asker.class), &wanted)?, 1.0),
                 };
                 let (tickets, seconds) = self.ahead(id, asker.pool, place, Some(asker.app));
                 let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
@@ -195,31 +198,39 @@ impl Core {
         place: Place,
         except: Option<AppIndex>,
     ) -> (usize, f64) {
-        let members = &self.pools[pool.0];
-        let (mut tickets, mut seconds) = (0, 0.0);
+        let backlog = self.pools[pool.0].backlog();
         let service = self.service.get(&site);
-        let claims = Class::ALL.map(|class| service.is_some_and(|service| service.claims(class)));
-        for (line, head) in members.lines.heads().filter(|(line, _)| Some(line.app) != except) {
-            let other = &self.apps[line.app.0];
-            let usual = (1 + head.class as usize, other.tag());
-            let claims = claims[head.class as usize];
-            if !claims && usual >= place {
+        // counts as numbers of the sum's kind: nothing is converted for each line
+        let (mut tickets, mut seconds) = (0.0, 0.0);
+        for class in Class::ALL {
+            let waiting = &backlog.classes[class as usize];
+            // of a class that claims nothing, no ticket has to be looked at for its rank
+            let claims = service.filter(|service| service.claims(class));
+            let usual = (1 + class as usize).cmp(&place.0);
+            if claims.is_none() && usual.is_gt() {
                 continue;
             }
-            let each = line.each(head, &members.speed);
-            let rank = service.filter(|_| claims).map_or(usual.0, |service| service.rank(head.class, each));
-            let most = if rank < place.0 {
-                f64::INFINITY
-            } else if rank == place.0 {
-                ((place.1 - other.tag()) * other.weight() / each).ceil().max(0.0)
-            } else {
-                0.0
-            };
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a length")]
-            let count = most.min(as_f64(line.alive())) as usize;
-            tickets += count;
-            seconds += each * as_f64(count);
+            if claims.is_none() && usual.is_lt() && except.is_none() {
+                tickets += waiting.tickets;
+                seconds += waiting.seconds;
+                continue;
+            }
+            for line in waiting.lines.iter().filter(|line| Some(line.app) != except) {
+                let rank = claims.map_or(usual, |service| service.rank(class, line.each).cmp(&place.0));
+                let other = &self.apps[line.app.0];
+                let count = match rank {
+                    Ordering::Less => line.tickets,
+                    Ordering::Equal if other.tag() < place.1 => {
+                        ((place.1 - other.tag()) * other.weight() / line.each).ceil().min(line.tickets)
+                    }
+                    _ => continue,
+                };
+                tickets += count;
+                seconds += line.each * count;
+            }
         }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of lengths")]
+        let tickets = tickets as usize;
         (tickets, seconds)
     }
 

@@ -205,11 +205,9 @@ impl Core {
     /// Begins the reload of a runner that needs one: at once when nothing can run on it any more or nothing does; else when
     /// the swap credit pays for it.
     pub(super) fn heal(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> bool {
-        let due = self.pools.iter().enumerate().find_map(|(at, pool)| {
-            let runner = pool.runners.get(&site)?;
-            (runner.state == Residency::Resident && runner.health.reload).then_some(PoolIndex(at))
-        });
-        let Some(pool) = due else { return false };
+        let due = |runner: &Runner| runner.state == Residency::Resident && runner.health.reload;
+        let due = self.in_memory(site).find(|held| self.pools[held.pool.0].runners.get(&site).is_some_and(due));
+        let Some(pool) = due.map(|held| held.pool) else { return false };
         let dearest = self.dearest(site);
         let Some(state) = self.sites.get_mut(&site) else { return false };
         let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { return false };

@@ -64,43 +64,52 @@ impl Line {
         }
     }
 
-    /// Its application is of another class now.
-    pub(super) fn reclass(&mut self, class: Class) {
-        if let Some(head) = &mut self.head {
-            head.class = class;
-        }
-    }
-
     /// Whether its application has anything here, waiting or running.
     pub(super) fn is_busy(&self) -> bool {
         self.alive > 0 || self.running > 0
     }
 }
 
+/// The place of a line that is not there.
+const NOWHERE: u32 = u32::MAX;
+
 /// See the module's header.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     /// By application.
     lines: Vec<Line>,
+    /// Where each application's line is among them, by its index; [`NOWHERE`] without one.
+    places: Vec<u32>,
     /// Tickets that wait, in all lines.
     alive: usize,
-    /// How often one came or went.
+    /// How often one came or went, or was of another class.
     changes: u64,
 }
 
 impl Lines {
     pub(super) fn get(&self, app: AppIndex) -> Option<&Line> {
-        self.lines.binary_search_by_key(&app, |line| line.app).ok().map(|at| &self.lines[at])
+        self.lines.get(self.place(app)?)
+    }
+
+    fn place(&self, app: AppIndex) -> Option<usize> {
+        self.places.get(app.0).filter(|place| **place != NOWHERE).map(|place| *place as usize)
     }
 
     /// The application's line, made when it is new.
     pub(super) fn of(&mut self, app: AppIndex) -> &mut Line {
-        let at = self.lines.binary_search_by_key(&app, |line| line.app).unwrap_or_else(|at| {
-            let (running, alive, head, ids, wait_bias) = (0, 0, None, VecDeque::new(), None);
-            self.lines.insert(at, Line { app, running, alive, head, each: Cell::default(), ids, wait_bias });
-            at
-        });
+        let at = self.place(app).unwrap_or_else(|| self.begin(app));
         &mut self.lines[at]
+    }
+
+    fn begin(&mut self, app: AppIndex) -> usize {
+        let at = self.lines.partition_point(|line| line.app < app);
+        let (running, alive, head, ids, wait_bias) = (0, 0, None, VecDeque::new(), None);
+        self.lines.insert(at, Line { app, running, alive, head, each: Cell::default(), ids, wait_bias });
+        self.places.resize(self.places.len().max(app.0 + 1), NOWHERE);
+        for (line, place) in self.lines.iter().zip(0..).skip(at) {
+            self.places[line.app.0] = place;
+        }
+        at
     }
 
     pub(super) fn push(&mut self, app: AppIndex, head: Head, first: bool) {
@@ -119,10 +128,18 @@ impl Lines {
         line.alive += 1;
     }
 
+    /// An application is of another class now.
+    pub(super) fn reclass(&mut self, app: AppIndex, class: Class) {
+        self.changes += 1;
+        if let Some(head) = &mut self.of(app).head {
+            head.class = class;
+        }
+    }
+
     /// A ticket of `app` left the queue; `known` knows those that still wait. Dead ids go once they are half of the line, so
     /// that the cost per ticket stays constant and a line that never moves cannot grow.
     pub(super) fn forget(&mut self, app: AppIndex, id: TicketId, known: impl Fn(&TicketId) -> Option<Head>) {
-        let Ok(at) = self.lines.binary_search_by_key(&app, |line| line.app) else { return };
+        let Some(at) = self.place(app) else { return };
         let line = &mut self.lines[at];
         line.alive -= 1;
         self.alive -= 1;
@@ -179,7 +196,7 @@ impl Lines {
         line.into_iter().flatten().take_while(|other| **other != id).filter(|other| alive(other)).count()
     }
 
-    /// How often a ticket came or went.
+    /// How often a ticket came or went, or was of another class.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }

@@ -33,7 +33,12 @@ impl GpuSet {
     }
 
     fn places(self) -> impl Iterator<Item = usize> {
-        (0..64).filter(move |at| self.0 >> at & 1 == 1)
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let next = (left != 0).then(|| left.trailing_zeros() as usize);
+            left &= left.saturating_sub(1);
+            next
+        })
     }
 }
 
@@ -78,10 +83,16 @@ impl Core {
 
     /// Runners in memory at an endpoint.
     pub(super) fn in_memory(&self, site: EndpointId) -> impl Iterator<Item = Held> {
-        self.pools.iter().enumerate().filter_map(move |(at, pool)| {
-            let runner = pool.runners.get(&site).filter(|runner| runner.is_in_memory())?;
-            Some(Held { site, pool: PoolIndex(at), bytes: runner.need })
-        })
+        let held = self.sites.get(&site).into_iter().flat_map(|state| &state.held);
+        held.map(move |pool| Held { site, pool: *pool, bytes: self.need(*pool, site) })
+    }
+
+    /// Notes whether a runner is in memory; to be told whenever it came or went.
+    pub(super) fn note_memory(&mut self, pool: PoolIndex, site: EndpointId) {
+        let there = self.pools[pool.0].runners.get(&site).is_some_and(Runner::is_in_memory);
+        if let Some(state) = self.sites.get_mut(&site) {
+            state.hold(pool, there);
+        }
     }
 
     /// Endpoints that share a GPU with this one.

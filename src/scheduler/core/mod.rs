@@ -228,7 +228,7 @@ impl Core {
         self.service.values_mut().for_each(|service| service.pass(dt));
         for (id, site) in &mut self.sites {
             let running = self.service.get(id).is_some_and(|service| service.active() > 0);
-            let lost = if site.swap.is_some() { lost(&self.pools, *id) } else { 0.0 };
+            let lost = if site.swap.is_some() { lost(&self.pools, &site.held, *id) } else { 0.0 };
             site.accrue(dt, running, lost);
         }
     }
@@ -420,9 +420,9 @@ impl Core {
 
 /// The share of its slots that a swap keeps an endpoint from using: those of victims that stand empty, all while
 /// weights come and go.
-fn lost(pools: &[Pool], id: EndpointId) -> f64 {
+fn lost(pools: &[Pool], held: &[PoolIndex], id: EndpointId) -> f64 {
     let (mut slots, mut used) = (0, 0);
-    for runner in pools.iter().filter_map(|pool| pool.runners.get(&id)) {
+    for runner in held.iter().filter_map(|pool| pools[pool.0].runners.get(&id)) {
         match runner.state {
             Residency::Leaving => {
                 slots += runner.slots;

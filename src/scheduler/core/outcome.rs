@@ -37,6 +37,7 @@ impl Core {
             Ok(()) => {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
+                self.note_memory(pool, site);
                 let now = self.now;
                 if let (Some(state), Some(together)) =
                     (self.sites.get_mut(&site), swap.as_ref().and_then(|swap| swap.pushed_out))
@@ -62,7 +63,9 @@ impl Core {
                     QUARANTINE
                 };
                 runner.enter(Residency::Failed(self.now.after(pause)), self.now);
-                if runner.failures >= PATIENCE {
+                let given_up = runner.failures >= PATIENCE;
+                self.note_memory(pool, site);
+                if given_up {
                     self.refuse_pool(pool, out);
                 }
             }
@@ -87,6 +90,7 @@ impl Core {
             let took = self.now.since(runner.since).as_secs_f64();
             runner.enter(if gone { Residency::Absent } else { Residency::Resident }, self.now);
             runner.last_work = self.now;
+            self.note_memory(pool, site);
             if let Some(state) = self.sites.get_mut(&site).filter(|_| gone) {
                 state.learn_unload(took);
                 state.sick_times = 0;

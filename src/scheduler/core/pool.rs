@@ -1,6 +1,6 @@
 //! A pool: the runners of one set of weights on every endpoint, and what waits for them.
 
-use std::cell::Cell;
+use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::domain::{Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
 use super::forecast::as_f64;
-use super::lines::{Head, Line, Lines};
+use super::lines::Lines;
 use super::predict::Speed;
 use super::site::{Residency, Runner};
 use super::{Core, Running, Ticket, TicketId};
@@ -19,7 +19,7 @@ const NEWEST: f64 = 0.3;
 const BIAS: f64 = 0.1;
 
 /// Index into [`Core::pools`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PoolIndex(pub(super) usize);
 
 /// Seconds of service that some tickets were predicted to be.
@@ -50,6 +50,50 @@ impl Load {
     }
 }
 
+/// An application's line as a sum: the service of each ticket in seconds, and how many there are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Behind {
+    pub(super) app: AppIndex,
+    pub(super) each: f64,
+    pub(super) tickets: f64,
+}
+
+/// What waits of one class.
+#[derive(Debug, Default)]
+pub(super) struct ClassBacklog {
+    pub(super) lines: Vec<Behind>,
+    pub(super) tickets: f64,
+    pub(super) seconds: f64,
+}
+
+/// What waits for one set of weights, so that asking for it looks at no line.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    /// The state of lines and speed that it was summed up of.
+    of: Option<u64>,
+    seconds: f64,
+    pub(super) classes: [ClassBacklog; 3],
+}
+
+impl Backlog {
+    fn clear(&mut self, of: u64) {
+        (self.of, self.seconds) = (Some(of), 0.0);
+        for class in &mut self.classes {
+            class.lines.clear();
+            (class.tickets, class.seconds) = (0.0, 0.0);
+        }
+    }
+
+    fn add(&mut self, class: Class, line: Behind) {
+        let seconds = line.each * line.tickets;
+        self.seconds += seconds;
+        let class = &mut self.classes[class as usize];
+        class.tickets += line.tickets;
+        class.seconds += seconds;
+        class.lines.push(line);
+    }
+}
+
 /// See the module's header.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -59,8 +103,8 @@ pub(super) struct Pool {
     /// Whether its tickets differ in where they may run.
     pub(super) mixed: bool,
     pub(super) speed: Speed,
-    /// Seconds that all of what waits is predicted to need, as last summed up, and of which state of lines and speed.
-    sum: Cell<Option<(u64, f64)>>,
+    /// What waits, as last summed up.
+    backlog: RefCell<Backlog>,
     /// What waits, by class, and what runs.
     pub(super) waiting: [Load; 3],
     pub(super) running: Load,
@@ -103,15 +147,22 @@ impl Pool {
 
     /// Seconds of service that all of what waits is predicted to need by what is known now, a line being as its first.
     pub(super) fn everything(&self) -> f64 {
+        self.backlog().seconds
+    }
+
+    /// What waits by what is known now, a line being as its first; summed up again when a line or the speed has changed.
+    pub(super) fn backlog(&self) -> Ref<'_, Backlog> {
         // both only grow
         let state = self.lines.changes() + u64::from(self.speed.samples());
-        if let Some((_, sum)) = self.sum.get().filter(|(of, _)| *of == state) {
-            return sum;
+        if self.backlog.borrow().of != Some(state) {
+            let mut backlog = self.backlog.borrow_mut();
+            backlog.clear(state);
+            for (line, head) in self.lines.heads() {
+                let (each, tickets) = (line.each(head, &self.speed), as_f64(line.alive()));
+                backlog.add(head.class, Behind { app: line.app, each, tickets });
+            }
         }
-        let each = |(line, head): (&Line, &Head)| line.each(head, &self.speed) * as_f64(line.alive());
-        let sum = self.lines.heads().map(each).sum();
-        self.sum.set(Some((state, sum)));
-        sum
+        self.backlog.borrow()
     }
 
     /// Tickets that wait.
@@ -206,7 +257,7 @@ impl Core {
             runners: BTreeMap::new(),
             lines: Lines::default(),
             mixed: false,
-            sum: Cell::new(None),
+            backlog: RefCell::default(),
             speed: self.taught_speed(weights),
             waiting: Default::default(),
             running: Load::default(),

@@ -309,6 +309,8 @@ pub struct SwapBook {
 pub(super) struct Site {
     pub(super) book: SwapBook,
     pub(super) room: Room,
+    /// The runners in memory, in the order of their pools.
+    pub(super) held: Vec<PoolIndex>,
     /// The most that was seen together.
     fits: u64,
     /// The least that was seen not to stay together, and until when that is believed.
@@ -348,6 +350,7 @@ impl Site {
         Self {
             book: SwapBook::default(),
             room,
+            held: Vec::new(),
             fits: 0,
             breaks: None,
             trial: None,
@@ -381,6 +384,15 @@ impl Site {
             Some(_) => Fit::No,
             None if total <= self.fits => Fit::Yes,
             None => Fit::Perhaps,
+        }
+    }
+
+    /// A runner came into memory, went, or stayed as it was.
+    pub(super) fn hold(&mut self, pool: PoolIndex, in_memory: bool) {
+        match (self.held.binary_search(&pool), in_memory) {
+            (Err(at), true) => self.held.insert(at, pool),
+            (Ok(at), false) => _ = self.held.remove(at),
+            _ => {}
         }
     }
 

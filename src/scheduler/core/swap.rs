@@ -24,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(1);
 /// When to look again where a time is too far off to be one.
 const FAR: Duration = Duration::from_secs(60);
 
+/// Whose turn it is, and of what class.
+type Candidate = (Turn, Class, PoolIndex);
+
 impl Core {
     /// Looks at every usable endpoint and starts or continues what is due.
     pub(super) fn plan(&mut self, out: &mut Vec<Decision>) {
@@ -43,12 +46,14 @@ impl Core {
 
     /// Pools that may want to come into memory somewhere: a cheap sieve, because most steps find nothing.
     pub(super) fn wanted(&self) -> Vec<PoolIndex> {
-        let hosted = |pool: &Pool| pool.runners.iter().any(|(id, r)| r.is_in_memory() && !self.is_out(*id));
-        let pools = self.pools.iter().enumerate().filter(|(_, pool)| pool.alive() > 0);
-        pools
-            .filter(|(_, pool)| !hosted(pool) || pool.mixed || (pool.runners.len() > 1 && pool.may_pay_for_another()))
-            .map(|(at, _)| PoolIndex(at))
-            .collect()
+        let mut hosted = vec![false; self.pools.len()];
+        for (_, state) in self.sites.iter().filter(|(id, _)| !self.is_out(**id)) {
+            state.held.iter().for_each(|pool| hosted[pool.0] = true);
+        }
+        let pools = self.pools.iter().zip(hosted).enumerate().filter(|(_, (pool, _))| pool.alive() > 0);
+        let more = |pool: &Pool| pool.mixed || (pool.runners.len() > 1 && pool.may_pay_for_another());
+        let wanted = pools.filter(|(_, (pool, hosted))| !hosted || more(pool));
+        wanted.map(|(at, _)| PoolIndex(at)).collect()
     }
 
     /// Starts or continues what is due at one endpoint; looks for a candidate only if told who may be one.
@@ -74,8 +79,7 @@ impl Core {
         let Some(wanted) = wanted else { return };
         let idle_check = self.sites.get(&site).map(|state| state.idle_check);
         let mut wake = idle_check.into_iter().chain(self.retry_at(site, wanted)).min();
-        if let Some((turn, class, candidate)) = self.candidate(site, wanted) {
-            let (fit, victims) = self.make_room(site, candidate);
+        if let Some(((turn, class, candidate), (fit, victims))) = self.candidate(site, wanted) {
             let due = if victims.is_empty() {
                 (fit != Fit::No).then_some(()).ok_or(None)
             } else {
@@ -102,31 +106,37 @@ impl Core {
     }
 
     /// The waiting ticket with the lowest turn whose weights should come into memory here: those that are nowhere it
-    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim.
-    fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Turn, Class, PoolIndex)> {
-        let coming = |pool| {
-            self.sites
-                .iter()
-                .any(|(id, s)| !self.is_out(*id) && s.swap.as_ref().is_some_and(|swap| swap.candidate == Some(pool)))
-        };
+    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim. With it, whether
+    /// it fits and who goes for it.
+    fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Candidate, (Fit, Vec<Held>))> {
+        let usable = self.sites.iter().filter(|(id, _)| !self.is_out(**id));
+        let coming: Vec<_> = usable.filter_map(|(_, state)| state.swap.as_ref()?.candidate).collect();
         let loadable = wanted.iter().copied().filter(|pool| {
             let runner = self.pools[pool.0].runners.get(&site);
-            runner.is_some_and(|runner| runner.may_load(self.now)) && !coming(*pool)
+            runner.is_some_and(|runner| runner.may_load(self.now)) && !coming.contains(pool)
         });
-        let mut turns: Vec<_> = loadable
-            .filter_map(|pool| {
-                let mixed = self.pools[pool.0].mixed;
-                let first = if mixed { self.first_turn(pool, site) } else { self.head(pool, site) };
-                first.map(|(turn, class, id)| (turn, class, id, pool))
-            })
-            .collect();
-        turns.sort_by(|a, b| before(&a.0, &b.0));
-        let mut turns = turns
-            .into_iter()
-            .filter(|(.., id, pool)| !self.is_elsewhere(*pool, *id) || self.deserves_another(*pool, site))
+        let mut turns = Vec::with_capacity(wanted.len());
+        turns.extend(loadable.filter_map(|pool| {
+            let mixed = self.pools[pool.0].mixed;
+            let first = if mixed { self.first_turn(pool, site) } else { self.head(pool, site) };
+            first.map(|(turn, class, id)| (turn, class, id, pool))
+        }));
+        // nearly always the first one will do: no need to sort
+        while let Some(at) = (0..turns.len()).min_by(|a, b| before(&turns[*a].0, &turns[*b].0)) {
+            let (turn, class, id, pool) = turns.remove(at);
+            // a second runner has to pay: what waits takes longer than a load, and nobody has to go for it
+            let second = self.is_elsewhere(pool, id);
+            if second && !self.pools[pool.0].may_pay_for_another() {
+                continue;
+            }
+            let (fit, victims) = self.make_room(site, pool);
             // one that has no room here, whoever goes, holds up nobody
-            .filter(|(.., pool)| self.may_fit(site, *pool));
-        turns.next().map(|(turn, class, _, pool)| (turn, class, pool))
+            let fits = if victims.is_empty() { fit != Fit::No } else { !second };
+            if fits {
+                return Some(((turn, class, pool), (fit, victims)));
+            }
+        }
+        None
     }
 
     /// Whether the weights are in memory where this ticket may run.
@@ -135,21 +145,6 @@ impl Core {
         let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats);
         let usable = seats.filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
-    }
-
-    /// Whether it has room here, be it that others go.
-    fn may_fit(&self, site: EndpointId, pool: PoolIndex) -> bool {
-        let (fit, victims) = self.make_room(site, pool);
-        fit != Fit::No || !victims.is_empty()
-    }
-
-    /// Whether a second runner would pay: what waits takes longer than a load, and nobody has to go for it.
-    fn deserves_another(&self, pool: PoolIndex, site: EndpointId) -> bool {
-        if !self.pools[pool.0].may_pay_for_another() {
-            return false;
-        }
-        let (fit, victims) = self.make_room(site, pool);
-        fit != Fit::No && victims.is_empty()
     }
 
     /// Whether `candidate` may take the victims' place now, or when to look again.
@@ -166,16 +161,13 @@ impl Core {
             return Ok(());
         }
         let (turn, class) = first;
-        let earlier = victims.iter().any(|victim| {
-            self.first_turn(victim.pool, victim.site).is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt())
-        }) || victims.iter().any(|victim| self.works_before(victim, turn));
         let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };
         let dearest = self.dearest(site);
         let running = self.active(site) > 0;
         let Some(state) = self.sites.get_mut(&site) else { return Err(self.now) };
         let credit = state.credit(dearest);
-        if credit >= wanted && !earlier {
+        if credit >= wanted && !victims.iter().any(|victim| self.goes_before(victim, turn)) {
             return if urgent { Ok(()) } else { self.finish_first(site, candidate, cost, victims).map_or(Ok(()), Err) };
         }
         let pace = if running { SWAP_OVERHEAD / (1.0 - SWAP_OVERHEAD) } else { 1.0 };
@@ -183,6 +175,12 @@ impl Core {
         let missing = ((wanted - credit).max(0.0) / pace).max(if credit >= wanted { 0.2 } else { 0.01 });
         let paid_at = self.now.after(Duration::try_from_secs_f64(missing).unwrap_or(FAR));
         Err(dry_at.map_or(paid_at, |dry| dry.min(paid_at)))
+    }
+
+    /// Whether what waits for a victim, or works there, has its turn before this one.
+    fn goes_before(&self, victim: &Held, turn: Turn) -> bool {
+        let first = self.first_turn(victim.pool, victim.site);
+        first.is_some_and(|(theirs, ..)| before(&theirs, &turn).is_lt()) || self.works_before(victim, turn)
     }
 
     /// Whether an application with less than the candidate's so far is at work there, or was until a moment ago: one with no
@@ -292,8 +290,9 @@ impl Core {
         let (candidate, heals, holds) = (swap.candidate, swap.heals, swap.holds);
         let wanted = candidate.is_none_or(|pool| self.pools[pool.0].alive() > 0);
         let (mut going, mut spared) = (false, false);
-        for at in 0..self.pools.len() {
-            let Some(runner) = self.pools[at].runners.get_mut(&site) else { continue };
+        let there: Vec<_> = self.in_memory(site).map(|held| held.pool).collect();
+        for pool in there {
+            let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { continue };
             match runner.state {
                 // nobody waits for the swap any more: a caller that left must not cause a load
                 Residency::Leaving if !wanted && !heals => {
@@ -302,12 +301,7 @@ impl Core {
                 }
                 Residency::Leaving if runner.used == 0 => {
                     going = true;
-                    self.unload(
-                        PoolIndex(at),
-                        site,
-                        if heals { UnloadReason::Reload } else { UnloadReason::Room },
-                        out,
-                    );
+                    self.unload(pool, site, if heals { UnloadReason::Reload } else { UnloadReason::Room }, out);
                 }
                 Residency::Leaving | Residency::Unloading | Residency::Loading => going = true,
                 _ => {}
@@ -348,7 +342,7 @@ impl Core {
     /// Whether a runner is on its way out there.
     fn is_emptying(&self, site: EndpointId) -> bool {
         let leaving = |runner: &Runner| matches!(runner.state, Residency::Leaving | Residency::Unloading);
-        self.pools.iter().any(|pool| pool.runners.get(&site).is_some_and(leaving))
+        self.in_memory(site).any(|held| self.pools[held.pool.0].runners.get(&site).is_some_and(leaving))
     }
 
     fn load(&mut self, pool: PoolIndex, site: EndpointId, out: &mut Vec<Decision>) {
@@ -365,6 +359,7 @@ impl Core {
             order: runner.order.clone(),
             within: runner.load_limit(),
         }));
+        self.note_memory(pool, site);
     }
 
     fn unload(&mut self, pool: PoolIndex, site: EndpointId, why: UnloadReason, out: &mut Vec<Decision>) {
@@ -392,9 +387,10 @@ impl Core {
     fn unload_idle(&mut self, site: EndpointId, out: &mut Vec<Decision>) -> bool {
         let mut next = self.now.after(Duration::from_secs(3600));
         let mut due = None;
-        for at in 0..self.pools.len() {
-            let busy = self.pools[at].alive() > 0;
-            let Some(runner) = self.pools[at].runners.get(&site) else { continue };
+        for held in self.in_memory(site) {
+            let members = &self.pools[held.pool.0];
+            let busy = members.alive() > 0;
+            let Some(runner) = members.runners.get(&site) else { continue };
             if runner.state != Residency::Resident || runner.is_pinned() || runner.held_until > self.now {
                 continue;
             }
@@ -402,7 +398,7 @@ impl Core {
             // the end of what is busy is a step of its own
             let goes_at = if busy { self.now.after(BUSY) } else { runner.last_work }.after(runner.keep_alive);
             if goes_at <= self.now && !busy {
-                due = Some(PoolIndex(at));
+                due = Some(held.pool);
                 break;
             }
             next = next.min(goes_at);

@@ -28,6 +28,7 @@ impl Core {
                 runner.enter(Residency::Resident, now);
                 runner.last_work = now;
                 runner.ours = false;
+                self.note_memory(pool, site);
                 self.place_on_gpus(pool, site);
             }
             let members = &mut self.pools[pool.0];
@@ -35,13 +36,16 @@ impl Core {
         }
         let together: u64 = self.in_memory(site).map(|held| held.bytes).fold(0, u64::saturating_add);
         let (mut vanished, mut shares) = (false, Vec::new());
-        for pool in &mut self.pools {
+        let there: Vec<_> = self.in_memory(site).map(|held| held.pool).collect();
+        for at in there {
+            let pool = &mut self.pools[at.0];
             let listed = residents.iter().any(|resident| resident.weights == pool.weights);
             let Some(runner) = pool.runners.get_mut(&site).filter(|_| !listed) else { continue };
             if runner.since < asked && matches!(runner.state, Residency::Resident | Residency::Leaving) {
                 vanished |= runner.used == 0;
                 shares.extend(runner.leave(Residency::Absent, self.now));
                 runner.health.fresh();
+                self.note_memory(at, site);
             }
         }
         self.pay(shares);

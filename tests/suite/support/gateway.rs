@@ -110,24 +110,7 @@ impl Plan {
             let key = make_key(&settings.state, &app);
             keys.push((app, key));
         }
-        let (log, registry) = (Log::default(), Registry::new());
-        let lines = LogLines::start(log.clone(), &registry).unwrap();
-        let telemetry = Telemetry { lines: lines.clone(), registry, log_requests: true };
-        let mut gaucho = Gaucho::new(settings.clone(), telemetry, Clock::real());
-        let addresses = gaucho.serve().await.unwrap();
-        let house = House {
-            gaucho,
-            sim,
-            addr: addresses.applications,
-            admin: addresses.admin,
-            dir,
-            settings,
-            keys,
-            log,
-            lines,
-        };
-        house.until_ready().await;
-        house
+        House::open(sim, dir, settings, keys).await
     }
 }
 
@@ -168,6 +151,25 @@ pub(crate) struct House {
 }
 
 impl House {
+    /// Serves from these settings, and waits until it does.
+    async fn open(sim: Sim, dir: TempDir, settings: Settings, keys: Vec<(String, String)>) -> Self {
+        let (log, registry) = (Log::default(), Registry::new());
+        let lines = LogLines::start(log.clone(), &registry).unwrap();
+        let telemetry = Telemetry { lines: lines.clone(), registry, log_requests: true };
+        let mut gaucho = Gaucho::new(settings.clone(), telemetry, Clock::real());
+        let addresses = gaucho.serve().await.unwrap();
+        let (addr, admin) = (addresses.applications, addresses.admin);
+        let house = Self { gaucho, sim, addr, admin, dir, settings, keys, log, lines };
+        house.until_ready().await;
+        house
+    }
+
+    /// The gateway ends, and another one serves from the same state.
+    pub(crate) async fn again(self) -> Self {
+        assert_eq!(self.gaucho.drain(Duration::from_secs(10), std::future::pending()).await, Cut::default());
+        Self::open(self.sim, self.dir, self.settings, self.keys).await
+    }
+
     /// A house with the application `shop` and gemma:a in memory.
     pub(crate) async fn with_gemma(plan: Plan) -> Self {
         let house = plan.app("shop").build().await;

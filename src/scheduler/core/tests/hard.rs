@@ -827,6 +827,35 @@ fn a_reload_that_an_outage_interrupted_does_not_take_room_that_others_have_by_th
     assert!(planned <= 100, "{planned} of 100: a {}, c {}", d.state(B, "a"), d.state(GPU, "c"));
 }
 
+#[test]
+fn a_reload_for_a_larger_context_does_not_take_room_that_the_neighbour_filled_meanwhile() {
+    let both = Room { bytes: None, models: 3, gpus: GpuSet::of([0]) };
+    let mut d = Desk::new(&[both; 2]);
+    d.step(Input::Gpu { place: 0, total: 100, used: 0 });
+    let a = |need: u64, context: &str| {
+        let (options, keep_alive) = (vec![("num_ctx".into(), Json::known(context))], Duration::from_secs(900));
+        let order = Arc::new(LoadOrder { model: "m".into(), options, keep_alive, embeds: false });
+        move |t: &mut Ticket| t.seats = vec![Seat { need, order, ..seat(B, 2) }]
+    };
+    let (first, _) = d.submit("a", "a", a(30, "4096"));
+    d.loaded(B, "a");
+    d.done(first);
+    // what is in memory on an endpoint that stays ejected is loaded anew
+    d.step(Input::Endpoint { id: B, usable: false, answers: true });
+    assert_eq!(unloads(&d.tick_until(100.0)), [(B, "a".to_owned())]);
+    let (c, out) = d.submit("c", "c", |t| t.seats[0].need = 50);
+    assert_eq!(loads(&out), [(GPU, "c".to_owned())], "it fits beside what is there");
+    d.loaded(GPU, "c");
+    d.step(Input::Endpoint { id: B, usable: true, answers: true });
+    d.submit("a", "a", a(60, "32768"));
+    let gone = |endpoint, weights: &str| Input::Unloaded { endpoint, weights: weights.into(), gone: true };
+    assert_eq!(loads(&d.step(gone(B, "a"))), [], "60 beside 50 of 100");
+    let mut out = d.done(c);
+    out.extend(d.tick_until(200.0));
+    assert_eq!(unloads(&out), [(GPU, "c".to_owned())]);
+    assert_eq!(loads(&d.step(gone(GPU, "c"))), [(B, "a".to_owned())]);
+}
+
 /// Two endpoints: on the first one everybody wants the same model, on the second only `elsewhere`. The share of the first that
 /// `night` has after 1,200 s in which it always waits there.
 fn share_of_night(elsewhere: &str) -> f64 {

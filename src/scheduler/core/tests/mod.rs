@@ -12,7 +12,8 @@ mod hard;
 mod pauses;
 mod storm;
 
-use super::lines::Line;
+use super::pool::Behind;
+use super::site::Runner;
 use super::*;
 use crate::domain::{Json, LoadOrder, ResidencyCommand};
 
@@ -48,6 +49,25 @@ fn same(kept: f64, counted: f64) {
     assert!((kept - counted).abs() <= 1e-6 * counted.max(1.0), "{kept} is kept, {counted} is there");
 }
 
+/// What is kept of a pool's lines is what they are.
+fn sweep_backlog(pool: &Pool) {
+    let backlog = pool.backlog();
+    let mut all = 0.0;
+    for (class, kept) in Class::ALL.into_iter().zip(&backlog.classes) {
+        let lines = pool.lines.heads().filter(|(_, head)| head.class == class);
+        let lines = lines.map(|(line, head)| {
+            let (each, tickets) = (pool.speed.predict(line.app, head.work), line.alive() as f64);
+            Behind { app: line.app, each, tickets }
+        });
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(kept.lines, lines, "lines of {class:?}");
+        same(kept.tickets, lines.iter().map(|line| line.tickets).sum());
+        same(kept.seconds, lines.iter().map(|line| line.tickets * line.each).sum());
+        all += kept.seconds;
+    }
+    same(pool.everything(), all);
+}
+
 /// What is kept of what waits and runs is what is counted there.
 fn sweep_sums(core: &Core) {
     let able = core.able_by_tag();
@@ -58,11 +78,14 @@ fn sweep_sums(core: &Core) {
             same(pool.waiting[class as usize].seconds(), waiting(class).map(|w| w.expected).sum());
         }
         same(pool.running.seconds(), running.map(|run| run.predicted).sum());
-        let each = |line: &Line, head: &Head| pool.speed.predict(line.app, head.work) * line.alive() as f64;
-        let lines = pool.lines.heads().map(|(line, head)| each(line, head));
-        same(pool.everything(), lines.sum());
+        sweep_backlog(pool);
         let (by_tag, all) = (core.firsts_by_tag(PoolIndex(index), &able), core.firsts_of_lines(PoolIndex(index)));
         assert_eq!(by_tag, all, "a search by tag finds whom looking at every line finds");
+    }
+    for (endpoint, site) in &core.sites {
+        let there = |pool: &Pool| pool.runners.get(endpoint).is_some_and(Runner::is_in_memory);
+        let there = core.pools.iter().enumerate().filter(|(_, pool)| there(pool)).map(|(at, _)| PoolIndex(at));
+        assert_eq!(site.held, there.collect::<Vec<_>>(), "what is in memory on {endpoint:?}");
     }
     for (endpoint, service) in &core.service {
         let here = |waiting: &&Waiting| waiting.seats.iter().any(|seat| seat.endpoint == *endpoint);
