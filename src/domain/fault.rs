@@ -142,6 +142,19 @@ pub struct QueuePlace {
     pub eta: Duration,
 }
 
+/// Bytes of a text for the caller at most: it may repeat a value of any length, which is nobody's to read again, least of
+/// all in the log.
+const LONGEST: usize = 600;
+
+/// The text without its middle where it is too long: what it is about stands first, what to do last.
+fn shortened(text: String) -> String {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let (first, last) = (text.floor_char_boundary(LONGEST / 2), text.ceil_char_boundary(text.len() - LONGEST / 3));
+    format!("{}…{}", text.get(..first).unwrap_or_default(), text.get(last..).unwrap_or_default())
+}
+
 /// A refusal or failure on its way to the caller.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -173,7 +186,7 @@ impl Fault {
     pub fn new(class: FaultClass, message: impl Into<String>) -> Self {
         Self {
             class,
-            message: message.into(),
+            message: shortened(message.into()),
             param: None,
             retry_after: None,
             limit: None,
@@ -188,7 +201,7 @@ impl Fault {
     /// Names the field the message is about.
     #[must_use]
     pub fn at(mut self, param: impl Into<String>) -> Self {
-        self.param = Some(param.into());
+        self.param = Some(shortened(param.into()));
         self
     }
 
@@ -239,5 +252,18 @@ impl Fault {
     pub fn placed(mut self, position: Option<usize>, eta: Duration) -> Self {
         self.place = Some(QueuePlace { position, eta });
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_keeps_its_first_and_last_words() {
+        let fault = Fault::new(FaultClass::BadRequest, format!("think is {}: use a level", "é".repeat(50_000)));
+        assert!(fault.message.len() < LONGEST && fault.message.starts_with("think is éé"), "{}", fault.message);
+        assert!(fault.message.contains("é…é") && fault.message.ends_with("é: use a level"), "{}", fault.message);
+        assert_eq!(Fault::new(FaultClass::BadRequest, "short").message, "short");
     }
 }

@@ -38,35 +38,15 @@ impl ModelName {
     /// # Errors
     /// [`InvalidName`] when a part is empty, too long, or holds a character Ollama does not allow.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        let text = text.trim();
         let lower = text.to_ascii_lowercase();
-        let rest = lower.strip_suffix(":local").unwrap_or(&lower);
-        // a colon after the last slash starts the tag; one before it belongs to the host's port
-        let (path, tag) = match rest.rsplit_once(':') {
-            Some((path, tag)) if !tag.contains('/') => (path, tag),
-            _ => (rest, TAG),
-        };
-        let mut parts = path.rsplitn(3, '/');
-        let model = parts.next().unwrap_or_default();
-        let namespace = parts.next().unwrap_or(NAMESPACE);
-        // a scheme stands before a host, and only there
-        let host = parts.next().map_or(HOST, |host| host.split_once("://").map_or(host, |(_, host)| host));
-        let name = Self { host: host.into(), namespace: namespace.into(), model: model.into(), tag: tag.into() };
-        if name.is_valid() { Ok(name) } else { Err(InvalidName) }
+        let [host, namespace, model, tag] = parts(&lower)?.map(Box::from);
+        Ok(Self { host, namespace, model, tag })
     }
 
-    fn is_valid(&self) -> bool {
-        fn part(text: &str, longest: usize, extra: &[u8]) -> bool {
-            let mut bytes = text.bytes();
-            let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-            first
-                && text.len() <= longest
-                && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || extra.contains(&b))
-        }
-        part(&self.host, 350, b".:")
-            && part(&self.namespace, 80, b"")
-            && part(&self.model, 80, b".")
-            && part(&self.tag, 80, b".")
+    /// Whether [`ModelName::parse`] takes it.
+    #[must_use]
+    pub fn is_valid(text: &str) -> bool {
+        parts(text).is_ok()
     }
 
     /// Whether Ollama would send a request for it to ollama.com (`:cloud`, or a tag that ends in `-cloud`).
@@ -86,6 +66,36 @@ impl ModelName {
     pub fn full(&self) -> String {
         format!("{}/{}/{}:{}", self.host, self.namespace, self.model, self.tag)
     }
+}
+
+/// Host, namespace, model and tag as written, defaults filled in.
+fn parts(text: &str) -> Result<[&str; 4], InvalidName> {
+    const LOCAL: &str = ":local";
+    let text = text.trim();
+    let rest = text.len().checked_sub(LOCAL.len()).and_then(|at| text.split_at_checked(at));
+    let rest = rest.filter(|(_, end)| end.eq_ignore_ascii_case(LOCAL)).map_or(text, |(rest, _)| rest);
+    // a colon after the last slash starts the tag; one before it belongs to the host's port
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (rest, TAG),
+    };
+    let mut parts = path.rsplitn(3, '/');
+    let model = parts.next().unwrap_or_default();
+    let namespace = parts.next().unwrap_or(NAMESPACE);
+    // a scheme stands before a host, and only there
+    let host = parts.next().map(|host| host.split_once("://").map_or(host, |(_, host)| host));
+    let sound = host.is_none_or(|host| is_part(host, 350, b".:"))
+        && is_part(namespace, 80, b"")
+        && is_part(model, 80, b".")
+        && is_part(tag, 80, b".");
+    if sound { Ok([host.unwrap_or(HOST), namespace, model, tag]) } else { Err(InvalidName) }
+}
+
+fn is_part(text: &str, longest: usize, extra: &[u8]) -> bool {
+    let mut bytes = text.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-' || extra.contains(&b);
+    first && text.len() <= longest && bytes.all(plain)
 }
 
 /// The short form Ollama lists: default host and namespace left out, the tag always there.

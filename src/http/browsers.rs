@@ -11,9 +11,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONNECTION, HOST,
+    ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::identity::{LocalRules, Page};
 
@@ -60,7 +61,7 @@ pub(super) async fn check(State(web): State<Arc<Web>>, request: Request, next: N
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let page = page(&web.rules, headers, host);
     let allowed = match page {
-        Page::Foreign => return refused("origin", headers.get(ORIGIN)),
+        Page::Foreign => return refused("origin", headers),
         Page::None => None,
         Page::Listed => headers.get(ORIGIN).cloned(),
         Page::Any => Some(HeaderValue::from_static("*")),
@@ -69,16 +70,30 @@ pub(super) async fn check(State(web): State<Arc<Web>>, request: Request, next: N
         return preflight(table::methods(path), origin.clone(), headers);
     }
     if web.on_loopback && !web.rules.allows_host(host) {
-        return refused("host", headers.get(HOST));
+        return refused("host", headers);
     }
+    let ends = ends_connection(&request);
     let mut response = match table::methods(path) {
         Some(methods) if !table::takes(path, method) => table::wrong_method(methods),
         _ => next.run(request).await,
     };
+    if ends {
+        // what a handler says of it does not hold; hyper says that it closes
+        response.headers_mut().remove(CONNECTION);
+    }
     if let Some(origin) = allowed {
         welcome(response.headers_mut(), origin);
     }
     response
+}
+
+/// Whether the connection closes after this request, by the caller's wish or its age.
+fn ends_connection(request: &Request) -> bool {
+    let says = |word: &str| {
+        let values = request.headers().get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
+    };
+    says("close") || (request.version() == Version::HTTP_10 && !says("keep-alive"))
 }
 
 /// What is behind `Origin`; several are as foreign as the most foreign of them.
@@ -88,9 +103,12 @@ fn page(rules: &LocalRules, headers: &HeaderMap, host: &str) -> Page {
     judged.max().unwrap_or(Page::None)
 }
 
-/// 403 without a word: the page could not read one.
-fn refused(header: &'static str, value: Option<&HeaderValue>) -> Response {
-    tracing::info!(header, value = ?value, "a web page was refused; `origins` (or `hosts`) in gaucho.toml lets one in");
+/// 403 without a word: a page could not read one.
+fn refused(header: &'static str, headers: &HeaderMap) -> Response {
+    let values: Vec<_> =
+        headers.get_all(header).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let value = values.join(", ");
+    tracing::info!(header, value, "refused as a web page's; `origins` (or `hosts`) in gaucho.toml lets one in");
     let mut response = Response::new(axum::body::Body::empty());
     *response.status_mut() = StatusCode::FORBIDDEN;
     response

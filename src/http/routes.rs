@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware;
 use axum::response::Response;
@@ -46,7 +47,7 @@ pub fn router(shared: Shared) -> Router {
     router = router
         .route("/api/ps", get(|state, from| list(Listing::Loaded, state, from)))
         .route("/api/status", get(|state, from| list(Listing::Status, state, from)))
-        .route("/v1/models/{id}", get(|state, from, Path(id): Path<String>| list(Listing::Model(id), state, from)))
+        .route("/v1/models/{id}", get(|state, from, id| list(Listing::Model(named(id)), state, from)))
         .route("/api/show", post(show))
         .route("/v1/gaucho/queue", get(queue));
     for (path, advice) in MANAGEMENT {
@@ -57,6 +58,11 @@ pub fn router(shared: Shared) -> Router {
     }
     let web = middleware::from_fn_with_state(Arc::new(shared.web.clone()), browsers::check);
     router.fallback(|| async { table::no_route() }).layer(web).with_state(shared)
+}
+
+/// The name in a path; one that is not UTF-8 is no model's.
+fn named(id: Result<Path<String>, PathRejection>) -> String {
+    id.map_or_else(|_| char::REPLACEMENT_CHARACTER.to_string(), |Path(id)| id)
 }
 
 /// Ollama's routes that change models or speak to ollama.com, and what to do instead.

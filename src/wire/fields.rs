@@ -36,6 +36,9 @@ pub(super) fn check(document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault
 pub(super) fn check_in(prefix: &str, document: &Document<'_>, rules: &[Rule]) -> Result<(), Fault> {
     for (field, fate) in rules {
         let Fate::Only(passes, why) = fate else { continue };
+        if !document.may_have(field) {
+            continue;
+        }
         // what Ollama does not know either stands among the unknown
         let unknown = document.unknown.iter().rev().find(|(name, _)| name == field).map(|(_, value)| *value);
         match document.get(field).or(unknown) {

@@ -21,6 +21,7 @@ mod out;
 mod pieces;
 mod reply;
 mod request;
+mod text;
 mod upstream;
 
 #[cfg(test)]

@@ -93,15 +93,15 @@ impl<'a> Merged<'a> {
         let mut options = Options { sampling: Vec::with_capacity(self.0.len()), ..Options::default() };
         for (name, value) in self.0.into_iter().filter(|(_, value)| *value != "null") {
             let known = KNOWN.iter().find(|(known, ..)| *known == name);
-            let mut runner = false;
-            if let Some(&(_, form, of_runner)) = known {
-                check(&name, form, value)?;
-                runner = of_runner;
+            if let Some((_, form, _)) = known {
+                check(&name, *form, value)?;
             }
             if name == "num_predict" {
                 options.output_cap = bound(value);
             }
-            let field = (name.into_owned().into(), Json::known(value));
+            let runner = known.is_some_and(|(_, _, of_runner)| *of_runner);
+            let name = known.map_or_else(|| name.into_owned().into(), |(known, ..)| Cow::Borrowed(*known));
+            let field = (name, Json::known(value));
             if runner { &mut options.runner } else { &mut options.sampling }.push(field);
         }
         Ok(options)

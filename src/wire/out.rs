@@ -1,18 +1,19 @@
 //! Small pieces of JSON output: everything the encoders write goes through these few functions.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
-use super::go_json::write_string;
-use crate::domain::Json;
+use super::go_json::{Sink, write_string};
+use crate::domain::{Json, JsonField};
 
 /// Appends text as it is (JSON punctuation and constant keys).
-pub(super) fn push(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
+pub(super) fn push(out: &mut impl Sink, text: &str) {
+    out.append(text);
 }
 
 /// Appends a JSON string.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn string(out: &mut impl Sink, text: &str) {
     write_string(out, text);
 }
 
@@ -27,12 +28,24 @@ pub(super) fn raw(out: &mut Vec<u8>, value: &Json) {
     push(out, value.get());
 }
 
-/// Appends `,"name":value` for a field whose name needs escaping.
-pub(super) fn member(out: &mut Vec<u8>, name: &str, value: &Json) {
+/// Appends `,"name":value`.
+pub(super) fn member(out: &mut Vec<u8>, field: &JsonField) {
     out.push(b',');
-    string(out, name);
+    key(out, field);
+    raw(out, &field.1);
+}
+
+/// Appends `"name":`; a name that is ours needs no escape.
+pub(super) fn key(out: &mut Vec<u8>, (name, _): &JsonField) {
+    match name {
+        Cow::Borrowed(name) => {
+            out.push(b'"');
+            push(out, name);
+            out.push(b'"');
+        }
+        Cow::Owned(name) => string(out, name),
+    }
     out.push(b':');
-    raw(out, value);
 }
 
 /// Appends a constant key such as `,"eval_count":` and a number, unless that is zero.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::fields::shown;
 use super::go_json::{self, Bad, Document};
 use crate::domain::{Fault, FaultClass, Json, JsonField};
 
@@ -19,6 +20,15 @@ pub(super) fn refuse(bad_json: Bad) -> Fault {
 /// A field whose text a conversion made.
 pub(super) fn made(name: &'static str, text: impl Into<String>) -> JsonField {
     (name.into(), Json::known(text))
+}
+
+/// A JSON schema as `format`; Ollama finds out only once it has the request, and then calls it a defect of its own.
+pub(super) fn schema(field: &str, schema: &str) -> Result<JsonField, Fault> {
+    // the word is taken there for any object
+    if schema.starts_with('{') || schema == "\"json\"" {
+        return Ok(made("format", schema));
+    }
+    Err(bad(format!("{field} is {}, but a schema is an object", shown(schema))).at(field))
 }
 
 /// `truncate`, as on the native routes.

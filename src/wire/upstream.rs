@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::options::bound;
-use super::out::{member, number, push, raw, string};
+use super::out::{key, member, number, push, raw, string};
 use crate::domain::{InferenceRequest, JsonField};
 
 /// What the gateway decided for one upstream call.
@@ -30,8 +30,8 @@ pub fn encode_show(model: &str, verbose: bool, fields: &[JsonField]) -> Vec<u8> 
     let mut out = Vec::with_capacity(model.len() + 32);
     push(&mut out, "{\"model\":");
     string(&mut out, model);
-    for (name, value) in fields {
-        member(&mut out, name, value);
+    for field in fields {
+        member(&mut out, field);
     }
     push(&mut out, if verbose { ",\"verbose\":true}" } else { "}" });
     out
@@ -59,17 +59,16 @@ fn of_our_own(model: &str, work: &str, runner_options: &[JsonField], more: &str,
     push(&mut out, ",\"stream\":false,\"options\":{");
     let first = out.len();
     push(&mut out, more);
-    for (name, value) in runner_options.iter().filter(|(name, _)| &**name != "shift") {
+    for option in runner_options.iter().filter(|(name, _)| &**name != "shift") {
         if out.len() > first {
             out.push(b',');
         }
-        string(&mut out, name);
-        out.push(b':');
-        raw(&mut out, value);
+        key(&mut out, option);
+        raw(&mut out, &option.1);
     }
     out.push(b'}');
-    if let Some((name, value)) = runner_options.iter().find(|(name, _)| &**name == "shift") {
-        member(&mut out, name, value);
+    if let Some(shift) = runner_options.iter().find(|(name, _)| &**name == "shift") {
+        member(&mut out, shift);
     }
     keep_alive(&mut out, time);
     out.push(b'}');
@@ -82,8 +81,8 @@ pub fn encode_upstream(request: &InferenceRequest, target: &UpstreamTarget<'_>) 
     let mut out = Vec::with_capacity(request.measure.body_bytes + 256);
     push(&mut out, "{\"model\":");
     string(&mut out, target.model);
-    for (name, value) in request.fields.iter().filter(|(name, _)| &**name != "truncate") {
-        member(&mut out, name, value);
+    for field in request.fields.iter().filter(|(name, _)| &**name != "truncate") {
+        member(&mut out, field);
     }
     if !request.surface.task().embeds() {
         push(&mut out, if request.stream { ",\"stream\":true" } else { ",\"stream\":false" });
@@ -92,8 +91,8 @@ pub fn encode_upstream(request: &InferenceRequest, target: &UpstreamTarget<'_>) 
     if let Some(truncate) = target.truncate {
         push(&mut out, if truncate { ",\"truncate\":true" } else { ",\"truncate\":false" });
     }
-    if let Some((name, value)) = target.runner_options.iter().find(|(name, _)| &**name == "shift") {
-        member(&mut out, name, value);
+    if let Some(shift) = target.runner_options.iter().find(|(name, _)| &**name == "shift") {
+        member(&mut out, shift);
     }
     if let Some(time) = target.keep_alive {
         keep_alive(&mut out, time);
@@ -109,12 +108,12 @@ fn options(out: &mut Vec<u8>, request: &InferenceRequest, target: &UpstreamTarge
     let start = out.len();
     push(out, ",\"options\":{");
     let first = out.len();
-    for (name, value) in request.options.iter().chain(runner) {
+    for option in request.options.iter().chain(runner) {
         if out.len() > first {
             out.push(b',');
         }
-        string(out, name);
-        out.push(b':');
+        key(out, option);
+        let (name, value) = option;
         let lower = cap.filter(|cap| &**name == "num_predict" && bound(value.get()).is_none_or(|own| own > *cap));
         capped = capped || &**name == "num_predict";
         match lower {

@@ -163,6 +163,22 @@ async fn only_a_caller_that_may_send_a_body_is_invited_to() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_is_not_said_to_go_on() {
+    let house = house().await;
+    let body = r#"{"model":"gemma:a","max_tokens":3,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    for (version, more, wanted) in
+        [("1.1", "", Some("keep-alive")), ("1.1", "Connection: close\r\n", Some("close")), ("1.0", "", None)]
+    {
+        let head = head(&house, "/v1/messages", &format!("{more}Content-Length: {}\r\n\r\n{body}", body.len()));
+        let mut exchange = raw::open(house.addr).await;
+        exchange.write(head.replacen("HTTP/1.1", &format!("HTTP/{version}"), 1).as_bytes()).await;
+        let reply = exchange.read_head().await;
+        assert_eq!((reply.status, reply.header("connection")), (200, wanted), "{version} {more}");
+    }
+    unharmed(house).await;
+}
+
+#[tokio::test]
 async fn a_path_reaches_its_own_route_or_none() {
     let house = house().await;
     let key = house.key("shop").to_owned();

@@ -202,6 +202,11 @@ async fn openais_truncation_is_a_word_on_the_cut_too() {
             let wanted = if end == "refused" { ("input".into(), Value::Null) } else { (Value::Null, "auto".into()) };
             assert_eq!(names, (&wanted.0, &wanted.1), "{policy} {more}: {body}");
         }
+        if policy.is_empty() {
+            let reply = house.post("shop", path, &long(path, "gemma:a", 900)).await;
+            let body: Value = serde_json::from_str(&reply.body()).unwrap();
+            assert_eq!((told(&reply).0, &body["truncation"]), ("truncated".into(), &"auto".into()), "{body}");
+        }
         let from = house.sim.seen().len();
         let both = with(long(path, "gemma:a", 900), &json!({ "truncation": "auto", "truncate": false }));
         let text = refusal(path, 400, &house.post("shop", path, &both).await);

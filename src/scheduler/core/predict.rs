@@ -6,6 +6,9 @@ use super::{Lesson, Observed, Work, WorkKind};
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.2;
 
+/// Tokens of a prompt that teaches with its full weight.
+const WHOLE_PROMPT: f64 = 256.0;
+
 /// Tokens of one request, and per second, beyond which a figure is nonsense.
 const MOST_TOKENS: f64 = 1e6;
 
@@ -41,8 +44,12 @@ impl Default for Speed {
 }
 
 fn blend(mean: &mut f64, sample: f64) {
+    blend_by(NEWEST, mean, sample);
+}
+
+fn blend_by(weight: f64, mean: &mut f64, sample: f64) {
     if sample.is_finite() && sample > 0.0 && sample <= MOST_TOKENS {
-        *mean += NEWEST * (sample - *mean);
+        *mean += weight * (sample - *mean);
     }
 }
 
@@ -107,8 +114,10 @@ impl Speed {
         let wall = seen.prompt_seconds + seen.output_seconds;
         let share = if wall > 0.0 && service > 0.0 { (service / wall).clamp(0.02, 1.0) } else { 1.0 };
         if prompt > 0.0 {
-            blend(&mut self.bytes_per_token, (work.prompt_bytes as f64 / prompt).clamp(0.1, 100.0));
-            blend(&mut self.prompt_per_second, prompt / (seen.prompt_seconds * share));
+            // of a short prompt nearly all is the model's template, and of its time nearly all is the start
+            let weight = NEWEST * (prompt / WHOLE_PROMPT).min(1.0);
+            blend_by(weight, &mut self.bytes_per_token, (work.prompt_bytes as f64 / prompt).clamp(0.1, 100.0));
+            blend_by(weight, &mut self.prompt_per_second, prompt / (seen.prompt_seconds * share));
         }
         if output > 0.0 {
             blend(&mut self.output_per_second, output / (seen.output_seconds * share));
@@ -150,5 +159,34 @@ impl Speed {
     /// Learned bytes of text per prompt token.
     pub(super) fn bytes_per_token(&self) -> f64 {
         self.bytes_per_token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learn(speed: &mut Speed, bytes: usize, tokens: u64, seconds: f64) {
+        let work = Work { kind: WorkKind::Generate, prompt_bytes: bytes, output_cap: None };
+        let seen = Observed {
+            complete: true,
+            prompt_tokens: tokens,
+            output_tokens: 1,
+            prompt_seconds: seconds,
+            output_seconds: 0.02,
+            ..Observed::default()
+        };
+        speed.learn(AppIndex(0), work, seen, seconds + 0.02, seconds + 0.02);
+    }
+
+    #[test]
+    fn short_prompts_say_little_of_long_ones() {
+        let mut speed = Speed::default();
+        (0..20).for_each(|_| learn(&mut speed, 4000, 1000, 0.5));
+        let (bytes, rate) = (speed.bytes_per_token(), speed.prompt_speed());
+        // two letters in a template of ten tokens
+        (0..25).for_each(|_| learn(&mut speed, 2, 10, 0.05));
+        assert!(speed.bytes_per_token() > 0.75 * bytes, "{} of {bytes}", speed.bytes_per_token());
+        assert!(speed.prompt_speed() > 0.75 * rate, "{} of {rate}", speed.prompt_speed());
     }
 }

@@ -6,14 +6,15 @@ use super::parts::{self, Images};
 use super::{estimate, tables};
 use crate::domain::Fault;
 use crate::wire::fields::shown;
-use crate::wire::go_json::{Document, documents, read, unquote};
+use crate::wire::go_json::{Document, read, text_len};
 use crate::wire::out::{push, string};
 use crate::wire::request::{bad, refuse};
+use crate::wire::text::Text;
 
 /// Converted messages.
 pub(super) struct Converted {
     /// The JSON array, without its end while it grows.
-    out: Vec<u8>,
+    out: String,
     /// Bytes of text that become prompt tokens.
     pub(super) prompt_bytes: usize,
     /// Bytes that Ollama counts for its guess of them, where one is wanted.
@@ -23,17 +24,17 @@ pub(super) struct Converted {
 /// What the blocks of one message say.
 #[derive(Default)]
 struct Gathered<'a> {
-    text: Cow<'a, str>,
-    thinking: Cow<'a, str>,
+    text: Text<'a>,
+    thinking: Text<'a>,
     images: Images<'a>,
     /// Native tool calls, joined by commas.
-    calls: Vec<u8>,
+    calls: String,
     /// Bytes of the calls' inputs.
     input_bytes: usize,
     /// Bytes that Ollama counts for them.
     guessed_bytes: usize,
     /// For each tool result: the call's id, its text and images.
-    results: Vec<(Cow<'a, str>, String, Images<'a>)>,
+    results: Vec<(Cow<'a, str>, Text<'a>, Images<'a>)>,
 }
 
 impl Converted {
@@ -41,7 +42,7 @@ impl Converted {
     /// tokens is wanted.
     pub(super) fn of(system: Option<&str>, messages: &[Document<'_>], size: usize, guess: bool) -> Result<Self, Fault> {
         let guessed_bytes = guess.then_some(0);
-        let mut converted = Self { out: Vec::with_capacity(size), prompt_bytes: 0, guessed_bytes };
+        let mut converted = Self { out: String::with_capacity(size), prompt_bytes: 0, guessed_bytes };
         let text = system.map(parts::system).transpose()?.unwrap_or_default();
         if !text.is_empty() {
             converted.message("system", &Gathered { text, ..Gathered::default() });
@@ -53,10 +54,10 @@ impl Converted {
     }
 
     /// The JSON array.
-    pub(super) fn json(&mut self) -> Result<String, Fault> {
+    pub(super) fn json(&mut self) -> String {
         let end = if self.out.is_empty() { "[]" } else { "]" };
         push(&mut self.out, end);
-        String::from_utf8(std::mem::take(&mut self.out)).map_err(|_| bad("the messages are not UTF-8"))
+        std::mem::take(&mut self.out)
     }
 
     /// Adds the message number `at`.
@@ -65,15 +66,16 @@ impl Converted {
         let gathered = match message.get("content") {
             None => Gathered::default(),
             Some(text) if text.starts_with('"') => {
-                let text = unquote(text);
-                Gathered { guessed_bytes: text.len(), text, ..Gathered::default() }
+                let guessed_bytes = if self.guessed_bytes.is_some() { text_len(text) } else { 0 };
+                Gathered { guessed_bytes, text: Text::Written(text), ..Gathered::default() }
             }
-            Some(blocks) => gather(at, blocks, self.guessed_bytes.is_some())?,
+            Some(blocks) => gather(at, message.documents(blocks).unwrap_or_default(), self.guessed_bytes.is_some())?,
         };
         if let Some(bytes) = &mut self.guessed_bytes {
             *bytes += role.len() + gathered.guessed_bytes;
         }
-        let role = role.to_lowercase();
+        let lower = role.bytes().all(|byte| byte.is_ascii_lowercase());
+        let role = if lower { role } else { role.to_lowercase().into() };
         let said = !gathered.text.is_empty()
             || !gathered.images.is_empty()
             || !gathered.calls.is_empty()
@@ -92,12 +94,12 @@ impl Converted {
         Ok(())
     }
 
-    fn open(&mut self, role: &str, content: &str) {
+    fn open(&mut self, role: &str, content: &Text<'_>) {
         let first = self.out.is_empty();
         push(&mut self.out, if first { "[{\"role\":" } else { ",{\"role\":" });
         string(&mut self.out, role);
         push(&mut self.out, ",\"content\":");
-        string(&mut self.out, content);
+        content.write(&mut self.out);
         self.prompt_bytes += content.len();
     }
 
@@ -107,7 +109,7 @@ impl Converted {
             string(&mut self.out, image);
         }
         if !images.is_empty() {
-            self.out.push(b']');
+            self.out.push(']');
         }
     }
 
@@ -116,16 +118,16 @@ impl Converted {
         if !said.thinking.is_empty() {
             self.prompt_bytes += said.thinking.len();
             push(&mut self.out, ",\"thinking\":");
-            string(&mut self.out, &said.thinking);
+            said.thinking.write(&mut self.out);
         }
         self.images(&said.images);
         if !said.calls.is_empty() {
             self.prompt_bytes += said.input_bytes;
             push(&mut self.out, ",\"tool_calls\":[");
-            self.out.extend_from_slice(&said.calls);
-            self.out.push(b']');
+            self.out.push_str(&said.calls);
+            self.out.push(']');
         }
-        self.out.push(b'}');
+        self.out.push('}');
     }
 
     fn results(&mut self, said: &Gathered<'_>) {
@@ -136,26 +138,25 @@ impl Converted {
                 push(&mut self.out, ",\"tool_call_id\":");
                 string(&mut self.out, id);
             }
-            self.out.push(b'}');
+            self.out.push('}');
         }
     }
 }
 
-fn gather(at: usize, blocks: &str, guess: bool) -> Result<Gathered<'_>, Fault> {
+fn gather<'a>(at: usize, blocks: &[Document<'a>], guess: bool) -> Result<Gathered<'a>, Fault> {
     let mut gathered = Gathered::default();
-    for (place, block) in documents(blocks, &tables::BLOCK).enumerate() {
-        let block = block.map_err(refuse)?;
+    for (place, block) in blocks.iter().enumerate() {
         if guess {
-            gathered.guessed_bytes += estimate::block(&block);
+            gathered.guessed_bytes += estimate::block(block);
         }
-        take(&mut gathered, &block, || format!("messages[{at}].content[{place}]"))?;
+        take(&mut gathered, block, || format!("messages[{at}].content[{place}]"))?;
     }
     Ok(gathered)
 }
 
 fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> String) -> Result<(), Fault> {
     match &*block.text("type") {
-        "text" => said.text.to_mut().push_str(&block.text("text")),
+        "text" => said.text.join(Text::of(block.get("text"))),
         "image" => {
             let source = block.get("source").ok_or_else(|| bad("invalid image source"))?;
             let source = read(source.as_bytes(), &tables::SOURCE).map_err(refuse)?;
@@ -187,10 +188,13 @@ fn take<'a>(said: &mut Gathered<'a>, block: &Document<'a>, place: impl Fn() -> S
             said.results.push((block.text("tool_use_id"), text, images));
         }
         "web_search_tool_result" => {
-            said.results.push((block.text("tool_use_id"), parts::found(block.get("content")), Vec::new()));
+            said.results.push((block.text("tool_use_id"), parts::found(block.get("content")).into(), Vec::new()));
         }
-        "thinking" if block.get("thinking").is_some() => said.thinking = block.text("thinking"),
-        "thinking" => {}
+        "thinking" => {
+            if let Some(thinking) = block.get("thinking") {
+                said.thinking = Text::Written(thinking);
+            }
+        }
         // holds nothing that another model could read
         "redacted_thinking" => {}
         other => return Err(parts::odd(&place(), other, "text, image, tool_use, tool_result or thinking blocks")),

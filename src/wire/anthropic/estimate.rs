@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::tables;
-use crate::wire::go_json::{Document, elements, read, read_text, unquote, write_string};
+use crate::wire::go_json::{Document, elements, read, read_text, text_len, write_string};
 
 /// Ollama's guess for a whole request, which has a message; `said` is the bytes it counts for the messages.
 pub(super) fn estimate(document: &Document<'_>, said: usize) -> u64 {
@@ -21,7 +21,7 @@ pub(super) fn estimate(document: &Document<'_>, said: usize) -> u64 {
 /// Bytes of a text, or of blocks.
 fn content(value: &str) -> usize {
     if value.starts_with('"') {
-        return unquote(value).len();
+        return text_len(value);
     }
     let mut bytes = 0;
     let _ = elements(value, |item| bytes += read_text(item, &tables::BLOCK).map_or(0, |item| block(&item)));
@@ -30,7 +30,7 @@ fn content(value: &str) -> usize {
 
 /// Bytes of a block.
 pub(super) fn block(block: &Document<'_>) -> usize {
-    let bytes = block.text("text").len() + block.text("thinking").len();
+    let bytes = block.get("text").map_or(0, text_len) + block.get("thinking").map_or(0, text_len);
     if matches!(&*block.text("type"), "tool_use" | "tool_result") { bytes + written(block) } else { bytes }
 }
 

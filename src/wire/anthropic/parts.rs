@@ -6,6 +6,7 @@ use crate::domain::Fault;
 use crate::wire::fields::shown;
 use crate::wire::go_json::{check_base64, elements, member, unquote};
 use crate::wire::request::bad;
+use crate::wire::text::Text;
 
 /// Pictures, as base64.
 pub(super) type Images<'a> = Vec<Cow<'a, str>>;
@@ -17,10 +18,10 @@ pub(super) fn odd(place: &str, kind: &str, instead: &str) -> Fault {
 }
 
 /// The system prompt: a text, or text blocks that are joined.
-pub(super) fn system(system: &str) -> Result<Cow<'_, str>, Fault> {
+pub(super) fn system(system: &str) -> Result<Text<'_>, Fault> {
     match system.bytes().next() {
-        Some(b'"') => Ok(unquote(system)),
-        Some(b'[') => blocks(system, "system", None).map(Cow::Owned),
+        Some(b'"') => Ok(Text::Written(system)),
+        Some(b'[') => blocks(system, "system", None),
         _ => {
             let text = format!("system is {}: use a text or a list of text blocks", shown(system));
             Err(bad(text).at("system"))
@@ -29,11 +30,11 @@ pub(super) fn system(system: &str) -> Result<Cow<'_, str>, Fault> {
 }
 
 /// The text and the pictures of a tool's result.
-pub(super) fn result<'a>(content: Option<&'a str>, place: &str) -> Result<(String, Images<'a>), Fault> {
+pub(super) fn result<'a>(content: Option<&'a str>, place: &str) -> Result<(Text<'a>, Images<'a>), Fault> {
     let Some(content) = content else { return Ok(Default::default()) };
     let place = format!("{place}.content");
     match content.bytes().next() {
-        Some(b'"') => Ok((unquote(content).into_owned(), Vec::new())),
+        Some(b'"') => Ok((Text::Written(content), Vec::new())),
         Some(b'[') => {
             let mut images = Vec::new();
             Ok((blocks(content, &place, Some(&mut images))?, images))
@@ -46,11 +47,11 @@ pub(super) fn result<'a>(content: Option<&'a str>, place: &str) -> Result<(Strin
 }
 
 /// The texts of a list's blocks, joined; pictures go to `images` where they may be.
-fn blocks<'a>(list: &'a str, place: &str, mut images: Option<&mut Images<'a>>) -> Result<String, Fault> {
+fn blocks<'a>(list: &'a str, place: &str, mut images: Option<&mut Images<'a>>) -> Result<Text<'a>, Fault> {
     let mut items = Vec::new();
     let _ = elements(list, |item| items.push(item));
     let instead = if images.is_some() { "text or image blocks" } else { "text blocks" };
-    let mut all = String::new();
+    let mut all = Text::default();
     for (at, block) in items.into_iter().enumerate() {
         let place = format!("{place}[{at}]");
         match (&*text(block, "type"), &mut images) {
@@ -58,7 +59,7 @@ fn blocks<'a>(list: &'a str, place: &str, mut images: Option<&mut Images<'a>>) -
                 Some(text) if !text.starts_with('"') => {
                     return Err(bad(format!("{place}.text is {}: use a text", shown(text))).at(format!("{place}.text")));
                 }
-                text => all.push_str(&text.map(unquote).unwrap_or_default()),
+                text => all.join(Text::of(text)),
             },
             ("image", Some(images)) => {
                 let source = member(block, "source").filter(|source| source.starts_with('{'));

@@ -6,11 +6,11 @@ use super::fields::MESSAGES;
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::fields::{self, shown};
-use crate::wire::go_json::{Document, Struct, documents, elements, number, read, read_text, unquote};
+use crate::wire::go_json::{Document, Struct, elements, number, read, read_text, unquote};
 use crate::wire::ollama::{PARAMETERS, check_model};
 use crate::wire::options::{Merged, Options};
 use crate::wire::out::is_empty_list;
-use crate::wire::request::{bad, keep_alive, made, refuse, truncate};
+use crate::wire::request::{self, bad, keep_alive, made, refuse, truncate};
 
 /// Fields that are options.
 const NAMED: [(&str, &str); 4] =
@@ -32,8 +32,8 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
     }
     fields::check(&document, MESSAGES)?;
     let stream = document.is_true("stream");
-    let mut converted = Converted::of(document.get("system"), &list, body.len(), stream)?;
-    let messages = converted.json()?;
+    let mut converted = Converted::of(document.get("system"), list, body.len(), stream)?;
+    let messages = converted.json();
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     let (calls_allowed, one_tool_call) = choice(&document)?;
@@ -71,9 +71,8 @@ pub(in crate::wire) fn decode_messages(body: &[u8]) -> Result<InferenceRequest, 
 }
 
 /// The messages; one without content is refused as Ollama's decoder of a message does it, before anything else.
-fn messages<'a>(document: &Document<'a>) -> Result<Vec<Document<'a>>, Fault> {
-    let list = documents(document.get("messages").unwrap_or("[]"), &tables::MESSAGE);
-    let list: Vec<_> = list.collect::<Result<_, _>>().map_err(refuse)?;
+fn messages<'d, 'a>(document: &'d Document<'a>) -> Result<&'d [Document<'a>], Fault> {
+    let list = document.documents(document.get("messages").unwrap_or("[]")).unwrap_or_default();
     let whole = list.iter().all(|message| message.has("content"));
     if whole { Ok(list) } else { Err(bad("unexpected end of JSON input")) }
 }
@@ -190,7 +189,7 @@ fn format(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     let field = if inner.is_some() { "output_config.format" } else { "output_format" };
     let format = read(format.as_bytes(), &tables::FORMAT).map_err(refuse)?;
     match (&*unquote(format.get("type").unwrap_or("\"\"")), format.get("schema")) {
-        ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
+        ("json_schema", Some(schema)) => request::schema(&format!("{field}.schema"), schema).map(Some),
         _ => {
             Err(bad(format!("{field} must be {{\"type\":\"json_schema\",\"schema\":…}}: nothing else can be enforced"))
                 .at(field))

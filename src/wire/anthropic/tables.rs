@@ -43,16 +43,11 @@ pub(super) static BLOCK: Struct = Struct {
     ],
 };
 
-const BLOCKS: Type = Type::List("[]anthropic.ContentBlock", &Type::Struct(&BLOCK));
+const BLOCKS: Type = Type::Documents("[]anthropic.ContentBlock", &Type::Struct(&BLOCK));
 
 /// Ollama decodes a message by hand, into a struct without a name.
 const BY_HAND: &str = "struct { Role string \"json:\\\"role\\\"\"; Content json.RawMessage \"json:\\\"content\\\"\" }";
 
-/// A message that was checked.
-pub(super) static MESSAGE: Struct =
-    Struct { full: BY_HAND, short: "", fields: &[("role", Type::Text), ("content", Type::Raw)] };
-
-/// A message as it comes.
 static MESSAGE_PARAM: Struct =
     Struct { full: BY_HAND, short: "", fields: &[("role", Type::Text), ("content", Type::TextOr(&BLOCKS))] };
 
@@ -106,7 +101,7 @@ pub(super) static MESSAGES: Struct = Struct {
     fields: &[
         ("model", Type::Text),
         ("max_tokens", Type::Int),
-        ("messages", Type::List("[]anthropic.MessageParam", &Type::Own(&MESSAGE_PARAM))),
+        ("messages", Type::Documents("[]anthropic.MessageParam", &Type::Own(&MESSAGE_PARAM))),
         ("system", Type::Any),
         ("stream", Type::Bool),
         ("temperature", Type::Float64),
@@ -120,7 +115,7 @@ pub(super) static MESSAGES: Struct = Struct {
         ("output_config", Type::Struct(&OUTPUT_CONFIG)),
         ("output_format", Type::Raw),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };

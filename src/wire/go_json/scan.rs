@@ -111,11 +111,6 @@ impl<'a> Scanner<'a> {
         self.bytes.get(from..to).unwrap_or_default()
     }
 
-    /// The text of a span; `None` when it is not UTF-8.
-    pub(super) fn text(&self, span: Span) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes(span)).ok()
-    }
-
     /// The next byte that is not white space, left in place.
     pub(super) fn lead(&mut self) -> Option<u8> {
         while let Some(&byte) = self.bytes.get(self.at) {
@@ -231,7 +226,7 @@ impl<'a> Scanner<'a> {
 
     fn string(&mut self) -> Result<(), Bad> {
         self.at += 1;
-        loop {
+        while !self.blocks() {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
             let step = self.plain_bytes(rest);
             self.at += step + 1;
@@ -242,16 +237,45 @@ impl<'a> Scanner<'a> {
                 None => return Err(Bad::cut()),
             }
         }
+        Ok(())
+    }
+
+    /// Takes what a string holds, sixteen bytes at a time, until it ends (true) or needs a closer look.
+    fn blocks(&mut self) -> bool {
+        while let Some(block) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let bytes = u8x16::new(*block);
+            self.seen |= bytes;
+            let mut stops = stops(bytes).to_bitmask();
+            while stops != 0 {
+                let stop = stops.trailing_zeros() as usize;
+                match block.get(stop..) {
+                    Some([b'"', ..]) => {
+                        self.at += stop + 1;
+                        return true;
+                    }
+                    Some([b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..]) => {
+                        stops &= !0 << (stop + 2)
+                    }
+                    _ => {
+                        self.at += stop;
+                        return false;
+                    }
+                }
+            }
+            self.at += block.len();
+        }
+        false
     }
 
     /// Bytes at the front that a string may hold as they are: no quote, backslash or control character.
     fn plain_bytes(&mut self, bytes: &[u8]) -> usize {
         unmarked(bytes, |bytes| {
             self.seen |= bytes;
-            is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes)
+            stops(bytes)
         })
     }
 
+    #[inline]
     fn escape(&mut self) -> Result<(), Bad> {
         let code = self.next()?;
         match code {
@@ -318,6 +342,11 @@ impl<'a> Scanner<'a> {
         self.at += leading_digits(self.bytes.get(self.at..).unwrap_or_default());
         Ok(())
     }
+}
+
+/// Marks what a string cannot hold as it is.
+fn stops(bytes: u8x16) -> u8x16 {
+    is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes)
 }
 
 fn unexpected(byte: u8, context: &str) -> Bad {

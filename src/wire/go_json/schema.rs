@@ -1,16 +1,13 @@
 //! Reads a text against a table of a Go struct: which key is which field, and whether the types fit.
 //!
 //! As in Go a wrong type is remembered while reading goes on (the first one is reported), a type with a decoder of
-//! its own ends the reading with its own words, and a broken grammar anywhere beats both.
+//! its own ends the reading with its own words, and a broken grammar anywhere beats both. What was found is a
+//! [`Document`].
 
-use std::borrow::Cow;
-
+use super::document::Document;
 use super::scan::{Bad, Kind, Scanner, Span};
 use super::text::{folds_to, unquote};
 use super::value::{check_base64, check_think, fits_float32, fits_float64, keep_alive};
-
-/// Most members, duplicates included, taken in an object that is read against a table: each is remembered.
-const MOST_MEMBERS: usize = 1024;
 
 /// A Go type, as far as a request can break it.
 #[derive(Debug)]
@@ -41,8 +38,14 @@ pub(in crate::wire) enum Type {
     Think,
     /// `api.Duration`.
     KeepAlive,
+    /// The same where the field is the gateway's own: it says itself what is wrong.
+    OurKeepAlive,
     /// A slice: Go's name of it and its element.
     List(&'static str, &'static Type),
+    /// A slice of structs, each kept as a document of its own.
+    Documents(&'static str, &'static Type),
+    /// This, where it is such documents, such a struct or a text; anything else is not looked into.
+    Loose(&'static Type),
     /// What a decoder of its own takes as a `string` or, decoded apart, as this.
     TextOr(&'static Type),
     /// A struct.
@@ -68,7 +71,7 @@ pub(in crate::wire) type Field = (&'static str, Type);
 
 impl Struct {
     /// The field that Go would put the key into, which is a token as written.
-    fn find(&self, key: &[u8]) -> Option<&'static Field> {
+    pub(super) fn find(&self, key: &[u8]) -> Option<&'static Field> {
         let plain = key.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\""))?;
         // nearly all; no name has what would need an escape
         if let Some(field) = self.fields.iter().find(|(name, _)| name.as_bytes() == plain) {
@@ -92,88 +95,37 @@ impl Type {
             Self::Float32 => "float32",
             Self::Map => "map[string]interface {}",
             Self::Base64 => "api.ImageData",
-            Self::List(name, _) => name,
+            Self::List(name, _) | Self::Documents(name, _) => name,
             Self::TextOr(other) => other.name(),
             Self::StringOrList(list) => list.name(),
             Self::Struct(s) | Self::Own(s) => s.full,
-            Self::Any | Self::Raw | Self::Think | Self::KeepAlive | Self::Ordered(_) => "interface {}",
+            Self::Any
+            | Self::Raw
+            | Self::Loose(_)
+            | Self::Think
+            | Self::KeepAlive
+            | Self::OurKeepAlive
+            | Self::Ordered(_) => "interface {}",
         }
+    }
+
+    /// Whether every text is good.
+    fn takes_any_text(&self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::TextPointer
+                | Self::TextOr(_)
+                | Self::StringOrList(_)
+                | Self::Any
+                | Self::Raw
+                | Self::Loose(_)
+        )
     }
 
     /// Whether a later `null` takes back an earlier value (pointers, slices, maps) or changes nothing (the rest).
-    fn null_clears(&self) -> bool {
-        !matches!(self, Self::Text | Self::Prompt)
-    }
-}
-
-/// An object read against a table.
-#[derive(Debug)]
-pub(in crate::wire) struct Document<'a> {
-    text: &'a str,
-    /// Where in it the object stands.
-    span: Span,
-    found: Vec<Entry>,
-    /// Keys that are no field of the table, decoded, with their values; in order, with duplicates.
-    pub(in crate::wire) unknown: Vec<(Cow<'a, str>, &'a str)>,
-    /// Bytes of the strings that become prompt tokens.
-    pub(in crate::wire) prompt_bytes: usize,
-}
-
-impl<'a> Document<'a> {
-    /// The value that counts for a field: the last one; `null` is absent.
-    pub(in crate::wire) fn get(&self, name: &str) -> Option<&'a str> {
-        for entry in self.found.iter().rev() {
-            let Some((_, ty)) = entry.field.filter(|(field, _)| *field == name) else { continue };
-            let value = self.slice(entry.value);
-            if value != "null" {
-                return Some(value);
-            }
-            if ty.null_clears() {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// Whether a string field is absent or holds no text.
-    pub(in crate::wire) fn is_empty_text(&self, name: &str) -> bool {
-        // no escape stands for nothing
-        self.get(name).is_none_or(|token| token == "\"\"")
-    }
-
-    /// Every value of a field since the last `null`, for types that merge.
-    pub(in crate::wire) fn all(&self, name: &'static str) -> impl Iterator<Item = &'a str> {
-        let of_field = move |entry: &Entry| entry.field.is_some_and(|(field, _)| *field == name);
-        let null = |entry: &Entry| {
-            of_field(entry) && entry.field.is_some_and(|(_, ty)| ty.null_clears()) && self.slice(entry.value) == "null"
-        };
-        let after = self.found.iter().rposition(null).map_or(0, |null| null + 1);
-        let values = self.found.iter().skip(after).filter(move |entry| of_field(entry));
-        values.map(|entry| self.slice(entry.value)).filter(|value| *value != "null")
-    }
-
-    fn slice(&self, (from, to): Span) -> &'a str {
-        self.text.get(from..to).unwrap_or_default()
-    }
-
-    /// Whether a field is there, be it `null`.
-    pub(in crate::wire) fn has(&self, name: &str) -> bool {
-        self.found.iter().any(|entry| entry.field.is_some_and(|(field, _)| *field == name))
-    }
-
-    /// The object as written.
-    pub(in crate::wire) fn written(&self) -> &'a str {
-        self.slice(self.span)
-    }
-
-    /// The decoded text of a string field; empty when absent.
-    pub(in crate::wire) fn text(&self, name: &str) -> Cow<'a, str> {
-        self.get(name).map_or(Cow::Borrowed(""), unquote)
-    }
-
-    /// Whether a bool field is true.
-    pub(in crate::wire) fn is_true(&self, name: &str) -> bool {
-        self.get(name) == Some("true")
+    pub(super) fn null_clears(&self) -> bool {
+        !matches!(self, Self::Text | Self::Prompt | Self::Loose(Self::Text))
     }
 }
 
@@ -182,11 +134,15 @@ impl<'a> Document<'a> {
 /// # Errors
 /// [`Bad::Empty`] for no value at all; otherwise Go's words for the first fault.
 pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Result<Document<'a>, Bad> {
-    let mut reader = Reader::over(body, table)?;
-    let taken = body.get(..reader.scan.at()).unwrap_or_default();
-    let text = std::str::from_utf8(taken)
-        .map_err(|e| Bad::Text(format!("invalid UTF-8 at byte {} of the body: JSON must be UTF-8", e.valid_up_to())))?;
-    reader.take(text)
+    let text = std::str::from_utf8(body);
+    // a broken grammar is told before broken text
+    let sound = text.or_else(|e| std::str::from_utf8(body.get(..e.valid_up_to()).unwrap_or_default()));
+    let sound = sound.unwrap_or_default();
+    let (document, reader) = Reader::over(body, sound, table)?;
+    if reader.scan.at() > sound.len() {
+        return Err(Bad::Text(format!("invalid UTF-8 at byte {} of the body: JSON must be UTF-8", sound.len())));
+    }
+    reader.checked(document)
 }
 
 /// The same for a text inside a body, which is known to be UTF-8.
@@ -194,35 +150,18 @@ pub(in crate::wire) fn read<'a>(body: &'a [u8], table: &'static Struct) -> Resul
 /// # Errors
 /// As [`read`].
 pub(in crate::wire) fn read_text<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, Bad> {
-    Reader::over(text.as_bytes(), table)?.take(text)
+    let (document, reader) = Reader::over(text.as_bytes(), text, table)?;
+    reader.checked(document)
 }
 
-/// The elements of the array `text`, a part of a body that was scanned, each read against `table`; none for another value.
-pub(in crate::wire) fn documents<'a>(
-    text: &'a str,
-    table: &'static Struct,
-) -> impl Iterator<Item = Result<Document<'a>, Bad>> {
-    let mut scan = Scanner::new(text.as_bytes());
-    let mut more = scan.kind() == Ok(Kind::Array) && scan.open(b']') == Ok(false);
-    let mut reader = Reader::new(scan);
-    std::iter::from_fn(move || {
-        if !more {
-            return None;
-        }
-        let read = reader.document(table);
-        let document = read.and_then(|()| reader.take(text));
-        // cannot fail: it was scanned
-        more = reader.scan.more(b']', "after array element").unwrap_or(false);
-        Some(document)
-    })
-}
-
-/// A member of the outermost object, as byte ranges.
-#[derive(Debug)]
-struct Entry {
-    field: Option<&'static Field>,
-    key: Span,
-    value: Span,
+/// The elements of the array `text`, a part of a body that was scanned, which was not read as such `documents` there;
+/// none for another value.
+pub(in crate::wire) fn documents<'a>(text: &'a str, documents: &'static Type) -> Vec<Document<'a>> {
+    const NOWHERE: Struct = Struct { full: "", short: "", fields: &[] };
+    let mut reader = Reader::new(text.as_bytes(), text);
+    // cannot fail: it was scanned
+    let _ = reader.value(documents, &Context { path: None, owner: &NOWHERE, own: false });
+    reader.document.list.1
 }
 
 /// Where in the structs the reader is, for error texts.
@@ -250,9 +189,12 @@ impl Path<'_> {
 
 struct Reader<'a> {
     scan: Scanner<'a>,
-    /// Where the document begins.
-    start: usize,
-    found: Vec<Entry>,
+    /// What is scanned, as far as it is UTF-8.
+    text: &'a str,
+    /// Whether the object that comes next is kept as a document.
+    keep: bool,
+    /// The one that was begun last.
+    document: Document<'a>,
     bad: Option<String>,
     /// Set when `bad` is final: only the grammar is read from there on.
     end: bool,
@@ -260,56 +202,57 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(scan: Scanner<'a>) -> Self {
-        Self { scan, start: 0, found: Vec::new(), bad: None, end: false, prompt: 0 }
+    fn new(bytes: &'a [u8], text: &'a str) -> Self {
+        let (scan, document) = (Scanner::new(bytes), Document::default());
+        Self { scan, text, keep: false, document, bad: None, end: false, prompt: 0 }
     }
 
-    /// Reads the first value of `body`.
-    fn over(body: &'a [u8], table: &'static Struct) -> Result<Self, Bad> {
-        let mut reader = Self::new(Scanner::new(body));
+    /// Reads the first value of `bytes`.
+    fn over(bytes: &'a [u8], text: &'a str, table: &'static Struct) -> Result<(Document<'a>, Self), Bad> {
+        let mut reader = Self::new(bytes, text);
         if reader.scan.lead().is_none() {
             return Err(Bad::Empty);
         }
-        reader.document(table)?;
-        Ok(reader)
+        let document = reader.document(&Type::Struct(table), &Context { path: None, owner: table, own: false })?;
+        Ok((document, reader))
+    }
+
+    /// The document, if nothing in it was wrong.
+    fn checked(self, mut document: Document<'a>) -> Result<Document<'a>, Bad> {
+        document.prompt_bytes = self.prompt;
+        self.bad.map_or(Ok(document), |bad| Err(Bad::Text(bad)))
     }
 
     /// Reads the next value as a document.
-    fn document(&mut self, table: &'static Struct) -> Result<(), Bad> {
-        self.found.reserve(8);
-        let context = Context { path: None, owner: table, own: false };
-        let kind = self.scan.kind()?;
-        self.start = self.scan.at();
-        if kind == Kind::Object {
-            self.object(Some(table), &Type::Raw, &context, true)
-        } else {
-            self.value(&Type::Struct(table), &context)
-        }
-    }
-
-    /// What was found in it, as slices of the `text` that was read.
-    fn take<'t>(&mut self, text: &'t str) -> Result<Document<'t>, Bad> {
-        let (found, prompt_bytes) = (std::mem::take(&mut self.found), std::mem::take(&mut self.prompt));
-        self.end = false;
-        if let Some(bad) = self.bad.take() {
-            return Err(Bad::Text(bad));
-        }
-        let span = (self.start, self.scan.at());
-        let mut document = Document { text, span, found, unknown: Vec::new(), prompt_bytes };
-        let unknown = document.found.iter().filter(|entry| entry.field.is_none());
-        document.unknown = unknown.map(|e| (unquote(document.slice(e.key)), document.slice(e.value))).collect();
+    fn document(&mut self, ty: &Type, context: &Context<'_>) -> Result<Document<'a>, Bad> {
+        self.scan.lead();
+        let (start, around) = (self.scan.at(), std::mem::take(&mut self.document));
+        self.keep = true;
+        self.value(ty, context)?;
+        // it was no object
+        self.keep = false;
+        let mut document = std::mem::replace(&mut self.document, around);
+        document.written = self.written((start, self.scan.at()));
         Ok(document)
     }
 
+    /// What stands there; nothing where it is not UTF-8, of which nothing else will be told.
+    fn written(&self, (from, to): Span) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
+    }
+
     fn value(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let kind = self.scan.kind()?;
+        if kind == Kind::Text && ty.takes_any_text() {
+            return self.scan.scalar(kind);
+        }
         if self.end || matches!(ty, Type::Raw) {
             return self.scan.value().map(drop);
         }
-        if matches!(ty, Type::Think | Type::KeepAlive) {
-            return self.own_scalar(ty, context);
+        if matches!(ty, Type::Think | Type::KeepAlive | Type::OurKeepAlive) {
+            return self.own_scalar(kind, ty, context);
         }
-        let kind = self.scan.kind()?;
-        if let (false, Type::TextOr(other)) = (kind == Kind::Text, ty) {
+        if let Type::TextOr(other) = ty {
             // decoded apart: the field itself is in no path
             let up = context.path.and_then(|path| path.up.copied());
             return self.value(other, &Context { path: up, ..*context });
@@ -318,17 +261,20 @@ impl<'a> Reader<'a> {
             (Kind::Object, Type::Struct(s) | Type::Own(s)) => {
                 let own = context.own || matches!(ty, Type::Own(_));
                 let inside = Context { path: context.path, owner: if own { context.owner } else { s }, own };
-                self.object(Some(s), &Type::Raw, &inside, false)
+                self.object(Some(s), &Type::Raw, &inside)
             }
-            (Kind::Text, Type::StringOrList(_)) => self.scan.value().map(drop),
             (_, Type::StringOrList(list)) => self.value(list, &Context { own: true, ..*context }),
-            (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }, false),
+            (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }),
             (_, Type::Ordered(_)) if kind != Kind::Null => {
                 self.fault("Value looks like object, but can't find closing '}' symbol".into(), true);
                 self.scan.value().map(drop)
             }
-            (Kind::Object, Type::Map | Type::Any) => self.object(None, &Type::Any, context, false),
+            (Kind::Object, Type::Map | Type::Any) => self.object(None, &Type::Any, context),
             (Kind::Array, Type::List(_, item)) => self.array(item, context),
+            (Kind::Array, Type::Documents(_, item)) => self.documents(item, context),
+            (Kind::Object, Type::Loose(like @ Type::Struct(_)))
+            | (Kind::Array, Type::Loose(like @ Type::Documents(..))) => self.value(like, context),
+            (_, Type::Loose(_)) => self.scan.value().map(drop),
             (Kind::Array, Type::Any) => self.array(&Type::Any, context),
             (Kind::Object | Kind::Array, _) => {
                 self.mismatch(kind.word(), ty, context);
@@ -338,13 +284,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn object(
-        &mut self,
-        table: Option<&'static Struct>,
-        other: &Type,
-        context: &Context<'_>,
-        outermost: bool,
-    ) -> Result<(), Bad> {
+    fn object(&mut self, table: Option<&'static Struct>, other: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let keep = std::mem::take(&mut self.keep);
         let mut more = !self.scan.open(b'}')?;
         while more {
             let key = self.scan.key()?;
@@ -358,11 +299,9 @@ impl<'a> Reader<'a> {
                 }
                 None => self.value(other, context)?,
             }
-            if outermost {
-                if self.found.len() >= MOST_MEMBERS {
-                    return Err(Bad::Text(format!("more than {MOST_MEMBERS} fields in one object")));
-                }
-                self.found.push(Entry { field, key, value: (start, self.scan.at()) });
+            if keep {
+                let value = self.written((start, self.scan.at()));
+                self.document.add(field, self.written(key), value)?;
             }
             more = self.scan.more(b'}', "after object key:value pair")?;
         }
@@ -378,22 +317,30 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn documents(&mut self, item: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let start = self.scan.at();
+        let mut list = Vec::new();
+        let mut more = !self.scan.open(b']')?;
+        while more {
+            list.push(self.document(item, context)?);
+            more = self.scan.more(b']', "after array element")?;
+        }
+        self.document.list = (self.written((start, self.scan.at())), list);
+        Ok(())
+    }
+
     fn scalar(&mut self, kind: Kind, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
         let start = self.scan.at();
         self.scan.scalar(kind)?;
         match (kind, ty) {
-            (Kind::Null, _)
-            | (Kind::Text, Type::Text | Type::TextPointer | Type::TextOr(_) | Type::Any)
-            | (Kind::Bool, Type::Bool | Type::Any) => {
-                return Ok(());
-            }
+            (Kind::Null, _) | (Kind::Bool, Type::Bool | Type::Any) => return Ok(()),
             (Kind::Text, Type::Prompt) => {
                 self.prompt += self.scan.at() - start - 2;
                 return Ok(());
             }
             _ => {}
         }
-        let Some(token) = self.scan.text((start, self.scan.at())) else { return Ok(()) };
+        let token = self.written((start, self.scan.at()));
         match (kind, ty) {
             (Kind::Text, Type::Base64) => {
                 if let Err(text) = check_base64(&unquote(token)) {
@@ -413,12 +360,16 @@ impl<'a> Reader<'a> {
     }
 
     /// A value whose Go type reads itself.
-    fn own_scalar(&mut self, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
-        let kind = self.scan.kind()?;
-        let Ok(token) = std::str::from_utf8(self.scan.value()?) else { return Ok(()) };
+    fn own_scalar(&mut self, kind: Kind, ty: &Type, context: &Context<'_>) -> Result<(), Bad> {
+        let start = self.scan.at();
+        self.scan.value()?;
+        let token = self.written((start, self.scan.at()));
         let read = match ty {
             _ if kind == Kind::Null => Ok(()),
             Type::Think => check_think(token),
+            Type::OurKeepAlive => keep_alive(token).map(drop).map_err(|why| {
+                format!("keep_alive: {why}: use seconds, or a text such as \"5m\"; a negative one is for ever")
+            }),
             _ if kind == Kind::Number && !fits_float64(token) => {
                 Err(unmarshal(&format!("number {token}"), &Type::Float64, context))
             }

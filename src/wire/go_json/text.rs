@@ -12,10 +12,11 @@ use super::run::{is, is_control, unmarked};
 pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
     let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
-    let (mut head, mut rest) = inner.split_at(plain(inner));
-    if rest.is_empty() {
+    let first = plain(inner);
+    if first == inner.len() {
         return Cow::Borrowed(inner);
     }
+    let (mut head, mut rest) = inner.split_at(first);
     let mut out = String::with_capacity(inner.len());
     while !rest.is_empty() {
         out.push_str(head);
@@ -24,6 +25,30 @@ pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     }
     out.push_str(head);
     Cow::Owned(out)
+}
+
+/// Bytes of the text that [`unquote`] gives.
+pub(in crate::wire) fn text_len(token: &str) -> usize {
+    let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
+    let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
+    let (mut bytes, mut rest, mut one) = (inner.len(), inner, String::new());
+    loop {
+        rest = rest.get(plain(rest)..).unwrap_or_default();
+        match rest.as_bytes().get(1) {
+            None => return bytes,
+            Some(b'u') => {
+                one.clear();
+                let after = unescape_unit(rest, &mut one);
+                bytes -= rest.len() - after.len() - one.len();
+                rest = after;
+            }
+            // the backslash
+            Some(_) => {
+                bytes -= 1;
+                rest = rest.get(2..).unwrap_or_default();
+            }
+        }
+    }
 }
 
 /// Reads the escape at the start of `text` and gives what follows it.
@@ -82,46 +107,55 @@ fn fold(text: &str) -> impl Iterator<Item = char> + '_ {
     })
 }
 
+/// What JSON is written to: bytes, or text where the whole is one.
+pub(in crate::wire) trait Sink {
+    /// Appends it.
+    fn append(&mut self, text: &str);
+}
+
+impl Sink for Vec<u8> {
+    fn append(&mut self, text: &str) {
+        self.extend_from_slice(text.as_bytes());
+    }
+}
+
+impl Sink for String {
+    fn append(&mut self, text: &str) {
+        self.push_str(text);
+    }
+}
+
 /// Appends `text` as a JSON string as Go does: `<`, `>`, `&` and the two line separators are escaped too.
-pub(in crate::wire) fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
+pub(in crate::wire) fn write_string(out: &mut impl Sink, text: &str) {
+    out.append("\"");
+    let mut rest = text;
     loop {
-        let (plain, marked) = rest.split_at(unmarked(rest, may_need_escape));
-        out.extend_from_slice(plain);
-        let Some((&byte, after)) = marked.split_first() else { break };
-        rest = after;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0C => out.extend_from_slice(b"\\f"),
-            0xE2 => match after {
-                [0x80, last @ (0xA8 | 0xA9), ..] => {
-                    out.extend_from_slice(if *last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
-                    rest = after.get(2..).unwrap_or_default();
-                }
-                _ => out.push(byte),
-            },
-            _ => write_unit(out, byte),
+        let (plain, marked) = rest.split_at(unmarked(rest.as_bytes(), may_need_escape));
+        out.append(plain);
+        let Some(c) = marked.chars().next() else { break };
+        rest = marked.get(c.len_utf8()..).unwrap_or_default();
+        match c {
+            '"' => out.append("\\\""),
+            '\\' => out.append("\\\\"),
+            '\n' => out.append("\\n"),
+            '\r' => out.append("\\r"),
+            '\t' => out.append("\\t"),
+            '\u{8}' => out.append("\\b"),
+            '\u{c}' => out.append("\\f"),
+            '<' => out.append("\\u003c"),
+            '>' => out.append("\\u003e"),
+            '&' => out.append("\\u0026"),
+            '\0'..='\u{1f}' | '\u{2028}' | '\u{2029}' => out.append(&format!("\\u{:04x}", u32::from(c))),
+            other => out.append(other.encode_utf8(&mut [0; 4])),
         }
     }
-    out.push(b'"');
+    out.append("\"");
 }
 
 /// Marks what Go escapes, and the first byte of the line separators.
 fn may_need_escape(bytes: u8x16) -> u8x16 {
     let html = is(bytes, b'<') | is(bytes, b'>') | is(bytes, b'&');
     is(bytes, b'"') | is(bytes, b'\\') | is_control(bytes) | html | is(bytes, 0xE2)
-}
-
-fn write_unit(out: &mut Vec<u8>, byte: u8) {
-    const HEX: [u8; 16] = *b"0123456789abcdef";
-    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
 }
 
 /// `text` as Go's `%q` prints it.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::run::{is_no_base64, unmarked};
 use super::{go_quote, unquote};
 
 /// `think`: a bool or one of four levels.
@@ -129,7 +130,13 @@ pub(in crate::wire) fn check_base64(text: &str) -> Result<(), String> {
 
 /// Where Go would say that base64 text is broken.
 fn base64_fault(bytes: &[u8]) -> Option<usize> {
-    let mut signs = bytes.iter().copied().enumerate().filter(|(_, b)| !matches!(b, b'\r' | b'\n'));
+    // whole quanta of nothing but signs need no closer look
+    base64_fault_from(bytes, unmarked(bytes, is_no_base64) & !3)
+}
+
+/// The same for bytes of which so many are good.
+fn base64_fault_from(bytes: &[u8], plain: usize) -> Option<usize> {
+    let mut signs = bytes.iter().copied().enumerate().skip(plain).filter(|(_, b)| !matches!(b, b'\r' | b'\n'));
     loop {
         for filled in 0..4 {
             match signs.next() {
@@ -147,6 +154,25 @@ fn base64_fault(bytes: &[u8]) -> Option<usize> {
                 Some((at, sign)) if !(sign.is_ascii_alphanumeric() || matches!(sign, b'+' | b'/')) => return Some(at),
                 Some(_) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_skipped_of_base64_is_good(
+            good in "[A-Za-z0-9+/]{0,70}", odd in proptest::option::of(any::<u8>()), end in "[A-Za-z0-9+/=\r\n]{0,9}"
+        ) {
+            let mut bytes = good.into_bytes();
+            bytes.extend(odd);
+            bytes.extend_from_slice(end.as_bytes());
+            prop_assert_eq!(base64_fault(&bytes), base64_fault_from(&bytes, 0));
         }
     }
 }

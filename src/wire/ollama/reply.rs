@@ -32,16 +32,16 @@ pub(in crate::wire) fn piece(out: &mut Vec<u8>, task: Task, model: &[u8], piece:
         string(out, &piece.text);
         thinking(out, piece);
         tool_calls(out, piece);
-        for (name, value) in &piece.message_extra {
-            member(out, name, value);
+        for field in &piece.message_extra {
+            member(out, field);
         }
         out.push(b'}');
         done(out, finish);
         logprobs(out, piece);
         figures(out, finish);
     }
-    for (name, value) in &piece.extra {
-        member(out, name, value);
+    for field in &piece.extra {
+        member(out, field);
     }
     out.push(b'}');
 }
@@ -54,8 +54,8 @@ pub(in crate::wire) fn embeddings(pieces: &mut Pieces, model: &[u8], vectors: &V
     pieces.part(vectors.vectors.clone());
     let out = &mut pieces.out;
     metrics(out, &vectors.metrics);
-    for (name, value) in &vectors.extra {
-        member(out, name, value);
+    for field in &vectors.extra {
+        member(out, field);
     }
     out.push(b'}');
 }
@@ -65,8 +65,8 @@ pub(in crate::wire) fn vectors(pieces: &mut Pieces, vectors: &Vectors) {
     push(&mut pieces.out, "{\"embedding\":");
     pieces.part(vectors.vectors.clone());
     let out = &mut pieces.out;
-    for (name, value) in &vectors.extra {
-        member(out, name, value);
+    for field in &vectors.extra {
+        member(out, field);
     }
     out.push(b'}');
 }

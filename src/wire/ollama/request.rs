@@ -2,7 +2,8 @@
 
 use super::tables;
 use crate::domain::{
-    Fault, FaultClass, InferenceRequest, Intent, Json, JsonField, Measure, ModelName, ReplyShape, Surface, Task, field,
+    Fault, FaultClass, InferenceRequest, Intent, InvalidName, Json, JsonField, Measure, ModelName, ReplyShape, Surface,
+    Task, field,
 };
 use crate::wire::go_json::{self, Bad, Document, elements, folds_to_start, number, read, unquote};
 use crate::wire::options::{MOST_FIELDS, Merged};
@@ -117,10 +118,7 @@ pub(in crate::wire) fn check_model(task: Task, model: &str) -> Result<(), Fault>
             Task::Generate | Task::Embed => Fault::new(FaultClass::NotFound, format!("model '{model}' not found")),
         });
     }
-    match ModelName::parse(model) {
-        Ok(_) => Ok(()),
-        Err(invalid) => Err(Fault::new(FaultClass::BadRequest, invalid.to_string())),
-    }
+    if ModelName::is_valid(model) { Ok(()) } else { Err(Fault::new(FaultClass::BadRequest, InvalidName.to_string())) }
 }
 
 /// Number and bytes of embedding inputs.

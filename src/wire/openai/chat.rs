@@ -2,33 +2,31 @@
 
 use super::fields::CHAT;
 use super::messages;
-use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, shape, stop, truncate};
+use super::request::{bad, keep_alive, keeps_tools, made, options, refuse, schema, shape, stop, truncate};
 use super::tables;
 use crate::domain::{Fault, InferenceRequest, Intent, JsonField, Measure, ReplyShape, Surface, Task};
 use crate::wire::fields::{self, shown};
-use crate::wire::go_json::{Document, documents, elements, go_quote, members, number, read, read_text, unquote};
+use crate::wire::go_json::{Document, elements, go_quote, members, number, read, read_text, unquote};
 use crate::wire::ollama::{check_model, check_top_logprobs};
 
 /// Reads a chat request and turns it into a native one.
 pub(in crate::wire) fn decode_chat(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::CHAT).map_err(refuse)?;
     let messages = document.get("messages").unwrap_or("[]");
-    let list: Vec<_> = documents(messages, &tables::MESSAGE).collect::<Result<_, _>>().map_err(refuse)?;
+    let list = document.documents(messages).unwrap_or_default();
     if list.is_empty() {
         return Err(bad("[] is too short - 'messages'"));
     }
     fields::check(&document, CHAT)?;
     check_caps(&document)?;
     let keeps_tools = keeps_tools(&document)?;
-    let converted = messages::convert(&list, messages.len() + 64)?;
+    let converted = messages::convert(list, messages.len() + 64)?;
     let mut measure =
         Measure { body_bytes: body.len(), prompt_bytes: converted.prompt_bytes, inputs: 1, output_cap: None };
     // messages whose content is an empty list vanish; with none left Ollama only loads the model
     let intent = if converted.json == "[]" { Intent::Load } else { Intent::Answer };
     let mut fields = vec![made("messages", converted.json)];
-    if let Some(format) = format(&document)? {
-        fields.push(made("format", format));
-    }
+    fields.extend(format(&document)?);
     if let (true, Some(tools)) = (keeps_tools, document.get("tools")) {
         check_tools(tools)?;
         measure.prompt_bytes += tools.len();
@@ -76,8 +74,8 @@ const NAMED: [(&str, &str); 7] = [
     ("top_p", "top_p"),
 ];
 
-fn format(document: &Document<'_>) -> Result<Option<String>, Fault> {
-    let (mut kind, mut schema) = (String::new(), None);
+fn format(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
+    let (mut kind, mut asked) = (String::new(), None);
     for object in document.all("response_format") {
         let format = read_text(object, &tables::RESPONSE_FORMAT).map_err(refuse)?;
         if format.get("type").is_some() {
@@ -85,14 +83,14 @@ fn format(document: &Document<'_>) -> Result<Option<String>, Fault> {
         }
         for inner in format.all("json_schema") {
             let inner = read_text(inner, &tables::JSON_SCHEMA).map_err(refuse)?;
-            schema = inner.get("schema").map(str::to_owned).or(schema);
+            asked = inner.get("schema").or(asked);
         }
     }
-    match kind.as_str() {
-        "" | "text" => Ok(None),
-        "json_object" => Ok(Some("\"json\"".into())),
-        "json_schema" if schema.is_some() => Ok(schema),
-        "json_schema" => {
+    match (kind.as_str(), asked) {
+        ("" | "text", _) => Ok(None),
+        ("json_object", _) => Ok(Some(made("format", "\"json\""))),
+        ("json_schema", Some(asked)) => schema("response_format.json_schema.schema", asked).map(Some),
+        ("json_schema", None) => {
             let text =
                 "response_format is a json_schema without a schema: put it into response_format.json_schema.schema";
             Err(bad(text).at("response_format.json_schema.schema"))

@@ -19,17 +19,16 @@ pub(super) struct Converted {
 
 /// Converts the elements of `messages`, whose text has about `size` bytes.
 pub(super) fn convert(list: &[Document<'_>], size: usize) -> Result<Converted, Fault> {
-    let mut writer = Writer { out: Vec::with_capacity(size), prompt: 0 };
-    writer.out.push(b'[');
+    let mut writer = Writer { out: String::with_capacity(size), prompt: 0 };
+    writer.out.push('[');
     let mut called = None;
     // null is an empty message
     for message in list {
         let tool_name = tool_name(message, list, &mut called);
         writer.message(message, &tool_name)?;
     }
-    writer.out.push(b']');
-    let json = String::from_utf8(writer.out).map_err(|_| bad("invalid message format"))?;
-    Ok(Converted { json, prompt_bytes: writer.prompt })
+    writer.out.push(']');
+    Ok(Converted { json: writer.out, prompt_bytes: writer.prompt })
 }
 
 /// The name of the tool a `tool` message answers for: its own, or that of the call with its id.
@@ -62,7 +61,7 @@ fn names_by_id<'a>(list: &[Document<'a>]) -> HashMap<Cow<'a, str>, Cow<'a, str>>
 }
 
 struct Writer {
-    out: Vec<u8>,
+    out: String,
     prompt: usize,
 }
 
@@ -74,7 +73,7 @@ impl Writer {
                 self.open(message);
                 self.content(content);
                 self.extras(message, calls, tool_name)?;
-                self.out.push(b'}');
+                self.out.push('}');
             }
             Some(content) if content.starts_with('[') => self.parts(message, content, tool_name)?,
             other => {
@@ -92,7 +91,7 @@ impl Writer {
         self.open(message);
         push(&mut self.out, ",\"content\":\"\"");
         self.extras(message, message.get("tool_calls"), tool_name)?;
-        self.out.push(b'}');
+        self.out.push('}');
         Ok(())
     }
 
@@ -107,7 +106,7 @@ impl Writer {
             if calls.is_some() && at + 1 == parts.len() {
                 self.extras(message, calls, tool_name)?;
             }
-            self.out.push(b'}');
+            self.out.push('}');
         }
         if parts.is_empty() && calls.is_some() {
             self.calls_alone(message, tool_name)?;
@@ -157,7 +156,7 @@ impl Writer {
     fn image(&mut self, data: &str) {
         push(&mut self.out, ",\"content\":\"\",\"images\":[");
         string(&mut self.out, data);
-        self.out.push(b']');
+        self.out.push(']');
     }
 
     fn extras(&mut self, message: &Document<'_>, calls: Option<&str>, tool_name: &str) -> Result<(), Fault> {
@@ -197,7 +196,7 @@ impl Writer {
             push(&mut self.out, "}}");
         }
         if !calls.is_empty() {
-            self.out.push(b']');
+            self.out.push(']');
         }
         Ok(())
     }

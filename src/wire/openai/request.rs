@@ -5,7 +5,7 @@ use crate::domain::{Fault, ReplyShape};
 use crate::wire::fields::shown;
 use crate::wire::go_json::{Document, elements, read_text, unquote};
 use crate::wire::options::{Merged, Options};
-pub(super) use crate::wire::request::{bad, keep_alive, made, refuse, truncate};
+pub(super) use crate::wire::request::{bad, keep_alive, made, refuse, schema, truncate};
 
 /// Whether the tools stay: not with `tool_choice: "none"`; what forces a call is refused.
 pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {
@@ -25,11 +25,15 @@ pub(super) fn keeps_tools(document: &Document<'_>) -> Result<bool, Fault> {
 
 /// Options in Ollama's terms: what the request names, then the gateway's own `options` object, then 1.0 for
 /// `temperature` and `top_p`, which Ollama's `/v1` sets over a model's own.
-pub(super) fn options(document: &Document<'_>, stop: Option<&str>, named: &[(&str, &str)]) -> Result<Options, Fault> {
+pub(super) fn options(
+    document: &Document<'_>,
+    stop: Option<&str>,
+    named: &[(&str, &'static str)],
+) -> Result<Options, Fault> {
     let mut merged = Merged::read(document.all("options"))?;
     for (field, option) in named {
         if let Some(value) = document.get(field) {
-            merged.set((*option).to_owned(), value);
+            merged.set(*option, value);
         }
     }
     if let Some(stop) = stop {

@@ -20,7 +20,7 @@ pub(super) static TOOL_CALL: Struct = Struct {
 pub(super) static CALLED: &Struct = &FUNCTION;
 
 /// A message.
-pub(super) static MESSAGE: Struct = Struct {
+static MESSAGE: Struct = Struct {
     full: "openai.Message",
     short: "Message",
     fields: &[
@@ -58,7 +58,7 @@ pub(super) static CHAT: Struct = Struct {
     short: "ChatCompletionRequest",
     fields: &[
         ("model", Type::Text),
-        ("messages", Type::List("[]openai.Message", &Type::Struct(&MESSAGE))),
+        ("messages", Type::Documents("[]openai.Message", &Type::Struct(&MESSAGE))),
         ("stream", Type::Bool),
         ("stream_options", Type::Struct(&STREAM_OPTIONS)),
         ("max_tokens", Type::Int),
@@ -80,7 +80,7 @@ pub(super) static CHAT: Struct = Struct {
         ("tool_choice", Type::Any),
         ("parallel_tool_calls", Type::Bool),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };
@@ -106,7 +106,7 @@ pub(super) static COMPLETION: Struct = Struct {
         ("_debug_render_only", Type::Bool),
         ("n", Type::Int),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };
@@ -121,7 +121,7 @@ pub(super) static EMBEDDINGS: Struct = Struct {
         ("dimensions", Type::Int),
         ("encoding_format", Type::Text),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };

@@ -60,6 +60,10 @@ fn what_cannot_be_had_is_refused_by_name() {
         (json!({ "thinking": { "type": "much" } }), "thinking.type"),
         (json!({ "output_config": { "effort": "huge" } }), "output_config.effort"),
         (json!({ "output_format": { "type": "xml" } }), "output_format"),
+        (
+            json!({ "output_config": { "format": { "type": "json_schema", "schema": [] } } }),
+            "output_config.format.schema",
+        ),
         (json!({ "system": 5 }), "system"),
         (block(json!({ "type": "document", "source": {} })), "messages[0].content[0].type"),
     ];

@@ -37,7 +37,7 @@ fn made(body: &str) -> String {
     // the guess is only made for streams
     let stream = body.replacen('{', "{\"stream\":true,", 1);
     let guess = decode(Surface::V1Messages, stream.as_bytes()).map_or(0, |request| request.shape.guessed_prompt);
-    format!("{guess} {}", native(&request))
+    format!("{guess} {}", as_go_reads(&native(&request)))
 }
 
 /// The native request's members, without its model.

@@ -237,6 +237,10 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (r#","max_tokens":5,"max_completion_tokens":6"#.to_owned(), "max_tokens"),
         (r#","response_format":{"type":"xml"}"#.to_owned(), "response_format.type"),
         (r#","response_format":{"type":"json_schema"}"#.to_owned(), "response_format.json_schema.schema"),
+        (
+            r#","response_format":{"type":"json_schema","json_schema":{"schema":"x"}}"#.to_owned(),
+            "response_format.json_schema.schema",
+        ),
         (r#","top_logprobs":2"#.to_owned(), "top_logprobs"),
         (r#","tools":[{"type":"function"},{"type":"custom","custom":{"name":"f"}}]"#.to_owned(), "tools[1].type"),
         (r#","options":{"num_ctx":"8k"}"#.to_owned(), "options.num_ctx"),

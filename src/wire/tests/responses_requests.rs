@@ -14,10 +14,12 @@ fn bodies_become_the_native_ones_that_ollama_makes_of_them() {
     let mut wrong = Vec::new();
     for pair in lines.chunks(2) {
         let native = match decode(Surface::V1Responses, pair[0].as_bytes()) {
-            Ok(request) => String::from_utf8(encode_upstream(&request, &target)).unwrap(),
+            Ok(request) => as_go_reads(&String::from_utf8(encode_upstream(&request, &target)).unwrap()),
             Err(fault) => fault.message,
         };
-        if native != pair[1].trim_start() {
+        let wanted = pair[1].trim_start();
+        let wanted = if wanted.starts_with('{') { as_go_reads(wanted) } else { wanted.to_owned() };
+        if native != wanted {
             wrong.push(format!("{}\n{}\n    {native}", pair[0], pair[1]));
         }
     }

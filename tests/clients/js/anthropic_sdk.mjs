@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import Anthropic from '@anthropic-ai/sdk'
 import { jsonSchemaOutputFormat } from '@anthropic-ai/sdk/helpers/json-schema'
 import { ANIMAL, BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, TOOLS, WEATHER } from './part.mjs'
-import { all, isAnimal, refused, run, say, told } from './part.mjs'
+import { all, isAnimal, leaveUnanswered, refused, run, say, told } from './part.mjs'
 
 const byHeader = (apiKey = KEY, more) => new Anthropic({ baseURL: BASE, apiKey, maxRetries: 0, ...more })
 // the client wants an `apiKey` and always sends it: the same one
@@ -240,13 +240,7 @@ async function leaves() {
   }
   say('left')
   await told()
-  const leave = new AbortController()
-  const answer = refused(Anthropic.APIUserAbortError, () => client.messages.create(LONG, { signal: leave.signal }))
-  await told()
-  leave.abort()
-  await answer
-  say('left')
-  await told()
+  await leaveUnanswered(Anthropic.APIUserAbortError, (signal) => client.messages.create(LONG, { signal }))
   assert.ok((await client.messages.create({ ...SHORT, max_tokens: 3 })).stop_reason, 'the slot is free again')
 }
 

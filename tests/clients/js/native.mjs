@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { Ollama } from 'ollama'
 import { ANIMAL, BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, TOOLS, WEATHER } from './part.mjs'
-import { all, isAnimal, refused, run, say, told } from './part.mjs'
+import { all, isAnimal, leaveUnanswered, refused, run, say, told } from './part.mjs'
 
 const SHORT = { num_predict: 12 }
 const byHeader = (key = KEY) => new Ollama({ host: BASE, headers: { Authorization: `Bearer ${key}` } })
@@ -256,17 +256,10 @@ async function leaves() {
   say('left')
   await told()
   // the client has no way to leave an answer that is not streamed, except through `fetch`
-  const leave = new AbortController()
-  const waits = new Ollama({
-    host: `${BASE}/k/${KEY}`,
-    fetch: (url, init) => fetch(url, { ...init, signal: leave.signal }),
-  })
-  const answer = refused(Error, () => waits.chat({ model: 'gemma:a', messages: QUESTION }))
-  await told()
-  leave.abort()
-  assert.equal((await answer).name, 'AbortError')
-  say('left')
-  await told()
+  const waits = (signal) =>
+    new Ollama({ host: `${BASE}/k/${KEY}`, fetch: (url, init) => fetch(url, { ...init, signal }) })
+  const chat = (signal) => waits(signal).chat({ model: 'gemma:a', messages: QUESTION })
+  assert.equal((await leaveUnanswered(Error, chat)).name, 'AbortError')
   assert.ok((await client.chat({ model: 'gemma:a', messages: QUESTION, options: SHORT })).done, 'the slot is free again')
 }
 

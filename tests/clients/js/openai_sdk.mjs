@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import OpenAI from 'openai'
 import { ANIMAL, BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, TOOLS, WEATHER } from './part.mjs'
-import { all, isAnimal, refused, run, say, told } from './part.mjs'
+import { all, isAnimal, leaveUnanswered, refused, run, say, told } from './part.mjs'
 
 const byHeader = (apiKey = KEY) => new OpenAI({ baseURL: `${BASE}/v1`, apiKey, maxRetries: 0 })
 // the client wants an `apiKey` and always sends it: the same one
@@ -279,14 +279,7 @@ async function leaves() {
   }
   say('left')
   await told()
-  const leave = new AbortController()
-  const create = () => client.chat.completions.create(ask, { signal: leave.signal })
-  const answer = refused(OpenAI.APIUserAbortError, create)
-  await told()
-  leave.abort()
-  await answer
-  say('left')
-  await told()
+  await leaveUnanswered(OpenAI.APIUserAbortError, (signal) => client.chat.completions.create(ask, { signal }))
   const next = await client.chat.completions.create({ ...ask, max_tokens: 3 })
   assert.ok(next.choices[0].finish_reason, 'the slot is free again')
 }

@@ -1,4 +1,4 @@
-// What both scripts share: the environment, the talk with the test that started them, and calls that must fail.
+// What the scripts share: the environment, the talk with the test that started them, and calls that must fail.
 import assert from 'node:assert/strict'
 import { createInterface } from 'node:readline'
 
@@ -49,6 +49,18 @@ export async function refused(kind, call) {
     return error
   }
   assert.fail(`it was answered: ${JSON.stringify(answer)}`)
+}
+
+/** Leaves when the test says so, while the call, which takes a signal to leave by, still waits; gives its error. */
+export async function leaveUnanswered(kind, call) {
+  const leave = new AbortController()
+  const answer = refused(kind, () => call(leave.signal))
+  await told()
+  leave.abort()
+  const error = await answer
+  say('left')
+  await told()
+  return error
 }
 
 export async function all(stream) {

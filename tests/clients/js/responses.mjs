@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import OpenAI from 'openai'
 import { makeParseableTextFormat } from 'openai/lib/parser'
 import { ANIMAL, BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, TOOLS, WEATHER } from './part.mjs'
-import { all, isAnimal, refused, run, say, told } from './part.mjs'
+import { all, isAnimal, leaveUnanswered, refused, run, say, told } from './part.mjs'
 
 const byHeader = (apiKey = KEY) => new OpenAI({ baseURL: `${BASE}/v1`, apiKey, maxRetries: 0 })
 // the client wants an `apiKey` and always sends it: the same one
@@ -255,13 +255,7 @@ async function leaves() {
   }
   say('left')
   await told()
-  const leave = new AbortController()
-  const answer = refused(OpenAI.APIUserAbortError, () => client.responses.create(LONG, { signal: leave.signal }))
-  await told()
-  leave.abort()
-  await answer
-  say('left')
-  await told()
+  await leaveUnanswered(OpenAI.APIUserAbortError, (signal) => client.responses.create(LONG, { signal }))
   assert.ok((await client.responses.create({ ...SHORT, max_output_tokens: 3 })).output_text, 'the slot is free again')
 }
 

@@ -12,7 +12,7 @@ from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from part import BASE, BLUE, GET_WEATHER, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, WEATHER
-from part import Animal, by_schema, run, say, until_told
+from part import Animal, all_of, by_schema, leave_unanswered, run, say, until_told
 
 TOOLS = [by_schema(GET_WEATHER)]
 EVENT = TypeAdapter(RawMessageStreamEvent)
@@ -291,12 +291,7 @@ def everyday():
 def breaks_off(events):
     """Reads a stream that gives two pieces and then fails."""
     seen = []
-
-    def read():
-        for event in events:
-            seen.append(event)
-
-    error = refused(anthropic.APIStatusError, read, "")
+    error = refused(anthropic.APIStatusError, lambda: all_of(events, seen), "")
     say(f"the error reads: {error.api_message}")
     assert error.api_message and error.type == "api_error", error.body
     deltas = [event for event in seen if event.type == "content_block_delta"]
@@ -326,14 +321,7 @@ def leaves():
 
     async def waiting():
         async with anthropic.AsyncAnthropic(base_url=BASE, api_key=KEY, max_retries=0) as client:
-            task = asyncio.create_task(client.messages.create(**LONG))
-            await asyncio.to_thread(until_told)
-            assert not task.done(), "it was answered before it could leave"
-            task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled(), task
-            say("left")
-            await asyncio.to_thread(until_told)
+            await leave_unanswered(client.messages.create(**LONG))
 
     asyncio.run(waiting())
     assert client.messages.create(**{**SHORT, "max_tokens": 3}), "the slot is free again"

@@ -5,7 +5,8 @@ import base64
 import json
 
 import ollama
-from part import BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, WEATHER, Animal, run, say, until_told
+from part import BASE, BLUE, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, WEATHER
+from part import Animal, all_of, leave_unanswered, run, say, until_told
 
 SHORT = {"num_predict": 12}
 
@@ -246,12 +247,7 @@ def everyday():
 def breaks_off(stream):
     """Reads a stream that gives two pieces and then fails."""
     pieces = []
-
-    def read():
-        for piece in stream:
-            pieces.append(piece)
-
-    say(f"the error reads: {refused(read).error}")
+    say(f"the error reads: {refused(lambda: all_of(stream, pieces)).error}")
     assert len(pieces) == 2 and not pieces[-1].done, pieces
 
 
@@ -276,18 +272,8 @@ def leaves():
     say("left")
     until_told()
 
-    async def waiting():
-        client = ollama.AsyncClient(host=f"{BASE}/k/{KEY}")
-        task = asyncio.create_task(client.chat(model="gemma:a", messages=QUESTION))
-        await asyncio.to_thread(until_told)
-        assert not task.done(), "it was answered before it could leave"
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled(), task
-        say("left")
-        await asyncio.to_thread(until_told)
-
-    asyncio.run(waiting())
+    waiting = ollama.AsyncClient(host=f"{BASE}/k/{KEY}").chat(model="gemma:a", messages=QUESTION)
+    asyncio.run(leave_unanswered(waiting))
     assert client.chat(model="gemma:a", messages=QUESTION, options=SHORT).done, "the slot is free again"
 
 

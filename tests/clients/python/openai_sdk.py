@@ -10,7 +10,7 @@ import openai
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from part import BASE, BLUE, GET_WEATHER, HASTY, KEY, QUESTION, RED, SNOW, THROTTLED, WEATHER
-from part import Animal, run, say, until_told
+from part import Animal, all_of, leave_unanswered, run, say, until_told
 
 TOOLS = [GET_WEATHER]
 PNG = "data:image/png;base64,"
@@ -297,12 +297,7 @@ def everyday():
 def breaks_off(stream):
     """Reads a stream that gives two pieces and then fails."""
     pieces = []
-
-    def read():
-        for chunk in stream:
-            pieces.append(chunk)
-
-    error = refused(openai.APIError, read)
+    error = refused(openai.APIError, lambda: all_of(stream, pieces))
     say(f"the error reads: {error.message}")
     assert len(pieces) == 2 and all(piece.choices[0].finish_reason is None for piece in pieces), pieces
 
@@ -330,14 +325,7 @@ def leaves():
 
     async def waiting():
         async with openai.AsyncOpenAI(base_url=f"{BASE}/v1", api_key=KEY, max_retries=0) as client:
-            task = asyncio.create_task(client.chat.completions.create(model="gemma:a", messages=QUESTION))
-            await asyncio.to_thread(until_told)
-            assert not task.done(), "it was answered before it could leave"
-            task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled(), task
-            say("left")
-            await asyncio.to_thread(until_told)
+            await leave_unanswered(client.chat.completions.create(model="gemma:a", messages=QUESTION))
 
     asyncio.run(waiting())
     assert client.chat.completions.create(model="gemma:a", messages=QUESTION, max_tokens=3), "the slot is free again"

@@ -1,5 +1,6 @@
 """What the scripts share: the environment, the talk with the test that started them, and what they ask."""
 
+import asyncio
 import os
 import sys
 
@@ -42,6 +43,24 @@ def say(line):
 def until_told():
     """Waits until the test says to go on."""
     sys.stdin.readline()
+
+
+def all_of(stream, seen):
+    """Reads a stream into a list, which keeps what came before an error."""
+    for piece in stream:
+        seen.append(piece)
+
+
+async def leave_unanswered(request):
+    """Leaves when the test says so, while the request still waits."""
+    task = asyncio.create_task(request)
+    await asyncio.to_thread(until_told)
+    assert not task.done(), "it was answered before it could leave"
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled(), task
+    say("left")
+    await asyncio.to_thread(until_told)
 
 
 def run(*parts):

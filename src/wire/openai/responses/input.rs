@@ -6,29 +6,36 @@ use super::super::messages::image_data;
 use super::super::request::bad;
 use super::tables;
 use crate::domain::Fault;
-use crate::wire::go_json::{Bad, Document, Struct, checked, documents, go_quote, read, read_text, unquote};
+use crate::wire::go_json::{Bad, Document, Struct, Type, checked, documents, go_quote, read};
 use crate::wire::out::{push, string};
+use crate::wire::text::Text;
 
 /// An input item.
 enum Item<'a> {
     Message {
         role: Cow<'a, str>,
-        parts: Vec<Part<'a>>,
+        content: Content<'a>,
     },
     Call(Call<'a>),
     Output {
         call_id: Cow<'a, str>,
-        parts: Vec<Part<'a>>,
+        output: Content<'a>,
     },
     /// With the thinking.
-    Thought(Cow<'a, str>),
+    Thought(Text<'a>),
     /// History that the following message tells again.
     Search,
 }
 
+/// What a message or an output holds.
+enum Content<'a> {
+    Text(Text<'a>),
+    Parts(Vec<Part<'a>>),
+}
+
 /// A part of a content.
 enum Part<'a> {
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     Image { url: Cow<'a, str> },
     File,
 }
@@ -44,8 +51,8 @@ struct Call<'a> {
 #[derive(Default)]
 struct Message<'a> {
     role: Cow<'a, str>,
-    content: Cow<'a, str>,
-    thinking: Cow<'a, str>,
+    content: Text<'a>,
+    thinking: Text<'a>,
     images: Vec<Cow<'a, str>>,
     /// Arguments are a JSON object.
     calls: Vec<Call<'a>>,
@@ -61,84 +68,103 @@ pub(super) struct Messages {
 }
 
 /// Converts `instructions` and `input`, of which the last text and the last list count, as for Ollama.
-pub(super) fn convert<'a>(instructions: &str, inputs: impl Iterator<Item = &'a str>) -> Result<Messages, Fault> {
-    let (mut text, mut list) = (Cow::Borrowed(""), Vec::new());
-    for input in inputs {
+pub(super) fn convert(document: &Document<'_>) -> Result<Messages, Fault> {
+    let (mut text, mut list) = (Text::default(), Vec::new());
+    for input in document.all("input") {
         match input.strip_prefix('"') {
-            Some(_) => text = unquote(input),
-            None => list = items(input).map_err(bad)?,
+            Some(_) => text = Text::Written(input),
+            None => list = items(document, input).map_err(bad)?,
         }
     }
+    let instructions = Text::of(document.get("instructions"));
     let mut turns = Turns::default();
-    for (role, content) in [("system", Cow::Borrowed(instructions)), ("user", text)] {
+    for (role, content) in [("system", instructions), ("user", text)] {
         if !content.is_empty() {
             turns.push(Message { role: role.into(), content, ..Message::default() });
         }
     }
+    turns.list.reserve(list.len());
     turns.read(list)?;
-    write(&turns.list)
+    Ok(write(&turns.list))
 }
 
 /// What is wrong with the `input` of a body in which something is wrong: Ollama says that first, wherever it stands.
 pub(super) fn fault(body: &[u8]) -> Option<Fault> {
     let document = read(body, &tables::INPUT).ok()?;
     let mut lists = document.all("input").filter(|input| !input.starts_with('"'));
-    lists.find_map(|list| items(list).err()).map(bad)
+    lists.find_map(|list| items(&document, list).err()).map(bad)
 }
 
 /// Reads all items before any of them is judged, as Ollama does.
-fn items(list: &str) -> Result<Vec<Item<'_>>, String> {
-    let mut items = Vec::new();
+fn items<'a>(document: &Document<'a>, list: &'a str) -> Result<Vec<Item<'a>>, String> {
     expect_array(list, "input")?;
-    for (at, read) in documents(list, &tables::ITEM).enumerate() {
-        items.push(read.map_err(Bad::text).and_then(item).map_err(|why| format!("input[{at}]: {why}"))?);
-    }
-    Ok(items)
+    each(document, list, &tables::ITEMS, |at, one| item(one).map_err(|why| format!("input[{at}]: {why}")))
 }
 
-fn item(item: Document<'_>) -> Result<Item<'_>, String> {
-    let (kind, text) = (item.text("type"), item.written());
-    match &*kind {
-        "" if item.text("role").is_empty() => Err("input item missing required 'type' field".into()),
-        "" | "message" => {
-            Ok(Item::Message { role: item.text("role"), parts: content(item.get("content"), "content")? })
+/// Reads each element of a list in the document, which is kept there unless it says the same thing twice.
+fn each<'a, T>(
+    document: &Document<'a>,
+    list: &'a str,
+    like: &'static Type,
+    read: impl Fn(usize, &Document<'a>) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let again;
+    let found = match document.documents(list) {
+        Some(found) => found,
+        None => {
+            again = documents(list, like);
+            &again
         }
+    };
+    let mut all = Vec::with_capacity(found.len());
+    for (at, one) in found.iter().enumerate() {
+        all.push(read(at, one)?);
+    }
+    Ok(all)
+}
+
+fn item<'a>(item: &Document<'a>) -> Result<Item<'a>, String> {
+    fits(item, &tables::ITEM)?;
+    match &*item.text("type") {
+        "" if item.text("role").is_empty() => Err("input item missing required 'type' field".into()),
+        "" | "message" => Ok(Item::Message { role: item.text("role"), content: content(item, "content")? }),
         "function_call" => {
-            let call = open(text, &tables::CALL)?;
-            let (id, name, arguments) = (call.text("call_id"), call.text("name"), call.text("arguments"));
+            fits(item, &tables::CALL)?;
+            let (id, name, arguments) = (item.text("call_id"), item.text("name"), item.text("arguments"));
             Ok(Item::Call(Call { id, name, arguments }))
         }
         "function_call_output" => {
-            let output = open(text, &tables::OUTPUT)?;
-            Ok(Item::Output { call_id: output.text("call_id"), parts: content(output.get("output"), "output")? })
+            fits(item, &tables::OUTPUT)?;
+            Ok(Item::Output { call_id: item.text("call_id"), output: content(item, "output")? })
         }
-        "reasoning" => Ok(Item::Thought(open(text, &tables::THOUGHT)?.text("encrypted_content"))),
-        "web_search_call" => open(text, &tables::SEARCH).map(|_| Item::Search),
+        "reasoning" => {
+            fits(item, &tables::THOUGHT)?;
+            Ok(Item::Thought(Text::of(item.get("encrypted_content"))))
+        }
+        "web_search_call" => fits(item, &tables::SEARCH).map(|()| Item::Search),
         other => Err(format!("unknown input item type: {}", go_quote(other))),
     }
 }
 
 /// A content or an output: a string or a list of parts.
-fn content<'a>(token: Option<&'a str>, name: &str) -> Result<Vec<Part<'a>>, String> {
-    let Some(token) = token else { return Ok(Vec::new()) };
+fn content<'a>(item: &Document<'a>, name: &str) -> Result<Content<'a>, String> {
+    let Some(token) = item.get(name) else { return Ok(Content::Parts(Vec::new())) };
     if token.starts_with('"') {
-        return Ok(vec![Part::Text(unquote(token))]);
+        return Ok(Content::Text(Text::Written(token)));
     }
     expect_array(token, name)?;
-    let mut parts = Vec::new();
-    for (at, read) in documents(token, &tables::PART).enumerate() {
-        parts.push(read.map_err(Bad::text).and_then(part).map_err(|why| format!("{name}[{at}]: {why}"))?);
-    }
-    Ok(parts)
+    each(item, token, &tables::PARTS, |at, one| part(one).map_err(|why| format!("{name}[{at}]: {why}")))
+        .map(Content::Parts)
 }
 
-fn part(part: Document<'_>) -> Result<Part<'_>, String> {
-    let text = part.written();
+fn part<'a>(part: &Document<'a>) -> Result<Part<'a>, String> {
+    fits(part, &tables::PART)?;
+    let text = || Part::Text(Text::of(part.get("text")));
     match &*part.text("type") {
-        "input_text" => Ok(Part::Text(open(text, &tables::INPUT_TEXT)?.text("text"))),
-        "output_text" => Ok(Part::Text(open(text, &tables::OUTPUT_TEXT)?.text("text"))),
-        "input_image" => Ok(Part::Image { url: open(text, &tables::IMAGE)?.text("image_url") }),
-        "input_file" => open(text, &tables::FILE).map(|_| Part::File),
+        "input_text" => fits(part, &tables::INPUT_TEXT).map(|()| text()),
+        "output_text" => fits(part, &tables::OUTPUT_TEXT).map(|()| text()),
+        "input_image" => fits(part, &tables::IMAGE).map(|()| Part::Image { url: part.text("image_url") }),
+        "input_file" => fits(part, &tables::FILE).map(|()| Part::File),
         other => Err(format!("unknown content type: {other}")),
     }
 }
@@ -156,8 +182,8 @@ fn expect_array(token: &str, name: &str) -> Result<(), String> {
     ))
 }
 
-fn open<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, String> {
-    read_text(text, table).map_err(Bad::text)
+fn fits(written: &Document<'_>, table: &'static Struct) -> Result<(), String> {
+    written.fits(table).map_err(Bad::text)
 }
 
 /// Messages as they grow.
@@ -165,7 +191,7 @@ fn open<'a>(text: &'a str, table: &'static Struct) -> Result<Document<'a>, Strin
 struct Turns<'a> {
     list: Vec<Message<'a>>,
     /// Thinking that waits for the assistant's next message.
-    thought: Cow<'a, str>,
+    thought: Text<'a>,
 }
 
 impl<'a> Turns<'a> {
@@ -179,17 +205,17 @@ impl<'a> Turns<'a> {
             match item {
                 Item::Thought(text) => self.thought = text,
                 Item::Search => {}
-                Item::Message { role, parts } => {
+                Item::Message { role, content } => {
                     let answered = match items.peek() {
                         Some(Item::Output { call_id, .. }) => Some(call_id.as_ref()),
                         _ => None,
                     };
-                    let message = message(role, parts)?;
+                    let message = message(role, content)?;
                     self.message(message, answered);
                 }
                 Item::Call(call) => self.call(call)?,
-                Item::Output { call_id, parts } => {
-                    let message = message("tool".into(), parts)?;
+                Item::Output { call_id, output } => {
+                    let message = message("tool".into(), output)?;
                     self.push(Message { call_id, ..message });
                 }
             }
@@ -213,9 +239,9 @@ impl<'a> Turns<'a> {
             };
             if let Some(last) = self.list.last_mut().filter(|last| answered.is_some() && called(last)) {
                 if !last.content.is_empty() && !message.content.is_empty() {
-                    last.content.to_mut().push('\n');
+                    last.content.join("\n".into());
                 }
-                append(&mut last.content, message.content);
+                last.content.join(message.content);
                 last.images.append(&mut message.images);
                 if !message.thinking.is_empty() {
                     last.thinking = message.thinking;
@@ -258,11 +284,15 @@ fn object(text: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     Err(bad(format!("failed to parse function call arguments: {why}")))
 }
 
-fn message<'a>(role: Cow<'a, str>, parts: Vec<Part<'a>>) -> Result<Message<'a>, Fault> {
+fn message<'a>(role: Cow<'a, str>, content: Content<'a>) -> Result<Message<'a>, Fault> {
     let mut message = Message { role, ..Message::default() };
+    let parts = match content {
+        Content::Text(content) => return Ok(Message { content, ..message }),
+        Content::Parts(parts) => parts,
+    };
     for part in parts {
         match part {
-            Part::Text(text) => append(&mut message.content, text),
+            Part::Text(text) => message.content.join(text),
             Part::Image { url } if url.is_empty() => {
                 let text =
                     "input_image without image_url: only images in the request itself are supported, as a data: URL";
@@ -282,38 +312,33 @@ fn image(url: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
-fn append<'a>(content: &mut Cow<'a, str>, text: Cow<'a, str>) {
-    if content.is_empty() {
-        *content = text;
-    } else {
-        content.to_mut().push_str(&text);
-    }
-}
-
-fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
-    let mut out = Vec::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
-    out.push(b'[');
+fn write(list: &[Message<'_>]) -> Messages {
+    let mut out = String::with_capacity(list.iter().map(|message| message.content.len() + 64).sum());
+    out.push('[');
     let mut prompt_bytes = 0;
     for (at, message) in list.iter().enumerate() {
         push(&mut out, if at == 0 { "{\"role\":" } else { ",{\"role\":" });
         string(&mut out, &message.role);
         push(&mut out, ",\"content\":");
-        string(&mut out, &message.content);
+        message.content.write(&mut out);
         prompt_bytes += message.content.len() + message.thinking.len();
-        text(&mut out, ",\"thinking\":", &message.thinking);
+        if !message.thinking.is_empty() {
+            push(&mut out, ",\"thinking\":");
+            message.thinking.write(&mut out);
+        }
         for (at, data) in message.images.iter().enumerate() {
             push(&mut out, if at == 0 { ",\"images\":[" } else { "," });
             string(&mut out, data);
         }
         if !message.images.is_empty() {
-            out.push(b']');
+            out.push(']');
         }
         for (at, call) in message.calls.iter().enumerate() {
             push(&mut out, if at == 0 { ",\"tool_calls\":[{" } else { ",{" });
             if !call.id.is_empty() {
                 push(&mut out, "\"id\":");
                 string(&mut out, &call.id);
-                out.push(b',');
+                out.push(',');
             }
             push(&mut out, "\"function\":{\"index\":0,\"name\":");
             string(&mut out, &call.name);
@@ -323,19 +348,14 @@ fn write(list: &[Message<'_>]) -> Result<Messages, Fault> {
             prompt_bytes += call.arguments.len();
         }
         if !message.calls.is_empty() {
-            out.push(b']');
+            out.push(']');
         }
-        text(&mut out, ",\"tool_call_id\":", &message.call_id);
-        out.push(b'}');
+        if !message.call_id.is_empty() {
+            push(&mut out, ",\"tool_call_id\":");
+            string(&mut out, &message.call_id);
+        }
+        out.push('}');
     }
-    out.push(b']');
-    let json = String::from_utf8(out).map_err(|_| bad("the input is not UTF-8"))?;
-    Ok(Messages { json, prompt_bytes })
-}
-
-fn text(out: &mut Vec<u8>, key: &str, text: &str) {
-    if !text.is_empty() {
-        push(out, key);
-        string(out, text);
-    }
+    out.push(']');
+    Messages { json: out, prompt_bytes }
 }

@@ -102,14 +102,14 @@ pub(super) fn compact(out: &mut Vec<u8>, value: &str) {
     }
 }
 
-/// Appends a number as Go prints a `float64` that is whole (`1`, where the caller wrote `1.0`); others keep their digits.
-pub(super) fn plain(out: &mut Vec<u8>, token: &str) {
-    let value = number(token);
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        push(out, &format!("{}", value + 0.0));
-    } else {
-        push(out, token);
+/// A number as Go prints a `float64` that is whole (`1`, where the caller wrote `1.0`); others keep their digits.
+pub(super) fn plain(token: &str) -> Cow<'_, str> {
+    if token.len() < 16 && token.bytes().all(|byte| byte.is_ascii_digit()) {
+        return token.into();
     }
+    let value = number(token);
+    let whole = value.fract() == 0.0 && value.abs() < 1e15;
+    if whole { format!("{}", value + 0.0).into() } else { token.into() }
 }
 
 /// Appends the text of a JSON string token, escaped as Go does.

@@ -15,7 +15,7 @@ use crate::wire::out::{push, string};
 /// Reads a request and turns it into a native chat.
 pub(in crate::wire) fn decode_responses(body: &[u8]) -> Result<InferenceRequest, Fault> {
     let document = read(body, &tables::RESPONSES).map_err(|bad| input::fault(body).unwrap_or_else(|| refuse(bad)))?;
-    let messages = input::convert(&document.text("instructions"), document.all("input"))?;
+    let messages = input::convert(&document)?;
     let reasoning = Reasoning::read(&document)?;
     let think = think_of(&reasoning.effort)?;
     let model = document.text("model").into_owned();
@@ -156,7 +156,7 @@ impl Format {
         match (&*self.kind, &self.schema) {
             ("" | "text", _) => Ok(None),
             ("json_object", _) => Ok(Some(made("format", "\"json\""))),
-            ("json_schema", Some(schema)) => Ok(Some(made("format", schema))),
+            ("json_schema", Some(schema)) => request::schema("text.format.schema", schema).map(Some),
             ("json_schema", None) => {
                 let text = "text.format is json_schema without a schema: send text.format.schema, or use json_object";
                 Err(bad(text).at("text.format.schema"))
@@ -179,6 +179,18 @@ impl Echo<'_> {
     fn fields(&self, reasoning: &Reasoning, text: &Format, options: &Options) -> Result<Vec<JsonField>, Fault> {
         let document = self.document;
         let mut fields = Vec::with_capacity(8);
+        let instructions = document.text("instructions");
+        if !instructions.is_empty() {
+            let mut out = String::with_capacity(instructions.len() + 2);
+            string(&mut out, &instructions);
+            fields.push(made("instructions", out));
+        }
+        for (name, option) in [("temperature", "temperature"), ("top_p", "top_p"), ("max_output_tokens", "num_predict")]
+        {
+            if let Some(value) = field(&options.sampling, option) {
+                fields.push(made(name, plain(value.get())));
+            }
+        }
         let mut add = |name: &'static str, write: &dyn Fn(&mut Vec<u8>)| -> Result<(), Fault> {
             let mut out = Vec::with_capacity(32);
             write(&mut out);
@@ -186,18 +198,8 @@ impl Echo<'_> {
             fields.push(made(name, out));
             Ok(())
         };
-        let instructions = document.text("instructions");
-        if !instructions.is_empty() {
-            add("instructions", &|out| string(out, &instructions))?;
-        }
         if let Some(list) = document.get("tools") {
             add("tools", &|out| tools::echo(out, list, self.order))?;
-        }
-        for (name, option) in [("temperature", "temperature"), ("top_p", "top_p"), ("max_output_tokens", "num_predict")]
-        {
-            if let Some(value) = field(&options.sampling, option) {
-                add(name, &|out| plain(out, value.get()))?;
-            }
         }
         if text.present {
             add("text", &|out| self.text(out, text))?;

@@ -44,7 +44,7 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
         ("conversation", Type::Raw),
         ("include", Type::List("[]string", &Type::Text)),
         // a type with a decoder of its own: read in `input`
-        ("input", Type::Raw),
+        ("input", ITEMS),
         ("instructions", Type::Text),
         ("max_output_tokens", Type::Int),
         ("reasoning", Type::Struct(&REASONING)),
@@ -63,14 +63,57 @@ pub(in crate::wire::openai) static RESPONSES: Struct = Struct {
         ("parallel_tool_calls", Type::Bool),
         ("metadata", Type::Map),
         ("options", Type::Map),
-        ("keep_alive", Type::KeepAlive),
+        ("keep_alive", Type::OurKeepAlive),
         ("truncate", Type::Bool),
     ],
 };
 
 /// The request as far as its `input` goes.
-pub(super) static INPUT: Struct =
-    Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", Type::Raw)] };
+pub(super) static INPUT: Struct = Struct { full: RESPONSES.full, short: RESPONSES.short, fields: &[("input", ITEMS)] };
+
+/// Items, whatever they are: which table they must fit is told by their type.
+pub(super) const ITEMS: Type = Type::Loose(&Type::Documents("", &Type::Loose(&Type::Struct(&ANY_ITEM))));
+
+/// Parts, likewise.
+pub(super) const PARTS: Type = Type::Loose(&Type::Documents("", &Type::Loose(&Type::Struct(&ANY_PART))));
+
+const TEXT_OR_NOT: Type = Type::Loose(&Type::Text);
+
+/// The fields of all items.
+static ANY_ITEM: Struct = Struct {
+    full: "",
+    short: "",
+    fields: &[
+        ("type", TEXT_OR_NOT),
+        ("role", TEXT_OR_NOT),
+        ("content", PARTS),
+        ("call_id", TEXT_OR_NOT),
+        ("name", TEXT_OR_NOT),
+        ("arguments", TEXT_OR_NOT),
+        ("output", PARTS),
+        ("id", TEXT_OR_NOT),
+        ("status", TEXT_OR_NOT),
+        ("action", Type::Raw),
+        ("summary", Type::Raw),
+        ("encrypted_content", TEXT_OR_NOT),
+    ],
+};
+
+/// The fields of all parts.
+static ANY_PART: Struct = Struct {
+    full: "",
+    short: "",
+    fields: &[
+        ("type", TEXT_OR_NOT),
+        ("text", TEXT_OR_NOT),
+        ("detail", TEXT_OR_NOT),
+        ("image_url", TEXT_OR_NOT),
+        ("file_id", TEXT_OR_NOT),
+        ("file_data", TEXT_OR_NOT),
+        ("file_url", TEXT_OR_NOT),
+        ("filename", TEXT_OR_NOT),
+    ],
+};
 
 /// What an input item is, read first, with the content that it has if it is a message.
 pub(super) static ITEM: Struct = Struct {
@@ -168,3 +211,19 @@ pub(super) static FILE: Struct = Struct {
         ("filename", Type::Text),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_of_any_item_is_all_that_one_can_have() {
+        let of_items = [&ITEM, &CALL, &OUTPUT, &THOUGHT, &SEARCH].map(|table| (table, &ANY_ITEM));
+        let of_parts = [&PART, &INPUT_TEXT, &OUTPUT_TEXT, &IMAGE, &FILE].map(|table| (table, &ANY_PART));
+        for (table, any) in of_items.into_iter().chain(of_parts) {
+            for (name, _) in table.fields {
+                assert!(any.fields.iter().any(|(field, _)| field == name), "{name} of {}", table.full);
+            }
+        }
+    }
+}
