@@ -169,7 +169,7 @@ impl Core {
         turns.extend(
             loadable
                 .filter_map(|at| self.head(at, site).map(|(turn, class, _)| ((turn.0, turn.1), at, class)))
-                .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 < place.1)),
+                .filter(|(theirs, ..)| theirs.0 < place.0 || (theirs.0 == place.0 && theirs.1 <= place.1)),
         );
         let order = |a: &(Place, PoolIndex, Class), b: &(Place, PoolIndex, Class)| {
             a.0.0.cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)).then(a.1.0.cmp(&b.1.0))

@@ -15,7 +15,7 @@ use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use super::fair::AppIndex;
 use super::outlook::{Estimate, Outlook, Queued, WaitReason};
-use super::pool::PoolIndex;
+use super::pool::{Behind, PoolIndex};
 use super::site::{Residency, Runner};
 use super::{Core, Seat, Ticket, TicketId, Waiting, Work};
 
@@ -24,9 +24,6 @@ const FOLLOWED: usize = 48;
 /// Shown for what nobody can predict, and the most that is shown.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const NOBODY_KNOWS: Estimate = Estimate { position: 1, wait: LONGEST, reason: WaitReason::Turn };
-/// Of a request that has had all the service it was predicted to need, this share is taken to be left.
-const LEFT_OVER: f64 = 0.25;
-
 /// A place in the order of turns: rank of the class, tag.
 pub(super) type Place = (usize, f64);
 
@@ -172,10 +169,11 @@ impl Core {
                 };
                 let (tickets, seconds) = self.ahead(id, asker.pool, place, Some(asker.app));
                 let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
+                let order = if tickets > FOLLOWED { Vec::new() } else { self.order(id, asker, place, each) };
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
                 let starts = (as_f64(tickets) * share) as usize;
                 let mean = if tickets == 0 { each } else { seconds / as_f64(tickets) };
-                Some(arrives + self.line(id, asker.pool, starts, mean))
+                Some(arrives + self.line(id, asker.pool, (starts, mean), &order))
             })
             .reduce(f64::min)
             .map(|wait| wait.max(own))
@@ -217,14 +215,7 @@ impl Core {
             }
             for line in waiting.lines.iter().filter(|line| Some(line.app) != except) {
                 let rank = claims.map_or(usual, |service| service.rank(class, line.each).cmp(&place.0));
-                let other = &self.apps[line.app.0];
-                let count = match rank {
-                    Ordering::Less => line.tickets,
-                    Ordering::Equal if other.tag() < place.1 => {
-                        ((place.1 - other.tag()) * other.weight() / line.each).ceil().min(line.tickets)
-                    }
-                    _ => continue,
-                };
+                let count = self.before(rank, line, place.1);
                 tickets += count;
                 seconds += line.each * count;
             }
@@ -234,8 +225,43 @@ impl Core {
         (tickets, seconds)
     }
 
-    /// Seconds until a start that comes after `starts` others, where what runs shares the GPU evenly.
-    fn line(&self, id: EndpointId, pool: PoolIndex, starts: usize, each: f64) -> f64 {
+    /// How many of a line of such a rank have their turn before `tag`; of equal tags the one that waits already is first.
+    fn before(&self, rank: Ordering, line: &Behind, tag: f64) -> f64 {
+        let other = &self.apps[line.app.0];
+        match rank {
+            Ordering::Less => line.tickets,
+            Ordering::Equal if other.tag() <= tag => {
+                ((tag - other.tag()) * other.weight() / line.each).floor().min(line.tickets - 1.0) + 1.0
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// The service of each request whose turn at `site` comes before `place`, in their order.
+    fn order(&self, site: EndpointId, asker: Asker<'_>, place: Place, each: f64) -> Vec<f64> {
+        let backlog = self.pools[asker.pool.0].backlog();
+        let service = self.service.get(&site);
+        let mut turns: Vec<(Place, f64)> = Vec::with_capacity(FOLLOWED);
+        let mut add = |(rank, tag): Place, app: AppIndex, each: f64, tickets: usize| {
+            let step = each / self.apps[app.0].weight();
+            turns.extend((0..tickets).map(|at| ((rank, tag + step * as_f64(at)), each)));
+        };
+        add((place.0, asker.tag), asker.app, each, asker.before);
+        for class in Class::ALL {
+            for line in backlog.classes[class as usize].lines.iter().filter(|line| line.app != asker.app) {
+                let rank = service.map_or(1 + class as usize, |service| service.rank(class, line.each));
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
+                let tickets = self.before(rank.cmp(&place.0), line, place.1) as usize;
+                add((rank, self.apps[line.app.0].tag()), line.app, line.each, tickets);
+            }
+        }
+        turns.sort_unstable_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        turns.into_iter().map(|(_, each)| each).collect()
+    }
+
+    /// Seconds until a start that comes after `starts` others, of which each takes so long, or as long as those in `order`
+    /// that it stands for, where what runs shares the GPU evenly.
+    fn line(&self, id: EndpointId, pool: PoolIndex, (starts, each): (usize, f64), order: &[f64]) -> f64 {
         let Some(runner) = self.pools[pool.0].runners.get(&id) else { return 0.0 };
         let mut inside: Vec<f64> =
             runner.inside.iter().filter_map(|ticket| self.running.get(ticket)).map(|run| self.left(run)).collect();
@@ -248,8 +274,9 @@ impl Core {
                     let rest = as_f64(starts.saturating_sub(FOLLOWED)) * each;
                     return time + rest * (as_f64(slots) + others) / as_f64(slots);
                 }
+                let at = starts.min(FOLLOWED) - left;
+                inside.push(order.get(at * order.len() / starts).copied().unwrap_or(each));
                 left -= 1;
-                inside.push(each);
             }
             let least = inside.iter().copied().fold(f64::INFINITY, f64::min);
             time += least * (as_f64(inside.len()) + others);
@@ -263,9 +290,12 @@ impl Core {
     /// Seconds of service that a running request is still expected to need.
     pub(super) fn left(&self, run: &super::Running) -> f64 {
         let had = self.service.get(&run.endpoint).map_or(0.0, |service| service.reading() - run.entered);
-        // what is overdue is taken to go on for half as long again: it may be a long answer, or hang
+        // of one that has had all it was predicted to need, as much is left as predictions are usually off; what is overdue is taken to go on for half as long again: it may be a long answer, or hang
         let overdue = (had - run.predicted) / 2.0;
-        (run.predicted - had).max(run.predicted * LEFT_OVER).max(overdue).max(0.001)
+        (run.predicted - had)
+            .max(run.predicted * self.pools[run.pool.0].speed.miss(run.work.kind))
+            .max(overdue)
+            .max(0.001)
     }
 
     /// A wait is over that was predicted to be `plain` seconds.

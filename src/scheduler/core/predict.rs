@@ -24,6 +24,8 @@ pub(super) struct Speed {
     output_tokens: Vec<Option<f64>>,
     /// Real service ÷ predicted, by kind: what sharing the GPU and everything unmodelled add up to.
     bias: [f64; 3],
+    /// By how much predictions were off, as a share of them, by kind.
+    miss: [f64; 3],
     /// Answers learned from.
     samples: u32,
 }
@@ -38,6 +40,7 @@ impl Default for Speed {
             usual: 200.0,
             output_tokens: Vec::new(),
             bias: [1.0; 3],
+            miss: [0.25; 3],
             samples: 0,
         }
     }
@@ -109,6 +112,7 @@ impl Speed {
         if predicted > 0.0 && service > 0.0 {
             let bias = &mut self.bias[work.kind as usize];
             blend(bias, (*bias * service / predicted).clamp(0.01, 100.0));
+            blend(&mut self.miss[work.kind as usize], (service / predicted - 1.0).abs().clamp(0.01, 0.25));
         }
         // the server's figures are wall time, which what ran beside made longer: speeds are kept per second of service
         let wall = seen.prompt_seconds + seen.output_seconds;
@@ -127,6 +131,11 @@ impl Speed {
             }
             blend(self.output_tokens[app.0].get_or_insert(output), output);
         }
+    }
+
+    /// By how much predictions are off, as a share of them, a quarter at most.
+    pub(super) fn miss(&self, kind: WorkKind) -> f64 {
+        self.miss[kind as usize]
     }
 
     pub(super) fn prompt_speed(&self) -> f64 {
