@@ -28,10 +28,13 @@ impl Reload {
         self.metrics.policy_reload(changed.is_ok());
         match changed {
             Ok(policies) => {
-                let applications = policies.apps().len();
+                let (applications, before) = (policies.apps().len(), self.desk.policies().apps().len());
                 self.keys.send_replace(Arc::new(policy_keys(&policies)));
                 self.desk.replace(policies);
                 tracing::info!(applications, "the policies were read again and are in force");
+                if applications == 0 && before > 0 {
+                    tracing::warn!(before, "no application has a policy any more: the defaults hold for all");
+                }
             }
             Err(problems) => {
                 for problem in &problems {

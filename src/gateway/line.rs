@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, Resolved};
 use crate::domain::{
-    Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, Limit, ModelName, Piece, RequestId, date,
+    Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, Limit, ModelName, Moment, Piece, RequestId, date,
 };
 use crate::identity::{CallerFacts, Doorkeeper, Principal, Target};
 use crate::policy::{Desk, Grant};
@@ -202,10 +202,12 @@ impl Gateway {
         let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
         ticket.again = attempts.again();
         let gone = principal.gone();
+        let queueing = Queueing { since: self.parts.clock.now(), clock: &self.parts.clock, flight: &mut *flight };
         let permit = tokio::select! {
             permit = self.parts.scheduler.admit(ticket) => permit,
             () = gone.cancelled() => return Err(revoked()),
         };
+        drop(queueing);
         let permit = match permit {
             Ok(permit) => permit,
             Err(why @ Refused::Unloadable { .. }) => {
@@ -216,7 +218,6 @@ impl Gateway {
         };
         let holder = resolved.at(permit.endpoint());
         flight.note(|record| {
-            record.usage.queue += permit.waited();
             record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
         });
         Ok(permit)
@@ -240,6 +241,20 @@ impl Gateway {
         let stream = request.stream && !request.surface.task().embeds();
         let cut = ready.fitting.truncate == Some(true);
         Ok(Order { task: request.surface.task(), stream, body, cut, runner: Arc::clone(&runner.order) })
+    }
+}
+
+/// Time in the queue, which ends by a slot, a refusal, or the caller's leave.
+struct Queueing<'f> {
+    flight: &'f mut InFlight,
+    clock: &'f Clock,
+    since: Moment,
+}
+
+impl Drop for Queueing<'_> {
+    fn drop(&mut self) {
+        let waited = self.clock.now().since(self.since);
+        self.flight.note(|record| record.usage.queue += waited);
     }
 }
 

@@ -70,6 +70,10 @@ impl Folder {
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // to open a pipe is to wait for somebody who writes to it
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let file = fs::File::open(path)?;
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;

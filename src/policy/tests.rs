@@ -243,6 +243,14 @@ fn a_file_that_is_not_utf8_says_where() {
 }
 
 #[test]
+fn a_pipe_in_the_folder_is_refused_and_nobody_waits_for_a_writer() {
+    let dir = folder(&[]);
+    nix::unistd::mkfifo(&dir.path().join("a.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let found = Policies::load(dir.path()).map(|_| ()).unwrap_err();
+    assert!(found[0].to_string().ends_with("a.toml: cannot be read: not a regular file"), "{}", found[0]);
+}
+
+#[test]
 fn a_folder_that_is_not_there_says_what_to_do() {
     let found = Policies::load(Path::new("/nonexistent/policies")).map(|_| ()).unwrap_err();
     assert!(

@@ -73,7 +73,6 @@ pub struct Permit {
     inner: Arc<Inner>,
     id: TicketId,
     endpoint: EndpointId,
-    waited: Duration,
     recalled: CancellationToken,
     settled: bool,
 }
@@ -83,12 +82,6 @@ impl Permit {
     #[must_use]
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
-    }
-
-    /// How long it waited for the slot.
-    #[must_use]
-    pub fn waited(&self) -> Duration {
-        self.waited
     }
 
     /// The request said its first word, or one after it [fell silent](Self::hushed). How long it may say nothing now before
@@ -366,7 +359,7 @@ impl Inner {
                 }
                 let recalled = CancellationToken::new();
                 state.recalls.insert(id, recalled.clone());
-                (id, Ok(Permit { inner: Arc::clone(self), id, endpoint, waited, recalled, settled: false }))
+                (id, Ok(Permit { inner: Arc::clone(self), id, endpoint, recalled, settled: false }))
             }
             Decision::Refuse { id, why } => (id, Err(why)),
             Decision::Residency(command) => return todo.commands.push(command),

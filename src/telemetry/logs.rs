@@ -55,11 +55,26 @@ pub fn init(filter: &str, format: LogFormat, lines: &LogLines) -> Result<(), Log
     Ok(())
 }
 
+fn is_level_or_part(word: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    const PARTS: [&str; 4] = ["gaucho", "hyper", "rustls", "reqwest"];
+    word.is_empty()
+        || word.parse::<u8>().is_ok_and(|level| level <= 5)
+        || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+        || PARTS.contains(&word)
+}
+
 pub(super) fn subscriber(
     filter: &str,
     format: LogFormat,
     lines: &LogLines,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, LogsError> {
+    // a word that is no level would be the name of a part of the program that says nothing
+    let odd = filter.split(',').map(str::trim).find(|word| !word.contains(['=', ':', '[']) && !is_level_or_part(word));
+    if let Some(odd) = odd {
+        let detail = format!("{odd:?} is no level: use error, warn, info, debug, trace or off");
+        return Err(LogsError::Syntax { text: filter.to_owned(), detail });
+    }
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| LogsError::Syntax { text: filter.to_owned(), detail: error.to_string() })?;

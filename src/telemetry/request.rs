@@ -51,6 +51,7 @@ pub struct RequestMetrics {
     upstream_errors: Counters<2>,
     retries: Counters<2>,
     overflows: Counters<3>,
+    up: Gauges<1>,
     ejected: Gauges<1>,
     ejections: Counters<2>,
     policy_reloads: Counters<1>,
@@ -99,6 +100,7 @@ impl RequestMetrics {
                 "Prompts that did not fit into the model's context, by what became of them",
                 ["app", "model", "end"],
             ),
+            up: to.gauges("upstream_up", "Whether a server answered when it was last asked", ["endpoint"]),
             ejected: to.gauges(
                 "upstream_ejected",
                 "Whether a server gets no requests because calls failed",
@@ -186,6 +188,11 @@ impl RequestMetrics {
     pub fn overflow(&self, app: &AppName, model: Option<&ModelName>, end: &'static str) {
         let model = model.map_or(UNKNOWN, |model| model.to_string().into());
         self.overflows.add([app.as_str().to_owned().into(), model, end.into()], 1);
+    }
+
+    /// Says whether an endpoint answers.
+    pub fn up(&self, endpoint: &str, up: bool) {
+        self.up.set([label(endpoint)], u64::from(up));
     }
 
     /// Says whether an endpoint is ejected.

@@ -130,6 +130,17 @@ fn every_other_family_has_its_name_and_labels() {
 }
 
 #[test]
+fn a_word_that_is_no_level_does_not_silence_the_log() {
+    let lines = LogLines::start(Page::default(), &Registry::new()).unwrap();
+    for (filter, good) in [("warning", false), ("info,verbose", false), ("debug", true), ("WARN,gaucho=info", true)] {
+        let subscriber = logs::subscriber(filter, LogFormat::Json, &lines);
+        let why = subscriber.err().map(|why| why.to_string());
+        assert_eq!(why.is_none(), good, "{filter}: {why:?}");
+        assert!(why.is_none_or(|why| why.contains("is no level: use error, warn")), "{filter}");
+    }
+}
+
+#[test]
 fn lines_and_events_come_out_whole_and_in_order() {
     let (page, registry) = (Page::default(), Registry::new());
     let lines = LogLines::start(page.clone(), &registry).unwrap();

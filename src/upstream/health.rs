@@ -184,6 +184,7 @@ impl Health {
                 ward.state().outlier.restarted(now);
             }
             answered = answers;
+            self.0.metrics.up(&endpoint.name, answers);
             let due = ward.state().outlier.probe_due(self.is_alone(endpoint.id, None));
             match due {
                 Some(due) if answers && due <= now => {

@@ -140,7 +140,8 @@ async fn a_request_under_which_runners_die_meets_two_of_them_and_counts_once_aga
 #[tokio::test]
 async fn a_server_that_goes_away_costs_nobody_an_answer_while_another_one_has_the_model() {
     let (first, second, house) = two("").await;
-    let addr = first.addr();
+    let (addr, up) = (first.addr(), format!("gaucho_upstream_up{{endpoint=\"{}\"}} ", first.addr()));
+    house.until_metric(&up, 1.0).await;
     first.stop().await;
     for path in TEXT.iter().cycle().take(12) {
         let reply = ask(&house, path, true).await;
@@ -148,6 +149,7 @@ async fn a_server_that_goes_away_costs_nobody_an_answer_while_another_one_has_th
     }
     assert_eq!(second.said(), 12);
     assert_eq!(house.metrics().await.matches("outcome=\"unreachable\"").count(), 0);
+    house.until_metric(&up, 0.0).await;
     // the poller notices when it comes back
     let first = Fake::start_at(&addr.to_string()).await;
     eventually("it is asked again", || first.asked("/api/ps") > 0).await;

@@ -81,6 +81,10 @@ async fn a_fault_after_the_head_is_the_streams_last_event() {
     }
     let line = house.until_log(|line| line["outcome"] == "waited_too_long").await;
     assert_eq!(line["status"], json!(200), "{line}");
+    assert!(
+        line["queue_ms"].as_f64().unwrap() > 0.9 * line["total_ms"].as_f64().unwrap(),
+        "it did nothing else: {line}"
+    );
     for path in EVENTS {
         let running = house.occupied("/api/chat", "gemma:a").await;
         house.sim.inject(Fault::Close { after: 0 });

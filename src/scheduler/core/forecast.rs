@@ -152,7 +152,10 @@ impl Core {
         let pool = &self.pools[asker.pool.0];
         let each = pool.speed.predict(asker.app, asker.work);
         let weight = self.apps[asker.app.0].weight();
-        let tag = asker.tag + each * as_f64(asker.before) / weight;
+        // those before it in its own line are as long as that line's are
+        let own_line = pool.lines.get(asker.app).and_then(|line| Some(line.each(line.head()?, &pool.speed)));
+        let own_each = own_line.unwrap_or(each);
+        let tag = asker.tag + own_each * as_f64(asker.before) / weight;
         let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
         let slots =
             |id: &EndpointId| pool.runners.get(id).filter(|r| r.state == Residency::Resident).map(|r| r.open().max(1));
@@ -168,8 +171,8 @@ impl Core {
                     None => (self.arrival(id, asker.pool, (place, asker.class), &wanted)?, 1.0),
                 };
                 let (tickets, seconds) = self.ahead(id, asker.pool, place, Some(asker.app));
-                let (tickets, seconds) = (tickets + asker.before, seconds + each * as_f64(asker.before));
-                let order = if tickets > FOLLOWED { Vec::new() } else { self.order(id, asker, place, each) };
+                let (tickets, seconds) = (tickets + asker.before, seconds + own_each * as_f64(asker.before));
+                let order = if tickets > FOLLOWED { Vec::new() } else { self.order(id, asker, place, own_each) };
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
                 let starts = (as_f64(tickets) * share) as usize;
                 let mean = if tickets == 0 { each } else { seconds / as_f64(tickets) };
@@ -237,7 +240,8 @@ impl Core {
         }
     }
 
-    /// The service of each request whose turn at `site` comes before `place`, in their order.
+    /// The service of each request whose turn at `site` comes before `place`, in their order; `each` is that of those of the
+    /// asker's own line.
     fn order(&self, site: EndpointId, asker: Asker<'_>, place: Place, each: f64) -> Vec<f64> {
         let backlog = self.pools[asker.pool.0].backlog();
         let service = self.service.get(&site);

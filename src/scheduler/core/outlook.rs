@@ -60,7 +60,7 @@ impl WaitReason {
             Self::Slots => "every slot of the model is taken",
             Self::Loading => "the model is being loaded",
             Self::Swapping => "models are being unloaded to make room",
-            Self::Turn => "the model is not in memory, and others have the GPU before it",
+            Self::Turn => "the model is not in memory and is loaded when it is its turn",
             Self::Retry => "the model could not be loaded and is tried again in a moment",
             Self::Unreachable => "no server that has the model can be used now",
         }

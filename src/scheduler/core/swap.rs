@@ -130,13 +130,28 @@ impl Core {
                 continue;
             }
             let (fit, victims) = self.make_room(site, pool);
-            // one that has no room here, whoever goes, holds up nobody
-            let fits = if victims.is_empty() { fit != Fit::No } else { !second };
+            // one that has no room here, whoever goes, holds up nobody; nobody has to go where it has room elsewhere
+            let fits =
+                if victims.is_empty() { fit != Fit::No } else { !second && !self.has_room_elsewhere(id, pool, site) };
             if fits {
                 return Some(((turn, class, pool), (fit, victims)));
             }
         }
         None
+    }
+
+    /// Whether the weights could be loaded at once, without a victim, at another endpoint where this ticket may run.
+    fn has_room_elsewhere(&self, id: TicketId, pool: PoolIndex, site: EndpointId) -> bool {
+        let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats).map(|seat| seat.endpoint);
+        let mut others = seats.filter(|other| *other != site && !self.is_out(*other) && !self.mute.contains(other));
+        others.any(|other| {
+            let idle = self.sites.get(&other).is_some_and(|state| state.swap.is_none());
+            let loadable = self.pools[pool.0].runners.get(&other).is_some_and(|runner| runner.may_load(self.now));
+            idle && loadable && {
+                let (fit, victims) = self.make_room(other, pool);
+                fit != Fit::No && victims.is_empty()
+            }
+        })
     }
 
     /// Whether the weights are in memory where this ticket may run.

@@ -895,3 +895,29 @@ fn the_least_share_of_a_class_is_of_the_endpoint_where_it_waits() {
         assert!((0.045..0.07).contains(&share), "{share} beside {elsewhere}");
     }
 }
+
+#[test]
+fn nobody_goes_for_a_model_that_has_room_elsewhere() {
+    let mut d = Desk::new(&[room(None, 1); 2]);
+    let (a, _) = d.submit("a", "a", |t| t.seats = vec![seat(GPU, 2)]);
+    d.loaded(GPU, "a");
+    d.now += 5.0;
+    d.done(a);
+    d.at(8.0);
+    let (_, out) = d.submit("p", "p", |t| t.seats = vec![seat(GPU, 2), seat(B, 2)]);
+    assert_eq!((loads(&out), unloads(&out)), (vec![(B, "p".to_owned())], Vec::new()));
+}
+
+#[test]
+fn a_short_one_is_not_foretold_to_start_before_those_of_its_own_line() {
+    let mut d = Desk::new(&[room(None, 1)]);
+    d.submit("a", "a", |t| t.seats = vec![seat(GPU, 1)]);
+    d.loaded(GPU, "a");
+    let before: Vec<_> = (0..5).map(|_| d.submit("a", "a", |t| t.seats = vec![seat(GPU, 1)]).0).collect();
+    let (short, _) = d.submit("a", "a", |t| {
+        t.seats = vec![seat(GPU, 1)];
+        t.work.output_cap = Some(1);
+    });
+    let wait = |id: TicketId| d.core.estimate(id).unwrap().wait;
+    assert!(wait(short) > wait(before[4]), "{:?} after {:?}", wait(short), wait(before[4]));
+}
