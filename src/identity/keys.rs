@@ -183,6 +183,7 @@ impl Keys {
             if state != KeyState::Active {
                 return Err(KeyError::Ended { id: old.record.id, app: old.record.app, state });
             }
+            let life = self.life(&old.record)?;
             let until = now.saturating_add(overlap);
             let mut ending = old.record.clone();
             ending.expires = Some(ending.expires.map_or(until, |expires| expires.min(until)));
@@ -191,7 +192,7 @@ impl Keys {
             let made = self.keep_new(Some(change), |id| KeyRecord {
                 id,
                 created: now,
-                expires: old.record.expires.map(|expires| now + expires.saturating_sub(old.record.created)),
+                expires: life.map(|life| now + life),
                 rotated_from: Some(old.record.id.clone()),
                 ..old.record.clone()
             })?;
@@ -200,6 +201,15 @@ impl Keys {
             }
         }
         Err(Self::contended(id))
+    }
+
+    /// How long a key was made to live; `None` is without end. One that was rotated ends early: what took over from it lives as
+    /// long as it was meant to.
+    fn life(&self, record: &KeyRecord) -> Result<Option<Duration>, KeyError> {
+        let meant = |record: &KeyRecord| record.expires.map(|expires| expires.saturating_sub(record.created));
+        let heirs = self.list()?.into_iter().filter(|other| other.rotated_from.as_ref() == Some(&record.id));
+        let lives: Vec<_> = heirs.map(|heir| meant(&heir)).chain([meant(record)]).collect();
+        Ok(lives.into_iter().collect::<Option<Vec<_>>>().and_then(|lives| lives.into_iter().max()))
     }
 
     /// Keeps a new key, the seal and `also` in one commit; `None` when that met a conflict.

@@ -88,6 +88,7 @@ fn rotation_keeps_app_label_and_length_of_life_and_ends_the_old_key() {
     let ending = site.keys.list().unwrap().into_iter().find(|key| key.id == old.id).unwrap();
     assert_eq!(ending.expires, Some(now + HOUR), "an overlap never lengthens a life");
     assert_ne!(again.id, new.id);
+    assert_eq!(again.expires, Some(now + HOUR * 10), "as long a life as the old one was made for");
 
     site.clock.advance(HOUR);
     assert!(matches!(site.keys.rotate(&old.id.0, HOUR), Err(KeyError::Ended { state: KeyState::Expired, .. })));
