@@ -1,5 +1,6 @@
 """What the scripts share: the environment, the talk with the test that started them, and what they ask."""
 
+import asyncio
 import os
 import sys
 
@@ -30,6 +31,18 @@ def refused(kind, call, part):
         assert part in str(error), f"{part}: {error!r}"
         return error
     raise AssertionError("it was answered")
+
+
+async def leave_unanswered(request):
+    """Leaves when the test says so, while the request still waits."""
+    task = asyncio.create_task(request)
+    await asyncio.to_thread(told)
+    assert not task.done(), "it was answered before it could leave"
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled(), task
+    say("left")
+    await asyncio.to_thread(told)
 
 
 def run(**parts):
