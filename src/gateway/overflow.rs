@@ -6,8 +6,8 @@
 
 use crate::catalog::Resolved;
 use crate::domain::{
-    Dialect, EndpointId, Fault, FaultClass, InferenceRequest, Intent, Json, ModelName, Overflow, OverflowEnd, Oversize,
-    Surface, Task, field,
+    Dialect, EndpointId, Fault, FaultClass, InferenceRequest, Intent, ModelName, Overflow, OverflowEnd, Oversize, Task,
+    field,
 };
 use crate::policy::OnOverflow;
 use crate::scheduler::Permit;
@@ -118,11 +118,7 @@ impl Gateway {
             Plan::Cut => {
                 end(OverflowEnd::Truncated);
                 ready.fitting.truncate = Some(true);
-                if ready.request.surface == Surface::V1Responses {
-                    // the reply says what was in force
-                    ready.request.echo.retain(|(name, _)| name != "truncation");
-                    ready.request.echo.push(("truncation".into(), Json::known("\"auto\"")));
-                }
+                wire::say_truncated(&mut ready.request);
                 attempts.kept = permit;
                 Ok(attempts)
             }

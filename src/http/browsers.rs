@@ -11,10 +11,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CONNECTION, HOST,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, HOST, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::identity::{LocalRules, Page};
 
@@ -72,28 +71,14 @@ pub(super) async fn check(State(web): State<Arc<Web>>, request: Request, next: N
     if web.on_loopback && !web.rules.allows_host(host) {
         return refused("host", headers);
     }
-    let ends = ends_connection(&request);
     let mut response = match table::methods(path) {
         Some(methods) if !table::takes(path, method) => table::wrong_method(methods),
         _ => next.run(request).await,
     };
-    if ends {
-        // what a handler says of it does not hold; hyper says that it closes
-        response.headers_mut().remove(CONNECTION);
-    }
     if let Some(origin) = allowed {
         welcome(response.headers_mut(), origin);
     }
     response
-}
-
-/// Whether the connection closes after this request, by the caller's wish or its age.
-fn ends_connection(request: &Request) -> bool {
-    let says = |word: &str| {
-        let values = request.headers().get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
-    };
-    says("close") || (request.version() == Version::HTTP_10 && !says("keep-alive"))
 }
 
 /// What is behind `Origin`; several are as foreign as the most foreign of them.

@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use futures_util::FutureExt;
-use http::header::{HOST, HeaderValue};
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -152,6 +152,15 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Whether the connection closes after this request, by the caller's wish or its age.
+fn ends(request: &hyper::Request<Incoming>) -> bool {
+    let says = |word: &str| {
+        let values = request.headers().get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
+    };
+    says("close") || (request.version() == Version::HTTP_10 && !says("keep-alive"))
+}
+
 /// One exchange.
 async fn answer(
     common: Arc<Common>,
@@ -168,8 +177,13 @@ async fn answer(
         let response = guarded(common.app.clone().oneshot(request.map(Body::new))).await?;
         return Ok(ordered(response, &common.clock).map(|body| busy.watch(body)));
     }
+    let ends = ends(&request);
     let (request, leftover) = Leftover::lend(request);
-    let response = guarded(common.app.clone().oneshot(request)).await?;
+    let mut response = guarded(common.app.clone().oneshot(request)).await?;
+    if ends {
+        // what a handler says of it does not hold; hyper says that it closes
+        response.headers_mut().remove(CONNECTION);
+    }
     let response = match leftover {
         Some(leftover) => leftover.settle(response).await,
         None => response,

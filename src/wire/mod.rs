@@ -36,6 +36,13 @@ pub use upstream::{UpstreamTarget, encode_load, encode_probe, encode_show, encod
 
 use crate::domain::{Fault, InferenceRequest, Surface};
 
+/// Has the reply to a request whose prompt is cut say so, where its dialect repeats what was asked.
+pub fn say_truncated(request: &mut InferenceRequest) {
+    if request.surface == Surface::V1Responses {
+        openai::say_truncated(&mut request.echo);
+    }
+}
+
 /// Reads a request body of `surface` as Ollama would.
 ///
 /// # Errors

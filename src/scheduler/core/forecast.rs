@@ -24,6 +24,7 @@ const FOLLOWED: usize = 48;
 /// Shown for what nobody can predict, and the most that is shown.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const NOBODY_KNOWS: Estimate = Estimate { position: 1, wait: LONGEST, reason: WaitReason::Turn };
+
 /// A place in the order of turns: rank of the class, tag.
 pub(super) type Place = (usize, f64);
 
@@ -172,7 +173,8 @@ impl Core {
                 };
                 let (tickets, seconds) = self.ahead(id, asker.pool, place, Some(asker.app));
                 let (tickets, seconds) = (tickets + asker.before, seconds + own_each * as_f64(asker.before));
-                let order = if tickets > FOLLOWED { Vec::new() } else { self.order(id, asker, place, own_each) };
+                let followed = (1..=FOLLOWED).contains(&tickets);
+                let order = if followed { self.order(id, asker, place, own_each) } else { Vec::new() };
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
                 let starts = (as_f64(tickets) * share) as usize;
                 let mean = if tickets == 0 { each } else { seconds / as_f64(tickets) };
@@ -244,7 +246,6 @@ impl Core {
     /// asker's own line.
     fn order(&self, site: EndpointId, asker: Asker<'_>, place: Place, each: f64) -> Vec<f64> {
         let backlog = self.pools[asker.pool.0].backlog();
-        let service = self.service.get(&site);
         let mut turns: Vec<(Place, f64)> = Vec::with_capacity(FOLLOWED);
         let mut add = |(rank, tag): Place, app: AppIndex, each: f64, tickets: usize| {
             let step = each / self.apps[app.0].weight();
@@ -253,7 +254,7 @@ impl Core {
         add((place.0, asker.tag), asker.app, each, asker.before);
         for class in Class::ALL {
             for line in backlog.classes[class as usize].lines.iter().filter(|line| line.app != asker.app) {
-                let rank = service.map_or(1 + class as usize, |service| service.rank(class, line.each));
+                let rank = self.rank(site, class, line.each);
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
                 let tickets = self.before(rank.cmp(&place.0), line, place.1) as usize;
                 add((rank, self.apps[line.app.0].tag()), line.app, line.each, tickets);
@@ -294,12 +295,11 @@ impl Core {
     /// Seconds of service that a running request is still expected to need.
     pub(super) fn left(&self, run: &super::Running) -> f64 {
         let had = self.service.get(&run.endpoint).map_or(0.0, |service| service.reading() - run.entered);
-        // of one that has had all it was predicted to need, as much is left as predictions are usually off; what is overdue is taken to go on for half as long again: it may be a long answer, or hang
+        // of one that has had nearly all of it, as much is left as predictions are usually off
+        let least = run.predicted * self.pools[run.pool.0].speed.miss(run.work.kind);
+        // what is overdue is taken to go on for half as long again: it may be a long answer, or hang
         let overdue = (had - run.predicted) / 2.0;
-        (run.predicted - had)
-            .max(run.predicted * self.pools[run.pool.0].speed.miss(run.work.kind))
-            .max(overdue)
-            .max(0.001)
+        (run.predicted - had).max(least).max(overdue).max(0.001)
     }
 
     /// A wait is over that was predicted to be `plain` seconds.

@@ -147,11 +147,14 @@ impl Core {
         others.any(|other| {
             let idle = self.sites.get(&other).is_some_and(|state| state.swap.is_none());
             let loadable = self.pools[pool.0].runners.get(&other).is_some_and(|runner| runner.may_load(self.now));
-            idle && loadable && {
-                let (fit, victims) = self.make_room(other, pool);
-                fit != Fit::No && victims.is_empty()
-            }
+            idle && loadable && self.has_room(other, pool)
         })
+    }
+
+    /// Whether it fits there beside what is in memory.
+    fn has_room(&self, site: EndpointId, pool: PoolIndex) -> bool {
+        let (fit, victims) = self.make_room(site, pool);
+        fit != Fit::No && victims.is_empty()
     }
 
     /// Whether the weights are in memory where this ticket may run.
@@ -332,10 +335,7 @@ impl Core {
             return;
         }
         // a neighbour's victim may have stayed after all, strangers may have come, or a neighbour was quicker than a reload
-        let fits = candidate.is_none_or(|pool| {
-            let (fit, victims) = self.make_room(site, pool);
-            fit != Fit::No && victims.is_empty()
-        });
+        let fits = candidate.is_none_or(|pool| self.has_room(site, pool));
         match candidate.filter(|_| wanted && fits && !self.is_out(site)) {
             Some(pool) => self.load(pool, site, out),
             None => self.abandon_swap(site, out),

@@ -10,8 +10,7 @@ use super::run::{is, is_control, unmarked};
 
 /// The text of a JSON string token that was already scanned, quotes included. Never fails: what is no escape stays.
 pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
-    let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
-    let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
+    let inner = inside(token);
     let first = plain(inner);
     if first == inner.len() {
         return Cow::Borrowed(inner);
@@ -27,10 +26,19 @@ pub(in crate::wire) fn unquote(token: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// What stands between the quotes of a token.
+fn inside(token: &str) -> &str {
+    token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token)
+}
+
+/// Bytes before the first escape.
+fn plain(text: &str) -> usize {
+    unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'))
+}
+
 /// Bytes of the text that [`unquote`] gives.
 pub(in crate::wire) fn text_len(token: &str) -> usize {
-    let inner = token.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(token);
-    let plain = |text: &str| unmarked(text.as_bytes(), |bytes| is(bytes, b'\\'));
+    let inner = inside(token);
     let (mut bytes, mut rest, mut one) = (inner.len(), inner, String::new());
     loop {
         rest = rest.get(plain(rest)..).unwrap_or_default();

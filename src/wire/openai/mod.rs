@@ -23,4 +23,4 @@ pub(super) use completion::decode_completion;
 pub(super) use completion_reply::CompletionReply;
 pub(super) use embedding_reply::EmbeddingReply;
 pub(super) use embeddings::decode_embeddings;
-pub(super) use responses::{ResponsesReply, decode_responses};
+pub(super) use responses::{ResponsesReply, decode_responses, say_truncated};

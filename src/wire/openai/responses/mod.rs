@@ -18,6 +18,6 @@ mod tables;
 mod tools;
 
 pub(in crate::wire) use reply::ResponsesReply;
-pub(in crate::wire) use request::decode_responses;
+pub(in crate::wire) use request::{decode_responses, say_truncated};
 #[cfg(test)]
 pub(super) use tables::RESPONSES;

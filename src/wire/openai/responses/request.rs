@@ -97,6 +97,12 @@ fn truncate(document: &Document<'_>) -> Result<Option<JsonField>, Fault> {
     }
 }
 
+/// The reply repeats what was in force, which the policy decided where the request said nothing.
+pub(in crate::wire) fn say_truncated(echo: &mut Vec<JsonField>) {
+    echo.retain(|(name, _)| name != "truncation");
+    echo.push(made("truncation", "\"auto\""));
+}
+
 /// `reasoning`.
 #[derive(Default)]
 struct Reasoning {
