@@ -1,7 +1,7 @@
 //! The log's writer: one thread that owns the output, fed by a bounded queue.
 //!
 //! Owns the queue. Log events and ready-made lines (one per request, made by the ledger) share it, so lines never mix.
-//! A reader of our log that stalls costs lines, which are counted, and never a request's time.
+//! A reader of our log that stalls or goes away costs lines, which are counted, and never a request's time.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,10 +52,10 @@ impl LogLines {
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(lines);
         let progress = Arc::new(Progress::default());
-        let theirs = Arc::clone(&progress);
-        thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, out, &theirs))?;
-        let dropped =
-            registry.counters("telemetry_log_lines_dropped", "Log lines lost because the log's reader stalled", []);
+        let help = "Log lines lost because the log's reader stalled or went away";
+        let dropped = registry.counters("telemetry_log_lines_dropped", help, []);
+        let (theirs, lost) = (Arc::clone(&progress), dropped.clone());
+        thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, out, &theirs, &lost))?;
         Ok(Self { sender, progress, dropped })
     }
 
@@ -86,22 +86,49 @@ impl LogLines {
     }
 }
 
-/// The thread's life: ends when the last handle is gone. A broken output loses lines, and there is no one to tell.
-fn write_all(receiver: &Receiver<Vec<u8>>, out: impl Write, progress: &Progress) {
-    let mut out = io::BufWriter::new(out);
+/// The thread's life: ends when the last handle is gone.
+fn write_all(receiver: &Receiver<Vec<u8>>, mut out: impl Write, progress: &Progress, lost: &Counters<0>) {
+    let (mut text, mut ends, mut cut) = (Vec::new(), Vec::new(), false);
     while let Ok(first) = receiver.recv() {
-        let mut lines = 0;
         // what queued up meanwhile goes out in one write
         for line in std::iter::once(first).chain(receiver.try_iter().take(CAPACITY)) {
-            let _ = out.write_all(&line);
-            lines += 1;
+            if cut {
+                // what is left of a line that broke off stays a line of its own
+                text.push(b'\n');
+                cut = false;
+            }
+            text.extend(line);
+            ends.push(text.len());
         }
-        let _ = out.flush();
-        *progress.written.lock().unwrap_or_else(PoisonError::into_inner) += lines;
+        let written = write_most(&mut out, &text);
+        let missing = ends.iter().filter(|end| **end > written).count();
+        if missing > 0 {
+            lost.add([], missing as u64);
+            cut = written > 0 && !ends.contains(&written);
+        }
+        *progress.written.lock().unwrap_or_else(PoisonError::into_inner) += ends.len() as u64;
         progress.moved.notify_all();
+        (text, ends) = (Vec::new(), Vec::new());
         // the first line after a silence is written at once; an early return does no harm
         thread::park_timeout(REST);
     }
+}
+
+/// Writes as much of the text as the output takes, and says how much that was. A pipe that never blocks and is full is
+/// waited for: meanwhile the queue fills, and what it does not take is counted there.
+fn write_most(out: &mut impl Write, text: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
+        match out.write(rest) {
+            Ok(0) => break,
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(REST),
+            Err(_) => break,
+        }
+    }
+    // its own buffer, if it has one
+    if written == text.len() && out.flush().is_err() { 0 } else { written }
 }
 
 /// How log events reach the queue: the formatter hands over each event as one whole text.

@@ -32,7 +32,7 @@ impl LogFormat {
 pub enum LogsError {
     /// The text is not a filter.
     #[error(
-        "log filter {text:?} is not usable: {detail}; use a level (error, warn, info, debug, trace), \
+        "log filter {text:?} is not usable: {detail}; use a level (error, warn, info, debug, trace, off), \
          or levels by part, such as `warn,gaucho=debug`"
     )]
     Syntax {
@@ -72,7 +72,7 @@ pub(super) fn subscriber(
     // a word that is no level would be the name of a part of the program that says nothing
     let odd = filter.split(',').map(str::trim).find(|word| !word.contains(['=', ':', '[']) && !is_level_or_part(word));
     if let Some(odd) = odd {
-        let detail = format!("{odd:?} is no level: use error, warn, info, debug, trace or off");
+        let detail = format!("{odd:?} is no level");
         return Err(LogsError::Syntax { text: filter.to_owned(), detail });
     }
     let filter = EnvFilter::builder()

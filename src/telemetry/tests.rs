@@ -136,7 +136,7 @@ fn a_word_that_is_no_level_does_not_silence_the_log() {
         let subscriber = logs::subscriber(filter, LogFormat::Json, &lines);
         let why = subscriber.err().map(|why| why.to_string());
         assert_eq!(why.is_none(), good, "{filter}: {why:?}");
-        assert!(why.is_none_or(|why| why.contains("is no level: use error, warn")), "{filter}");
+        assert!(why.is_none_or(|why| why.contains("is no level; use a level (error, warn")), "{filter}");
     }
 }
 
@@ -190,10 +190,54 @@ fn a_stalled_reader_costs_lines_and_no_time() {
     assert_eq!(page.text(), "stuck\n0\n1\n2\n3\n");
 }
 
+/// An output that takes as many bytes as it is told, and breaks then.
+struct Pipe {
+    room: Receiver<usize>,
+    page: Page,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.room.recv() {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(room) => self.page.write(&bytes[..room.min(bytes.len())]),
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_pipe_is_waited_for_and_lines_that_a_broken_one_did_not_take_are_counted() {
+    let (page, registry) = (Page::default(), Registry::new());
+    let (reader, room) = channel();
+    let lines = LogLines::start(Pipe { room, page: page.clone() }, &registry).unwrap();
+    for take in [0, 2, 0, 100] {
+        reader.send(take).unwrap();
+    }
+    lines.write(b"first".to_vec());
+    assert!(lines.flush(SOON));
+    assert_eq!(page.text(), "first\n");
+    assert!(registry.encode().contains("gaucho_telemetry_log_lines_dropped_total 0"));
+    lines.write(b"second".to_vec());
+    reader.send(3).unwrap();
+    drop(reader);
+    assert!(lines.flush(SOON));
+    lines.write(b"third".to_vec());
+    assert!(lines.flush(SOON));
+    assert_eq!(page.text(), "first\nsec");
+    assert!(registry.encode().contains("gaucho_telemetry_log_lines_dropped_total 2"), "{}", registry.encode());
+}
+
 #[test]
 fn a_bad_filter_is_named_with_a_remedy() {
     let lines = LogLines::start(Page::default(), &Registry::new()).unwrap();
     let Err(error) = logs::subscriber("gaucho=loud", LogFormat::Json, &lines) else { panic!("accepted") };
     let text = error.to_string();
     assert!(text.contains("gaucho=loud") && text.contains("debug"), "{text}");
+    let Err(error) = logs::subscriber("loud", LogFormat::Json, &lines) else { panic!("accepted") };
+    assert_eq!(error.to_string().matches("trace").count(), 1, "{error}");
 }
