@@ -20,8 +20,8 @@ const MOST: u64 = 64 << 20;
 /// Which gateway a command asks.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoorArgs {
-    /// Admin listener to ask, with the token of GAUCHO_ADMIN_TOKEN or GAUCHO_ADMIN_TOKEN_FILE where it wants one
-    /// [env: GAUCHO_ADMIN_LISTEN] [default: http://127.0.0.1:11436]
+    /// Admin listener to ask, which speaks plain HTTP, with the token of GAUCHO_ADMIN_TOKEN or GAUCHO_ADMIN_TOKEN_FILE where
+    /// it wants one [env: GAUCHO_ADMIN_LISTEN] [default: http://127.0.0.1:11436]
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// Settings file [env: GAUCHO_CONFIG] [default: ./gaucho.toml if it is there]
@@ -93,6 +93,10 @@ impl Door {
         let url = Url::parse(&full).map_err(|_| allowed())?;
         let bare = url.path() == "/" && url.query().is_none() && url.username().is_empty() && url.password().is_none();
         match (url.scheme(), url.host(), url.port_or_known_default()) {
+            ("https", ..) => Err(format!(
+                "--admin {text:?} is not allowed: the admin listener speaks plain HTTP, also where applications are \
+                 served over TLS; use http:// and its own address, through a tunnel (ssh -L) where the way is not safe"
+            )),
             ("http", Some(host), Some(port)) if bare => {
                 let name = format!("{host}:{port}");
                 let host = host.to_string();
@@ -161,6 +165,12 @@ mod tests {
         for (listen, asked) in cases {
             assert_eq!(Door::at(listen.parse().unwrap()).name, asked);
         }
+    }
+
+    #[test]
+    fn tls_is_refused_because_the_listener_has_none() {
+        let why = Door::parse("https://gpu-1:11436").unwrap_err();
+        assert!(why.contains("speaks plain HTTP") && why.contains("use http://"), "{why}");
     }
 
     #[test]
