@@ -38,6 +38,8 @@ pub enum FaultClass {
     TooLate,
     /// The model cannot be brought into memory.
     Unloadable,
+    /// The model needs more memory than any server has.
+    NeverFits,
     /// The gateway is shutting down or is a standby.
     Draining,
     /// A surface or field that is not served.
@@ -80,6 +82,7 @@ impl FaultClass {
             Self::WaitedTooLong => "waited_too_long",
             Self::TooLate => "too_late",
             Self::Unloadable => "unloadable",
+            Self::NeverFits => "never_fits",
             Self::Draining => "draining",
             Self::NotSupported => "not_supported",
             Self::Unreachable => "unreachable",
@@ -102,7 +105,8 @@ impl FaultClass {
             | Self::Recalled
             | Self::UpstreamError
             | Self::UpstreamBroken
-            | Self::Unloadable => Origin::Upstream,
+            | Self::Unloadable
+            | Self::NeverFits => Origin::Upstream,
             Self::QueueFull | Self::Busy | Self::WaitedTooLong | Self::TooLate | Self::Draining | Self::Internal => {
                 Origin::Gateway
             }

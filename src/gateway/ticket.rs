@@ -163,7 +163,7 @@ fn too_large(need: u64, room: u64) -> Fault {
         need >> 20,
         room >> 20
     );
-    Fault::new(FaultClass::Unloadable, text)
+    Fault::new(FaultClass::NeverFits, text)
 }
 
 /// A refusal of the queue, with when to come back. Nobody is sent away for more than ten minutes on the strength of an
@@ -239,7 +239,7 @@ mod tests {
             ),
             (
                 Refused::TooLarge { need: 3 << 20, room: 1 << 20 },
-                FaultClass::Unloadable,
+                FaultClass::NeverFits,
                 None,
                 None,
                 &["3 MiB", "1 MiB"],

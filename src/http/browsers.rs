@@ -36,8 +36,16 @@ const MORE_HEADERS: [&str; 7] = [
     "Anthropic-Dangerous-Direct-Browser-Access",
 ];
 /// Beginnings of the names of reply headers that pages may read.
-const READABLE: [&str; 7] =
-    ["x-gaucho-", "ratelimit-", "x-ratelimit-", "anthropic-ratelimit-", "retry-after", "x-request-id", "request-id"];
+const READABLE: [&str; 8] = [
+    "x-gaucho-",
+    "ratelimit-",
+    "x-ratelimit-",
+    "anthropic-ratelimit-",
+    "retry-after",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+];
 
 /// What is asked of browsers at one listener.
 #[derive(Debug, Clone)]

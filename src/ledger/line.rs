@@ -53,7 +53,13 @@ fn level(record: &Record) -> &'static str {
     match record.outcome {
         Outcome::Faulted(C::Internal) => "ERROR",
         Outcome::Faulted(
-            C::Unloadable | C::Unreachable | C::UpstreamTimeout | C::Recalled | C::UpstreamError | C::UpstreamBroken,
+            C::Unloadable
+            | C::NeverFits
+            | C::Unreachable
+            | C::UpstreamTimeout
+            | C::Recalled
+            | C::UpstreamError
+            | C::UpstreamBroken,
         ) if !(400..500).contains(&record.status) => "WARN",
         _ => "INFO",
     }
@@ -135,6 +141,8 @@ mod tests {
             (FaultClass::UpstreamError, 404, "INFO"),
             (FaultClass::UpstreamBroken, 200, "WARN"),
             (FaultClass::Unloadable, 503, "WARN"),
+            (FaultClass::NeverFits, 500, "WARN"),
+            (FaultClass::BadRequest, 500, "INFO"),
             (FaultClass::QueueFull, 429, "INFO"),
             (FaultClass::Busy, 503, "INFO"),
             (FaultClass::Internal, 500, "ERROR"),

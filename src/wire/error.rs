@@ -50,6 +50,10 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     if let Some(wait) = wait {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
+    if fault.class == FaultClass::NeverFits && dialect != Dialect::Ollama {
+        // the official clients of both dialects try every 500 again unless they are told not to
+        headers.push(("x-should-retry", "false".to_owned()));
+    }
     if let Some(place) = &fault.place {
         headers.extend(place.position.map(|position| ("x-gaucho-queue-position", position.to_string())));
         headers.push(("x-gaucho-queue-eta", whole_seconds(place.eta).max(1).to_string()));
@@ -131,7 +135,8 @@ fn whole_seconds(time: Duration) -> u64 {
 /// The status of a fault.
 fn status(dialect: Dialect, fault: &Fault) -> u16 {
     match fault.class {
-        FaultClass::BadRequest | FaultClass::ContextExceeded => 400,
+        FaultClass::BadRequest => fault.upstream_status.unwrap_or(400),
+        FaultClass::ContextExceeded => 400,
         // the Ollama CLI swallows the text of a 401
         FaultClass::Unauthenticated | FaultClass::Revoked if dialect == Dialect::Ollama => 403,
         FaultClass::Unauthenticated | FaultClass::Revoked => 401,
@@ -141,7 +146,8 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         FaultClass::TooLarge => 413,
         FaultClass::Encoded => 415,
         FaultClass::RateLimited | FaultClass::QueueFull => 429,
-        FaultClass::Internal => 500,
+        // as Ollama says of a model that needs more memory than there is
+        FaultClass::Internal | FaultClass::NeverFits => 500,
         FaultClass::NotSupported => 501,
         FaultClass::Unreachable | FaultClass::UpstreamBroken => 502,
         FaultClass::Busy

@@ -88,6 +88,18 @@ async fn a_refusal_in_the_place_of_a_stream_is_written_as_ollama_writes_it() {
 }
 
 #[tokio::test]
+async fn a_format_that_is_none_is_no_failure_of_the_server() {
+    let house = Plan::new().build().await;
+    let body = with("/api/chat", "gemma:a", json!({"format": "yaml"})).to_string();
+    let reply = house.ask("", "POST", "/api/chat", Some(&body)).await;
+    assert!(dialect::refusal("/api/chat", 500, &reply).starts_with("invalid format: "), "{reply:?}");
+    let line = house.until_log(|line| line["route"] == "/api/chat").await;
+    assert_eq!((&line["level"], &line["outcome"]), (&json!("INFO"), &json!("bad_request")), "{line}");
+    assert!(!house.metrics().await.contains("gaucho_upstream_errors_total{"));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn show_takes_what_is_to_be_shown_in_the_place_of_the_tags_own() {
     let fake = Fake::start().await;
     let house = Plan::new().upstreams(&[&fake.url()]).build().await;

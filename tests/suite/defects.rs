@@ -402,8 +402,10 @@ async fn a_model_that_can_never_fit_is_refused_with_numbers_before_it_evicts_any
         assert_eq!(house.post("shop", "/api/chat", &chat(model, 1)).await.status, 200);
     }
     let refused = house.post("shop", "/api/chat", &chat("huge", 1)).await;
-    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.status, 500, "{refused:?}");
     assert!(refused.body().contains("8 GiB") || refused.body().contains("8192 MiB"), "{refused:?}");
+    let refused = house.post("shop", "/v1/chat/completions", &chat("huge", 1)).await;
+    assert_eq!((refused.header("retry-after"), refused.header("x-should-retry")), (None, Some("false")));
     let left = ps(house.sim.addr()).await;
     assert!(left.contains("one:latest") && left.contains("two:latest"), "{left}");
     assert_eq!(house.sim.loads(), 2);

@@ -23,6 +23,8 @@ pub fn upstream_fault(status: u16, body: &[u8]) -> Fault {
         // the older embeddings route says 500 for the caller's mistake
         400 | 500 if oversize.is_some() => FaultClass::ContextExceeded,
         400 => FaultClass::BadRequest,
+        // a `format` that is none; the reply stays as Ollama has it, but no server failed
+        500 if said.as_deref().is_some_and(|said| said.starts_with("invalid format: ")) => FaultClass::BadRequest,
         404 => FaultClass::NotFound,
         503 => FaultClass::Busy,
         _ => FaultClass::UpstreamError,

@@ -100,6 +100,7 @@ fn every_class_has_its_status_in_each_dialect() {
         (WaitedTooLong, 503, 503),
         (TooLate, 503, 503),
         (Unloadable, 503, 503),
+        (NeverFits, 500, 500),
         (Draining, 503, 503),
         (NotSupported, 501, 501),
         (Unreachable, 502, 502),
@@ -116,6 +117,25 @@ fn every_class_has_its_status_in_each_dialect() {
         assert_eq!(refusal(Dialect::Anthropic, &fault).status, v1, "{class:?}");
     }
     assert_eq!(refusal(Dialect::Ollama, &Fault::new(UpstreamError, "x").upstream(501)).status, 501);
+}
+
+#[test]
+fn what_never_fits_tells_no_client_to_come_back() {
+    let fault = Fault::new(FaultClass::NeverFits, "x");
+    assert_eq!(refusal(Dialect::Ollama, &fault).headers, []);
+    for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+        assert_eq!(refusal(dialect, &fault).headers, [("x-should-retry", "false".to_owned())]);
+    }
+}
+
+#[test]
+fn a_format_that_is_none_is_the_callers_mistake_and_keeps_ollamas_status() {
+    let said = br#"{"error":"invalid format: \"\\\"yaml\\\"\"; expected \"json\" or a valid JSON Schema object"}"#;
+    let fault = upstream_fault(500, said);
+    assert_eq!(fault.class, FaultClass::BadRequest);
+    let reply = refusal(Dialect::Ollama, &fault);
+    assert_eq!((reply.status, reply.body.as_slice()), (500, said.as_slice()));
+    assert_eq!(upstream_fault(500, br#"{"error":"boom"}"#).class, FaultClass::UpstreamError);
 }
 
 #[test]
