@@ -14,7 +14,12 @@ pub(super) fn bad(text: impl Into<String>) -> Fault {
 
 /// A body that is no such request; nothing at all is Go's `EOF` here.
 pub(super) fn refuse(bad_json: Bad) -> Fault {
-    bad(bad_json.text())
+    let field = bad_json.field();
+    let fault = bad(bad_json.text());
+    match field {
+        Some(field) => fault.at(field),
+        None => fault,
+    }
 }
 
 /// A field whose text a conversion made.

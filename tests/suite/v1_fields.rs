@@ -224,6 +224,20 @@ async fn options_on_v1_are_subject_to_policy_as_on_the_native_routes() {
 }
 
 #[tokio::test]
+async fn a_bad_keep_alive_is_named_as_the_parameter() {
+    let house = house("").await;
+    for path in ROUTES {
+        for value in [json!("soon"), json!({}), json!(true)] {
+            let reply = house.post("shop", path, &with(path, &json!({ "keep_alive": value }))).await;
+            assert!(refusal(path, 400, &reply).starts_with("keep_alive: "), "{path}: {reply:?}");
+            let error: Value = serde_json::from_str(&reply.body()).unwrap();
+            assert_eq!(error["error"]["param"], "keep_alive", "{path} {value}: {error}");
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
 async fn one_tool_call_at_a_time_is_what_the_caller_sees() {
     let house = house("").await;
     let call =

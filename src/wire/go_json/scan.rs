@@ -18,6 +18,8 @@ pub(in crate::wire) enum Bad {
     Empty,
     /// Anything else, in Go's words where Go has words for it.
     Text(String),
+    /// What is wrong with this field, which is the gateway's own.
+    Field(&'static str, String),
 }
 
 impl Bad {
@@ -26,11 +28,19 @@ impl Bad {
         Self::Text("unexpected EOF".into())
     }
 
+    /// The field that it is about, where it is the gateway's own.
+    pub(in crate::wire) fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Field(field, _) => Some(field),
+            _ => None,
+        }
+    }
+
     /// The words alone.
     pub(in crate::wire) fn text(self) -> String {
         match self {
             Self::Empty => "EOF".into(),
-            Self::Text(text) => text,
+            Self::Text(text) | Self::Field(_, text) => text,
         }
     }
 }

@@ -195,7 +195,7 @@ struct Reader<'a> {
     keep: bool,
     /// The one that was begun last.
     document: Document<'a>,
-    bad: Option<String>,
+    bad: Option<Bad>,
     /// Set when `bad` is final: only the grammar is read from there on.
     end: bool,
     prompt: usize,
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
     /// The document, if nothing in it was wrong.
     fn checked(self, mut document: Document<'a>) -> Result<Document<'a>, Bad> {
         document.prompt_bytes = self.prompt;
-        self.bad.map_or(Ok(document), |bad| Err(Bad::Text(bad)))
+        self.bad.map_or(Ok(document), Err)
     }
 
     /// Reads the next value as a document.
@@ -266,7 +266,8 @@ impl<'a> Reader<'a> {
             (_, Type::StringOrList(list)) => self.value(list, &Context { own: true, ..*context }),
             (Kind::Object, Type::Ordered(of)) => self.object(None, of, &Context { own: true, ..*context }),
             (_, Type::Ordered(_)) if kind != Kind::Null => {
-                self.fault("Value looks like object, but can't find closing '}' symbol".into(), true);
+                let text = "Value looks like object, but can't find closing '}' symbol";
+                self.fault(Bad::Text(text.into()), true);
                 self.scan.value().map(drop)
             }
             (Kind::Object, Type::Map | Type::Any) => self.object(None, &Type::Any, context),
@@ -344,7 +345,7 @@ impl<'a> Reader<'a> {
         match (kind, ty) {
             (Kind::Text, Type::Base64) => {
                 if let Err(text) = check_base64(&unquote(token)) {
-                    self.fault(text, context.own);
+                    self.fault(Bad::Text(text), context.own);
                 }
             }
             (Kind::Number, Type::Int) if token.parse::<i64>().is_ok() => {}
@@ -366,17 +367,18 @@ impl<'a> Reader<'a> {
         let token = self.written((start, self.scan.at()));
         let read = match ty {
             _ if kind == Kind::Null => Ok(()),
-            Type::Think => check_think(token),
+            Type::Think => check_think(token).map_err(Bad::Text),
             Type::OurKeepAlive => keep_alive(token).map(drop).map_err(|why| {
-                format!("keep_alive: {why}: use seconds, or a text such as \"5m\"; a negative one is for ever")
+                let remedy = "use seconds, or a text such as \"5m\"; a negative one is for ever";
+                Bad::Field("keep_alive", format!("keep_alive: {why}: {remedy}"))
             }),
             _ if kind == Kind::Number && !fits_float64(token) => {
-                Err(unmarshal(&format!("number {token}"), &Type::Float64, context))
+                Err(Bad::Text(unmarshal(&format!("number {token}"), &Type::Float64, context)))
             }
-            _ => keep_alive(token).map(drop),
+            _ => keep_alive(token).map(drop).map_err(Bad::Text),
         };
-        if let Err(text) = read {
-            self.fault(text, true);
+        if let Err(bad) = read {
+            self.fault(bad, true);
         }
         Ok(())
     }
@@ -387,15 +389,15 @@ impl<'a> Reader<'a> {
         }
         // inside a decoder of its own Go sees a private copy of the type
         let text = unmarshal(what, ty, context);
-        self.fault(text, context.own || matches!(ty, Type::Own(_)));
+        self.fault(Bad::Text(text), context.own || matches!(ty, Type::Own(_)));
     }
 
-    fn fault(&mut self, text: String, last: bool) {
+    fn fault(&mut self, bad: Bad, last: bool) {
         if last {
             self.end = true;
-            self.bad = Some(text);
+            self.bad = Some(bad);
         } else {
-            self.bad.get_or_insert(text);
+            self.bad.get_or_insert(bad);
         }
     }
 }
