@@ -151,6 +151,29 @@ async fn a_bad_edit_is_logged_with_its_place_and_a_good_one_is_taken() {
 }
 
 #[tokio::test]
+async fn lines_that_nobody_reads_any_more_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let sim = upstream(50.0).await;
+    let mut process = start(folder.path(), &sim, &[]);
+    process.until("serving").await;
+    let (addr, admin) = (process.addr.clone(), process.admin.parse().unwrap());
+    drop(process.log);
+    let lost = async {
+        loop {
+            let asked = raw::send(addr.parse().unwrap(), "GET", "/api/tags", &[], None).await.read().await;
+            assert_eq!(asked.status, 200, "it serves on");
+            let metrics = raw::send(admin, "GET", "/metrics", &[], None).await.read().await.body();
+            if !metrics.contains("gaucho_telemetry_log_lines_dropped_total 0") {
+                return metrics;
+            }
+        }
+    };
+    let metrics = tokio::time::timeout(Duration::from_secs(20), lost).await.expect("lost lines are not counted");
+    assert!(metrics.contains("gaucho_telemetry_log_lines_dropped_total "), "{metrics}");
+    process.child.kill().await.unwrap();
+}
+
+#[tokio::test]
 async fn keys_are_made_listed_and_revoked_beside_a_running_gateway() {
     let folder = TempDir::new().unwrap();
     let sim = upstream(50.0).await;
