@@ -43,6 +43,7 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("rustls", &["upstream", "http"]),
     ("tokio_rustls", &["http"]),
     ("aws_lc_rs", &["identity", "upstream", "http"]),
+    ("x509_parser", &["http"]),
     ("nvml_wrapper", &["upstream"]),
     ("governor", &["policy"]),
     ("rusqlite", &["store"]),

@@ -149,7 +149,8 @@ impl Gaucho {
         self.operators = Some(tokio::spawn(admin.run(operators, self.halt.clone(), self.halt.clone())));
         let speaks = if tls.is_some() { "https" } else { "http" };
         if let Some(tls) = tls {
-            self.tasks.spawn(tls.follow(self.halt.clone()));
+            let registry = self.telemetry.registry.clone();
+            self.tasks.spawn(tls.follow(self.clock.clone(), registry, self.halt.clone()));
         }
         tracing::info!(applications = %addresses.applications, speaks, admin = %addresses.admin, "listening");
         self.addresses = Some(addresses);

@@ -6,6 +6,7 @@
 mod body;
 mod browsers;
 mod caller;
+mod certificate;
 mod connection;
 mod leftover;
 mod order;

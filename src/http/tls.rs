@@ -1,6 +1,7 @@
 //! TLS towards applications: the certificate, read anew when its files change, and what is agreed on by ALPN.
 //!
-//! Owns the files' reading and what is wrong with them. It does not own the handshake's time limit (`connection`).
+//! Owns the files' reading and what is wrong with them; how long a certificate is good is `certificate`'s. It does not own
+//! the handshake's time limit (`connection`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::Clock;
+use crate::telemetry::{Gauges, Registry};
+
+use super::certificate::{Standing, Validity};
+
 /// How often the files are looked at; they are believed when two looks see the same.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -28,6 +34,8 @@ pub struct Tls {
     provider: Arc<CryptoProvider>,
     chosen: Arc<Chosen>,
     loaded: Arc<Pair>,
+    /// Of the certificate in use; `None` where its dates cannot be read.
+    validity: Option<Validity>,
     pub(super) acceptor: TlsAcceptor,
 }
 
@@ -39,6 +47,9 @@ impl ResolvesServerCert for Chosen {
         Some(self.0.load_full())
     }
 }
+
+/// How it was with the certificate when that was last said; unknown where its dates cannot be read.
+type Said = Option<Standing>;
 
 /// Both files' bytes, as they were at one look.
 #[derive(PartialEq, Eq)]
@@ -52,7 +63,9 @@ impl Tls {
     pub fn load(cert: &Path, key: &Path) -> Result<Self, String> {
         let provider = Arc::new(default_provider());
         let pair = read(cert, key)?;
-        let chosen = Arc::new(Chosen(ArcSwap::from_pointee(certified(&provider, &pair, cert, key)?)));
+        let certified = certified(&provider, &pair, cert, key)?;
+        let validity = Validity::of(&certified.cert);
+        let chosen = Arc::new(Chosen(ArcSwap::from_pointee(certified)));
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder =
             builder.with_safe_default_protocol_versions().map_err(|error| format!("TLS cannot be set up: {error}"))?;
@@ -60,23 +73,43 @@ impl Tls {
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), provider, chosen, loaded: Arc::new(pair), acceptor })
+        let (cert, key) = (cert.to_owned(), key.to_owned());
+        Ok(Self { cert, key, provider, chosen, loaded: Arc::new(pair), validity, acceptor })
+    }
+
+    /// What is wrong with the certificate's dates `now` (since 1970), if anything is.
+    #[must_use]
+    pub fn concern(&self, now: Duration) -> Option<String> {
+        let why = match self.validity {
+            Some(validity) => validity.concern(validity.standing(now))?,
+            None => "its dates cannot be read, so nobody is warned of its end".to_owned(),
+        };
+        Some(format!("the certificate {}: {why}", self.cert.display()))
     }
 
     /// Takes a new certificate when the files have changed, until `stop`. One that cannot be used is reported, and the one
-    /// in use stays.
-    pub async fn follow(self, stop: CancellationToken) {
+    /// in use stays. Warns of the end of the one in use: at once, when it is replaced, and then once a day.
+    pub async fn follow(mut self, clock: Clock, registry: Registry, stop: CancellationToken) {
+        let ends = registry.gauges(
+            "tls_not_after_timestamp_seconds",
+            "When the certificate in use ends, in seconds since 1970; 0 where that cannot be read",
+            [],
+        );
+        let mut said = self.watch(None, &clock, &ends);
         let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut used, mut seen) = (Arc::clone(&self.loaded), None);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            said = self.watch(said, &clock, &ends);
             let (cert, key) = (self.cert.clone(), self.key.clone());
             // a file that is missing for a moment is being replaced
             let Ok(Ok(now)) = tokio::task::spawn_blocking(move || read(&cert, &key)).await else { continue };
             if *used == now {
                 seen = None;
             } else if seen.as_ref() == Some(&now) {
-                self.replace(&now);
+                if self.replace(&now) {
+                    said = self.watch(None, &clock, &ends);
+                }
                 used = Arc::new(now);
             } else {
                 seen = Some(now);
@@ -84,13 +117,32 @@ impl Tls {
         }
     }
 
-    fn replace(&self, pair: &Pair) {
+    /// Says how it is with the certificate, if that is not what was `said` before.
+    fn watch(&self, said: Option<Said>, clock: &Clock, ends: &Gauges<0>) -> Option<Said> {
+        let now = clock.wall();
+        let standing = self.validity.map(|validity| validity.standing(now));
+        if said != Some(standing) {
+            ends.set([], self.validity.map_or(0, |validity| validity.ends.as_secs()));
+            if let Some(why) = self.concern(now) {
+                tracing::warn!(%why, "clients refuse the certificate, now or soon");
+            }
+        }
+        Some(standing)
+    }
+
+    /// Whether it could.
+    fn replace(&mut self, pair: &Pair) -> bool {
         match certified(&self.provider, pair, &self.cert, &self.key) {
             Ok(certified) => {
+                self.validity = Validity::of(&certified.cert);
                 self.chosen.0.store(Arc::new(certified));
                 tracing::info!(file = %self.cert.display(), "a new certificate is in use");
+                true
             }
-            Err(why) => tracing::error!(%why, "the changed certificate cannot be used; the one before stays"),
+            Err(why) => {
+                tracing::error!(%why, "the changed certificate cannot be used; the one before stays");
+                false
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gaucho::sim::{self, Sim};
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::support::raw::{self, Exchange, Raw};
+use crate::tls::{DAY, issue_until};
 
 /// A `gaucho serve` with a folder and an upstream of its own.
 struct Process {
@@ -148,6 +149,47 @@ async fn a_bad_edit_is_logged_with_its_place_and_a_good_one_is_taken() {
     assert!(tags.contains("gemma:b") && !tags.contains("gemma:a"), "{tags}");
     process.signal(Signal::SIGTERM);
     assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_end_of_a_certificate_is_told_at_the_start_at_a_reload_by_a_gauge_and_by_check() {
+    let folder = TempDir::new().unwrap();
+    let sim = upstream(50.0).await;
+    let (over, soon, late) = (SystemTime::now() - DAY, SystemTime::now() + 3 * DAY, SystemTime::now() + 90 * DAY);
+    issue_until(folder.path(), over);
+    let tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let mut process = start(folder.path(), &sim, &tls);
+    let line = process.until("clients refuse the certificate").await;
+    assert!(line["why"].as_str().unwrap().contains("cert.pem: it ended on ") && line["level"] == "WARN", "{line}");
+    process.until("serving").await;
+    let admin = process.admin.parse().unwrap();
+    let shown = async |end: SystemTime| {
+        let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let metrics = raw::send(admin, "GET", "/metrics", &[], None).await.read().await.body();
+        assert!(metrics.contains(&format!("\ngaucho_tls_not_after_timestamp_seconds {end}\n")), "{end}: {metrics}");
+    };
+    shown(over).await;
+    issue_until(folder.path(), soon);
+    let line = process.until("clients refuse the certificate").await;
+    assert!(line["why"].as_str().unwrap().contains("cert.pem: it ends on "), "{line}");
+    shown(soon).await;
+    std::fs::write(folder.path().join("tls.toml"), "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n").unwrap();
+    let check = async || {
+        let args = ["check", "--config", "tls.toml"];
+        let done = gaucho(folder.path()).args(args).output().await.unwrap();
+        (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, said) = check().await;
+    assert!(code == 0 && said.contains("warning: ") && said.contains("cert.pem: it ends on "), "{code}: {said}");
+    issue_until(folder.path(), late);
+    process.until("a new certificate is in use").await;
+    shown(late).await;
+    assert_eq!(check().await, (0, String::new()));
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.ended().await.code(), Some(0));
+    while let Some(line) = process.log.next_line().await.unwrap() {
+        assert!(!line.contains("clients refuse"), "a good one is no concern: {line}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! TLS towards applications: what is agreed on, certificates that change, and files that cannot be used.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gaucho::app::{Gaucho, Telemetry};
 use gaucho::config::TlsFiles;
@@ -14,12 +14,22 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::support::gateway::{House, Plan};
 use crate::support::{h2, raw};
 
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Writes a new certificate for `localhost` and its key; gives what a client has to trust.
 fn issue(dir: &Path) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
-    made.cert.der().clone()
+    issue_until(dir, SystemTime::now() + 90 * DAY)
+}
+
+/// The same, good until `end`.
+pub(crate) fn issue_until(dir: &Path, end: SystemTime) -> CertificateDer<'static> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = end.into();
+    let cert = params.self_signed(&key).unwrap();
+    std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
+    cert.der().clone()
 }
 
 fn files(dir: &Path) -> TlsFiles {
