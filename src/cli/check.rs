@@ -1,6 +1,7 @@
-//! `gaucho check`: every mistake in settings and policies at once, or a summary when there is none.
+//! `gaucho check`: every mistake in settings, policies, certificate and state at once, or a summary when there is none.
 //!
-//! Owns the output. The checks are those of `config` and `policy`, the same that `serve` and reload use.
+//! Owns the output. The checks are those of `config`, `policy`, `http` and `store`, the same that `serve` and reload use;
+//! nothing is changed by them.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,9 +10,13 @@ use clap::ValueEnum;
 
 use super::promises;
 use crate::config::{self, Overrides, Settings};
+use crate::domain::Clock;
+use crate::http::Tls;
 use crate::policy::{self, AppRules, Policies, Problem, SchemaOf};
+use crate::store::{Inspected, Store};
 
-/// Check settings and policies: lists every mistake with its place, and exits with 1 if there is one.
+/// Check settings, policies, certificate and state folder, and change nothing: lists every mistake with its place, and exits
+/// with 1 if there is one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Folder of policy files [default: what the settings say, else ./policies]
@@ -38,15 +43,25 @@ enum Kind {
     Settings,
 }
 
+/// What is sound, and what else there is to say.
+struct Checked {
+    settings: Settings,
+    policies: Policies,
+    /// `None` where no folder was named and there is none at the usual place: the check may run far from the gateway.
+    state: Option<Inspected>,
+    concerns: Vec<String>,
+}
+
 /// Runs the command with the process's environment; returns the exit code.
-pub(crate) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
+pub(crate) fn run(args: &CheckArgs, state: Option<PathBuf>, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
     // an output that is closed early (a pager, `head`) does not change the verdict
-    let (code, _) = judge(args, &config::process_env, out, err);
+    let (code, _) = judge(args, state, &config::process_env, out, err);
     code
 }
 
 fn judge(
     args: &CheckArgs,
+    state: Option<PathBuf>,
     env: &dyn Fn(&str) -> Option<String>,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -54,13 +69,24 @@ fn judge(
     if let Some(kind) = args.schema {
         return (0, writeln!(out, "{:#}", schema(kind)));
     }
-    match check(args, env) {
-        Ok((settings, policies)) => {
-            let written = summary(&settings, &policies, out).and_then(|()| promises::write(&settings, &policies, out));
-            (0, written)
-        }
+    match check(args, state, env) {
+        Ok(checked) => (0, report(&checked, out, err)),
         Err(problems) => (1, list(&problems, err)),
     }
+}
+
+fn report(checked: &Checked, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+    let Checked { settings, policies, state, concerns } = checked;
+    for concern in concerns {
+        writeln!(err, "warning: {concern}")?;
+    }
+    summary(settings, policies, out)?;
+    if let Some(state) = state {
+        let found = if state.store.is_some() { "sound" } else { "nothing is kept yet" };
+        let holder = state.holder.as_ref().map(|who| format!("; {who} serves from it now")).unwrap_or_default();
+        writeln!(out, "{}: {found}{holder}", settings.state.display())?;
+    }
+    promises::write(settings, policies, state.as_ref().and_then(|state| state.store.as_ref()), out)
 }
 
 fn schema(kind: Kind) -> serde_json::Value {
@@ -72,28 +98,55 @@ fn schema(kind: Kind) -> serde_json::Value {
     }
 }
 
-/// Settings and policies are checked even when the other is wrong, as far as one is known without the other.
-fn check(args: &CheckArgs, env: &dyn Fn(&str) -> Option<String>) -> Result<(Settings, Policies), Vec<Problem>> {
-    let overrides = Overrides { policies: args.policies.clone(), ..Overrides::default() };
+/// Each thing is checked even when another is wrong, as far as one is known without the other.
+fn check(
+    args: &CheckArgs,
+    state: Option<PathBuf>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Checked, Vec<Problem>> {
+    let named = args.config.is_some() || state.is_some() || env("GAUCHO_STATE").is_some();
+    let overrides = Overrides { policies: args.policies.clone(), state, ..Overrides::default() };
     let settings = config::load(args.config.as_deref(), overrides, env);
     let folder = match &settings {
         Ok(settings) => settings.policies.clone(),
         Err(_) => args.policies.clone(),
     };
     let policies = folder.map_or_else(|| Ok(Policies::built_in()), |folder| Policies::load(&folder));
+    let mut problems = Vec::new();
+    let (mut concerns, mut state) = (Vec::new(), None);
+    if let Ok(settings) = &settings {
+        concerns.extend(certificate(settings).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        }));
+        if named || settings.state.exists() {
+            match Store::inspect(&settings.state) {
+                Ok(found) => state = Some(found),
+                Err(why) => problems.push(Problem::whole("settings", "state", "", why.to_string())),
+            }
+        }
+    }
     match (settings, policies) {
         (Ok(settings), Ok(policies)) => {
             // without a settings file the servers are a guess, and the check may run far from them
-            let known = args.config.is_some();
-            let problems = if known { config::endpoint_problems(&settings, &policies) } else { Vec::new() };
-            if problems.is_empty() { Ok((settings, policies)) } else { Err(problems) }
+            if args.config.is_some() {
+                problems.extend(config::endpoint_problems(&settings, &policies));
+            }
+            if problems.is_empty() { Ok(Checked { settings, policies, state, concerns }) } else { Err(problems) }
         }
         (settings, policies) => {
-            let mut problems = settings.err().unwrap_or_default();
+            problems.extend(settings.err().unwrap_or_default());
             problems.extend(policies.err().unwrap_or_default());
             Err(problems)
         }
     }
+}
+
+/// What is to be said of the certificate, if there is one.
+fn certificate(settings: &Settings) -> Result<Option<String>, Problem> {
+    let Some(files) = &settings.tls else { return Ok(None) };
+    let tls = Tls::load(&files.cert, &files.key).map_err(|why| Problem::whole("settings", "tls", "", why))?;
+    Ok(tls.concern(Clock::real().wall()))
 }
 
 fn list(problems: &[Problem], err: &mut dyn Write) -> io::Result<()> {
@@ -152,7 +205,9 @@ mod tests {
     fn gaucho_check(arguments: &[&str]) -> (i32, String, String) {
         let args = Line::try_parse_from(["check"].iter().chain(arguments)).unwrap_or_else(|e| unreachable!("{e}")).args;
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let (code, written) = judge(&args, &|_| None, &mut out, &mut err);
+        let home = std::env::temp_dir().display().to_string();
+        let env = |name: &str| (name == "HOME").then(|| home.clone());
+        let (code, written) = judge(&args, None, &env, &mut out, &mut err);
         written.unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
@@ -195,6 +250,41 @@ mod tests {
             err.contains("a.toml: endpoints: \"gpu-2*\" covers none of the servers, which are gpu-1:11434"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn certificate_and_state_are_looked_at_as_serve_would_and_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, state) = (dir.path().join("gaucho.toml"), dir.path().join("state"));
+        let text = "state = \"state\"\n[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
+        std::fs::write(&config, text).unwrap();
+        let check = || gaucho_check(&["--config", config.to_str().unwrap()]);
+        let (code, _, err) = check();
+        assert_eq!(code, 1);
+        assert!(err.contains("cert.pem cannot be read: ") && err.ends_with("1 problem\n"), "{err}");
+        let issue = |cert: &str, key: &str| {
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+            std::fs::write(dir.path().join(cert), made.cert.pem()).unwrap();
+            std::fs::write(dir.path().join(key), made.signing_key.serialize_pem()).unwrap();
+        };
+        issue("cert.pem", "other.pem");
+        issue("other.pem", "key.pem");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(state.join("gaucho.db"), "noise".repeat(200)).unwrap();
+        let (code, _, err) = check();
+        assert_eq!(code, 1);
+        assert!(err.contains("is not that of the certificate") && err.contains("is damaged"), "{err}");
+        assert!(err.ends_with("2 problems\n"), "{err}");
+        issue("cert.pem", "key.pem");
+        std::fs::remove_file(state.join("gaucho.db")).unwrap();
+        let (code, out, err) = check();
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains("state: nothing is kept yet\n"), "{out}");
+        let _store = Store::open(&state).unwrap();
+        let _lease = crate::store::Lease::try_take(&state, "process 7, listening on 127.0.0.1:1").unwrap();
+        let (code, out, err) = check();
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains("state: sound; process 7, listening on 127.0.0.1:1 serves from it now\n"), "{out}");
     }
 
     #[test]

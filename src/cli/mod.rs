@@ -76,7 +76,7 @@ fn dispatch(cli: Cli) -> i32 {
             Some(settings) => key::run(&args, &settings.state, &Clock::real(), &mut out, &mut err),
             None => 1,
         },
-        Command::Check(args) => check::run(&args, &mut out, &mut err),
+        Command::Check(args) => check::run(&args, cli.state, &mut out, &mut err),
         Command::Doctor(args) => doctor::run(&args, &mut out, &mut err),
         Command::Queue(args) => queue::run(&args, &mut out, &mut err),
         Command::Explain(args) => explain::run(&args, &mut out, &mut err),

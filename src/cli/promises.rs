@@ -13,8 +13,13 @@ use crate::scheduler::core::{Contender, longest_head_wait, swap_overhead};
 use crate::store::Store;
 
 /// Writes the table; nothing where no gateway has served from the state folder yet.
-pub(super) fn write(settings: &Settings, policies: &Policies, out: &mut dyn Write) -> io::Result<()> {
-    let learned = Store::open_existing(&settings.state).and_then(|store| kept(&store)).unwrap_or_default();
+pub(super) fn write(
+    settings: &Settings,
+    policies: &Policies,
+    state: Option<&Store>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let learned = state.and_then(|store| kept(store).ok()).unwrap_or_default();
     if learned.is_empty() {
         return writeln!(
             out,

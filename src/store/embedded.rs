@@ -16,10 +16,10 @@ use super::folder::{lock_file, make_folder, open_private};
 use super::{StoreError, schema};
 
 /// How long a call waits for another writer.
-const BUSY: Duration = Duration::from_secs(5);
-const FILE: &str = "gaucho.db";
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+pub(super) const FILE: &str = "gaucho.db";
 /// Locked for the milliseconds of opening.
-const OPENING: &str = "open.lock";
+pub(super) const OPENING: &str = "open.lock";
 
 /// A handle on the database; clones share one connection. Every call blocks.
 #[derive(Debug, Clone)]
@@ -45,7 +45,13 @@ impl Store {
         let mut connection = connect(&path)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| StoreError::sqlite(&path, &error))?;
         schema::migrate(&mut connection, &path)?;
-        Ok(Self { file: inode(&path)?, path: path.into(), connection: Arc::new(Mutex::new(connection)) })
+        let file = inode(&path)?;
+        Ok(Self::over(connection, &path, file))
+    }
+
+    /// A handle on the file at `path`, which has this number.
+    pub(super) fn over(connection: Connection, path: &Path, file: u64) -> Self {
+        Self { path: path.into(), file, connection: Arc::new(Mutex::new(connection)) }
     }
 
     /// Opens the state in `folder` and makes nothing, so that a mistyped folder is an error.
@@ -131,7 +137,7 @@ impl Watch {
 }
 
 /// Which file stands at `path`.
-fn inode(path: &Path) -> Result<u64, StoreError> {
+pub(super) fn inode(path: &Path) -> Result<u64, StoreError> {
     path.metadata().map(|metadata| metadata.ino()).map_err(|_| StoreError::Replaced(path.to_owned()))
 }
 

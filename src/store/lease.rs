@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::StoreError;
 use super::folder::{lock_file, make_folder};
 
-const FILE: &str = "serve.lock";
+pub(super) const FILE: &str = "serve.lock";
 /// How soon a standby notices that the owner let go.
 const POLL: Duration = Duration::from_millis(100);
 

@@ -11,6 +11,7 @@ mod document;
 mod embedded;
 mod error;
 mod folder;
+mod inspect;
 mod lease;
 mod schema;
 
@@ -20,4 +21,5 @@ mod tests;
 pub use document::{Change, Collection, Document, Version};
 pub use embedded::{Store, Watch};
 pub use error::StoreError;
+pub use inspect::Inspected;
 pub use lease::Lease;

@@ -39,6 +39,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), St
     transaction.commit().map_err(failed)
 }
 
+/// Whether the file has had every step; one that has had less would be taken on when it is opened.
+pub(super) fn is_current(connection: &Connection, path: &Path) -> Result<bool, StoreError> {
+    Ok(user_version(connection, path)? == STEPS.len())
+}
+
 /// How many steps the file has had; refuses one that has had more than there are.
 fn user_version(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
     let found: i64 = connection

@@ -188,6 +188,87 @@ fn a_damaged_page_is_an_error_and_no_panic() {
     assert!(matches!(outcome, Err(StoreError::Corrupt { .. })), "{outcome:?}");
 }
 
+/// Every file with its bytes and when it was written; but for where SQLite's connections meet while there are any.
+fn snapshot(folder: &std::path::Path) -> BTreeMap<std::path::PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let file = |path: std::path::PathBuf| {
+        let written = (fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap());
+        (path, written)
+    };
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| !path.to_string_lossy().ends_with("-shm")).map(file).collect()
+}
+
+#[test]
+fn a_look_changes_nothing_and_finds_what_is_there() {
+    let dir = folder();
+    let state = dir.path().join("a state? #1%");
+    assert!(Store::inspect(&state).unwrap().store.is_none());
+    assert!(!state.exists(), "looking makes nothing");
+    let store = Store::open(&state).unwrap();
+    store.commit(&[Change::Insert(THINGS, "a", "1")]).unwrap().unwrap();
+    let lease = Lease::try_take(&state, "pid 7").unwrap().unwrap();
+    let look = |whose: Option<&str>| {
+        let before = snapshot(&state);
+        let found = Store::inspect(&state).unwrap();
+        let read = found.store.unwrap();
+        assert_eq!((body(&read, "a").as_deref(), found.holder.as_deref()), (Some("1"), whose));
+        assert!(read.commit(&[Change::Insert(THINGS, "b", "2")]).is_err(), "it only reads");
+        drop(read);
+        assert!(snapshot(&state) == before, "it changed something");
+    };
+    look(Some("pid 7"));
+    // a gateway that crashed leaves its log behind
+    let crashed = dir.path().join("crashed");
+    fs::create_dir(&crashed).unwrap();
+    for (path, (bytes, _)) in snapshot(&state) {
+        fs::write(crashed.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    drop((store, lease));
+    look(None);
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 3, "nor does it leave anything");
+    let found = Store::inspect(&crashed).unwrap();
+    assert_eq!((body(&found.store.unwrap(), "a").as_deref(), found.holder), (Some("1"), None));
+    assert_eq!(body(&Store::open(&crashed).unwrap(), "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_look_tells_what_opening_would_and_damage_that_it_would_not() {
+    let dir = folder();
+    let at = |name: &str| dir.path().join(name);
+    let why = |name: &str| Store::inspect(&at(name)).unwrap_err().to_string();
+    fs::write(at("file"), "x").unwrap();
+    for name in ["file", "file/below"] {
+        assert!(why(name).contains("cannot write"), "{}", why(name));
+    }
+    fs::create_dir(at("noise")).unwrap();
+    fs::write(at("noise").join("gaucho.db"), "not a database, but long enough to look at".repeat(20)).unwrap();
+    assert!(why("noise").contains("damaged"), "{}", why("noise"));
+
+    let store = Store::open(&at("torn")).unwrap();
+    for id in 0..200 {
+        store.commit(&[Change::Insert(THINGS, &id.to_string(), &"x".repeat(200))]).unwrap().unwrap();
+    }
+    drop(store);
+    let path = at("torn").join("gaucho.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last..].fill(0xA5);
+    fs::write(&path, bytes).unwrap();
+    assert!(why("torn").contains("damaged"), "{}", why("torn"));
+
+    drop(Store::open(&at("future")).unwrap());
+    let raw = rusqlite::Connection::open(at("future").join("gaucho.db")).unwrap();
+    raw.pragma_update(None, "user_version", 99).unwrap();
+    drop(raw);
+    assert!(why("future").contains("newer gaucho"), "{}", why("future"));
+
+    drop(Store::open(&at("closed")).unwrap());
+    fs::set_permissions(at("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+    let shut = fs::write(at("closed").join("probe"), "").is_err();
+    assert_eq!(Store::inspect(&at("closed")).is_err(), shut, "root may write anywhere");
+    fs::set_permissions(at("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 #[test]
 fn the_lease_has_one_owner_and_passes_on() {
     let dir = folder();
