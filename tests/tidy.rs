@@ -35,7 +35,7 @@ const RANKS: [(&str, u8); 21] = [
 const FORBIDDEN: [(&str, &str); 1] = [("admin", "gateway")];
 
 /// A framework and the rooms it may appear in.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("axum", &["http", "admin"]),
     ("hyper", &["http", "sim"]),
     ("hyper_util", &["http", "sim"]),

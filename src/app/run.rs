@@ -123,7 +123,8 @@ impl Gaucho {
             Server::bind(self.settings.listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
         let tls = self.settings.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose();
         let tls = tls.map_err(|why| vec![why])?;
-        let applications = applications.with_tls(tls.clone());
+        let log = self.telemetry.log_requests.then(|| self.telemetry.lines.clone());
+        let applications = applications.with_tls(tls.clone()).with_log(log);
         let admin =
             Server::bind(self.settings.admin_listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
         let addresses = Addresses {

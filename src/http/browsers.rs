@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::identity::{LocalRules, Page};
 
+use super::access::Reason;
 use super::path_key::PathKey;
 use super::table;
 
@@ -101,8 +102,9 @@ fn refused(header: &'static str, headers: &HeaderMap) -> Response {
     let values: Vec<_> =
         headers.get_all(header).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let value = values.join(", ");
-    tracing::info!(header, value, "refused as a web page's; `origins` (or `hosts`) in gaucho.toml lets one in");
+    let why = format!("{header} {value:?} is a foreign web page's: `{header}s` in gaucho.toml lets one in");
     let mut response = Response::new(axum::body::Body::empty());
+    response.extensions_mut().insert(Reason(why));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response
 }

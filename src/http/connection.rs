@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::domain::Clock;
+use crate::telemetry::LogLines;
 
+use super::access::{Arrived, Entered, unreadable};
 use super::leftover::Leftover;
 use super::order::ordered;
 use super::path_key::lift_key;
@@ -54,10 +56,21 @@ pub(super) struct Common {
     pub(super) limits: Limits,
     pub(super) clock: Clock,
     pub(super) tls: Option<Tls>,
+    /// For answers that the ledger does not know of.
+    pub(super) log: Option<LogLines>,
     /// Finish what is open and go.
     pub(super) closing: CancellationToken,
     /// Go.
     pub(super) cut: CancellationToken,
+}
+
+impl Common {
+    /// Logs an answer to what is no request.
+    fn unreadable(&self, peer: SocketAddr, status: u16, why: &str) {
+        if let Some(log) = &self.log {
+            unreadable(peer, status, why, &self.clock, log);
+        }
+    }
 }
 
 /// Serves a connection to its end. A peer that leaves or misbehaves is its own affair; what it cost is in the ledger.
@@ -68,7 +81,7 @@ pub(super) async fn serve(common: Arc<Common>, stream: TcpStream, peer: SocketAd
     let cut = common.cut.clone();
     let life = async {
         let Some(tls) = common.tls.clone() else { return converse(common, stream, peer).await };
-        let shaking = timeout(common.limits.header_timeout, shake(tls, stream));
+        let shaking = timeout(common.limits.header_timeout, shake(&common, tls, stream, peer));
         let shaken = common.closing.run_until_cancelled(shaking).await;
         if let Some(Ok(Some(stream))) = shaken {
             converse(common, stream, peer).await;
@@ -78,12 +91,18 @@ pub(super) async fn serve(common: Arc<Common>, stream: TcpStream, peer: SocketAd
 }
 
 /// The TLS handshake. A peer that speaks plain HTTP here is told so, as Go's server does.
-async fn shake(tls: Tls, mut stream: TcpStream) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+async fn shake(
+    common: &Common,
+    tls: Tls,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     let mut first = [0];
     stream.peek(&mut first).await.ok()?;
     if first[0].is_ascii_uppercase() {
         let _ = stream.write_all(PLAIN).await;
+        common.unreadable(peer, 400, "plain HTTP where TLS is spoken");
         return None;
     }
     match tls.acceptor.accept(stream).await {
@@ -102,9 +121,9 @@ where
     let limits = common.limits;
     let pulse = Arc::new(Pulse::default());
     let io = TimeoutIo::new(stream, limits.write_timeout, limits.header_timeout, Arc::clone(&pulse));
-    let (ours, closing) = (Arc::clone(&pulse), common.closing.clone());
+    let (ours, closing, shared) = (Arc::clone(&pulse), common.closing.clone(), Arc::clone(&common));
     let service =
-        hyper::service::service_fn(move |request| answer(Arc::clone(&common), Arc::clone(&ours), peer, request));
+        hyper::service::service_fn(move |request| answer(Arc::clone(&shared), Arc::clone(&ours), peer, request));
     let builder = builder(limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let rhythm = Rhythm::new(limits.header_timeout, limits.write_timeout);
@@ -113,7 +132,15 @@ where
     let (mut h2, mut leaving) = (false, false);
     loop {
         tokio::select! {
-            _ = connection.as_mut() => return,
+            ended = connection.as_mut() => {
+                let error = ended.err();
+                let error = error.as_ref().and_then(|error| error.downcast_ref::<hyper::Error>());
+                if let Some(error) = error.filter(|error| error.is_parse()) {
+                    let status = if error.is_parse_too_large() { 431 } else { 400 };
+                    common.unreadable(peer, status, &error.to_string());
+                }
+                return;
+            }
             () = closing.cancelled(), if !leaving => {
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
@@ -174,12 +201,12 @@ async fn answer(
     if request.version() == Version::HTTP_2 {
         // a stream ends by itself and takes no other along, so nothing of its body needs to be read
         let busy = pulse.begin();
-        let response = guarded(common.app.clone().oneshot(request.map(Body::new))).await?;
+        let response = handled(&common, peer, request.map(Body::new)).await?;
         return Ok(ordered(response, &common.clock).map(|body| busy.watch(body)));
     }
     let ends = ends(&request);
     let (request, leftover) = Leftover::lend(request);
-    let mut response = guarded(common.app.clone().oneshot(request)).await?;
+    let mut response = handled(&common, peer, request).await?;
     if ends {
         // what a handler says of it does not hold; hyper says that it closes
         response.headers_mut().remove(CONNECTION);
@@ -189,6 +216,17 @@ async fn answer(
         None => response,
     };
     Ok(ordered(response, &common.clock))
+}
+
+/// The answer of the routes, and its line in the log where it is to have one.
+async fn handled(common: &Common, peer: SocketAddr, request: hyper::Request<Body>) -> Result<Response, Infallible> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let arrived = Arrived { peer, method, uri, at: common.clock.now() };
+    let response = guarded(common.app.clone().oneshot(request)).await?;
+    if let Some(log) = &common.log {
+        arrived.answered(&response, &common.clock, log);
+    }
+    Ok(response)
 }
 
 /// A target that names its authority, as on HTTP/2, says more than the header.
@@ -208,6 +246,8 @@ async fn guarded(answer: impl Future<Output = Result<Response, Infallible>>) -> 
             tracing::error!("a request met a defect of the gateway; please report it with the panic's text above");
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            // that line is its own, and what it began is in the ledger
+            response.extensions_mut().insert(Entered);
             Ok(response)
         }
     }

@@ -3,6 +3,7 @@
 //! Owns connection limits and time limits. It knows no model, no policy and no dialect beyond which route belongs to
 //! which surface; every answer it sends for a surface is made by `gateway`.
 
+mod access;
 mod body;
 mod browsers;
 mod caller;

@@ -16,6 +16,7 @@ use http::{HeaderName, StatusCode};
 use crate::domain::{Fault, FaultClass, Surface};
 use crate::gateway::{Answer, Call, Gateway, Listing};
 
+use super::access::Entered;
 use super::body::Unread;
 use super::browsers::{self, Web};
 use super::caller::From;
@@ -146,6 +147,7 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl In
 fn respond(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = text(status, answer.content_type, Body::new(answer.body));
+    response.extensions_mut().insert(Entered);
     for (name, value) in answer.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers_mut().insert(name, value);

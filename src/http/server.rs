@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::Clock;
+use crate::telemetry::LogLines;
 
 use super::connection::{self, Common};
 use super::tls::Tls;
@@ -37,6 +38,7 @@ pub struct Server {
     limits: Limits,
     clock: Clock,
     tls: Option<Tls>,
+    log: Option<LogLines>,
 }
 
 impl Server {
@@ -48,13 +50,19 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             format!("cannot listen on {address}: {error}; choose another address, or stop what listens there")
         })?;
-        Ok(Self { listener, limits, clock, tls: None })
+        Ok(Self { listener, limits, clock, tls: None, log: None })
     }
 
     /// The same, speaking TLS with this certificate and nothing else.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The same, with a line in this log for each answer that no application is told of.
+    #[must_use]
+    pub fn with_log(self, log: Option<LogLines>) -> Self {
+        Self { log, ..self }
     }
 
     /// The real address.
@@ -67,9 +75,9 @@ impl Server {
 
     /// Serves until `stop`; then closes the door and waits for what is open, until `cut`.
     pub async fn run(self, app: Router, stop: CancellationToken, cut: CancellationToken) {
-        let Self { listener, limits, clock, tls } = self;
+        let Self { listener, limits, clock, tls, log } = self;
         let closing = CancellationToken::new();
-        let common = Arc::new(Common { app, limits, clock, tls, closing: closing.clone(), cut });
+        let common = Arc::new(Common { app, limits, clock, tls, log, closing: closing.clone(), cut });
         let places = Arc::new(Semaphore::new(limits.connections));
         let open = TaskTracker::new();
         loop {

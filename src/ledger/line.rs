@@ -43,7 +43,7 @@ struct Line<'a> {
 }
 
 /// Milliseconds with three digits.
-fn ms(time: Duration) -> f64 {
+pub(super) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
@@ -101,7 +101,7 @@ pub(super) fn render(record: &Record) -> Vec<u8> {
     serde_json::to_vec(&line).unwrap_or_default()
 }
 
-fn timestamp(since_1970: Duration) -> String {
+pub(super) fn timestamp(since_1970: Duration) -> String {
     format!("{:.3}", crate::domain::date(since_1970))
 }
 

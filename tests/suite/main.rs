@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod abilities;
+mod access_log;
 mod as_written;
 mod bad_input;
 mod callers_leave;

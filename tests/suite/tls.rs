@@ -66,6 +66,7 @@ async fn alpn_chooses_the_version_and_plain_http_is_told() {
     plain.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let told = plain.read_to_end().await;
     assert!(told.starts_with("HTTP/1.0 400") && told.contains("HTTP request to an HTTPS server"), "{told}");
+    house.until_log(|line| line["status"] == 400 && line["reason"] == "plain HTTP where TLS is spoken").await;
     drop(h2);
     house.close().await;
 }
