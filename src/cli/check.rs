@@ -4,7 +4,7 @@
 //! nothing is changed by them.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -12,8 +12,9 @@ use super::promises;
 use crate::config::{self, Overrides, Settings};
 use crate::domain::Clock;
 use crate::http::Tls;
+use crate::identity::Keys;
 use crate::policy::{self, AppRules, Policies, Problem, SchemaOf};
-use crate::store::{Inspected, Store};
+use crate::store::{Inspected, Store, StoreError};
 
 /// Check settings, policies, certificate and state folder, and change nothing: lists every mistake with its place, and exits
 /// with 1 if there is one.
@@ -120,8 +121,11 @@ fn check(
             None
         }));
         if named || settings.state.exists() {
-            match Store::inspect(&settings.state) {
-                Ok(found) => state = Some(found),
+            match keep(&settings.state) {
+                Ok((found, odd)) => {
+                    state = Some(found);
+                    concerns.extend(odd);
+                }
                 Err(why) => problems.push(Problem::whole("settings", "state", "", why.to_string())),
             }
         }
@@ -140,6 +144,17 @@ fn check(
             Err(problems)
         }
     }
+}
+
+/// What stands in the state folder, and what is to be said of it.
+fn keep(folder: &Path) -> Result<(Inspected, Vec<String>), StoreError> {
+    let found = Store::inspect(folder)?;
+    let damaged = match &found.store {
+        Some(store) => Keys::new(store.clone(), Clock::real()).damaged()?,
+        None => Vec::new(),
+    };
+    let said = |id| format!("the stored record of key {id} is damaged: the key is not accepted, make a new one");
+    Ok((found, damaged.into_iter().map(said).collect()))
 }
 
 /// What is to be said of the certificate, if there is one.
@@ -189,11 +204,10 @@ fn line(rules: &AppRules) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::path::Path;
-
     use clap::Parser;
 
     use super::*;
+    use crate::store::{Change, Collection, Lease};
 
     #[derive(clap::Parser)]
     struct Line {
@@ -280,10 +294,12 @@ mod tests {
         let (code, out, err) = check();
         assert_eq!((code, err.as_str()), (0, ""));
         assert!(out.contains("state: nothing is kept yet\n"), "{out}");
-        let _store = Store::open(&state).unwrap();
-        let _lease = crate::store::Lease::try_take(&state, "process 7, listening on 127.0.0.1:1").unwrap();
+        let store = Store::open(&state).unwrap();
+        store.commit(&[Change::Insert(Collection("keys"), "abc", "{}")]).unwrap().unwrap();
+        let _lease = Lease::try_take(&state, "process 7, listening on 127.0.0.1:1").unwrap();
         let (code, out, err) = check();
-        assert_eq!((code, err.as_str()), (0, ""));
+        assert_eq!(code, 0);
+        assert!(err.starts_with("warning: the stored record of key abc is damaged"), "{err}");
         assert!(out.contains("state: sound; process 7, listening on 127.0.0.1:1 serves from it now\n"), "{out}");
     }
 

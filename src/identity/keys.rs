@@ -138,6 +138,15 @@ impl Keys {
         }
     }
 
+    /// Ids whose record cannot be read: such a key is not accepted.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn damaged(&self) -> Result<Vec<String>, StoreError> {
+        let stored = self.store.list(KEYS)?;
+        Ok(stored.into_iter().filter(|document| record::read(document).is_none()).map(|document| document.id).collect())
+    }
+
     /// Every key ever made here, the oldest first.
     ///
     /// # Errors
