@@ -33,6 +33,9 @@ pub struct Kept {
     pub swap_seconds: f64,
     load_seconds: f64,
     think_seconds: f64,
+    /// Share of answers that a request follows at once.
+    #[serde(default)]
+    returns: f64,
     bytes_per_token: f64,
     prompt_tokens_per_second: f64,
     /// Tokens it generates per second.
@@ -117,6 +120,7 @@ impl Kept {
             swap_seconds: lesson.cost,
             load_seconds: lesson.load,
             think_seconds: lesson.think,
+            returns: lesson.returns,
             bytes_per_token: lesson.bytes_per_token,
             prompt_tokens_per_second: lesson.prompt_speed,
             output_tokens_per_second: lesson.output_speed,
@@ -135,6 +139,7 @@ impl Kept {
             cost: self.swap_seconds,
             load: self.load_seconds,
             think: self.think_seconds,
+            returns: self.returns,
             bytes_per_token: self.bytes_per_token,
             prompt_speed: self.prompt_tokens_per_second,
             output_speed: self.output_tokens_per_second,

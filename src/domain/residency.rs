@@ -68,8 +68,8 @@ pub enum ResidencyCommand {
         weights: Box<str>,
         /// How.
         order: Arc<LoadOrder>,
-        /// It is given up after this; `None` where nobody knows how long it takes.
-        within: Option<Duration>,
+        /// It is given up after this.
+        within: Duration,
     },
     /// Have it make one token, to see whether it works at all.
     Probe {

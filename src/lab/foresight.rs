@@ -5,7 +5,7 @@
 
 use super::measure::p90_of_errors;
 use super::modes::Mode;
-use super::play::{Ending, Run, play};
+use super::play::{Ending, Run, played_for};
 use super::workload::Workload;
 
 /// Requests that are tried per workload at most.
@@ -29,7 +29,7 @@ pub fn foresight(workload: &Workload, run: &Run) -> Result<Option<(f64, usize)>,
     for at in waited.iter().step_by(waited.len().div_ceil(SAMPLES).max(1)) {
         let mut upto = workload.clone();
         upto.planned.truncate(at + 1);
-        let alone = play(&upto, Mode::Gaucho)?;
+        let alone = played_for(&upto, Mode::Gaucho, false)?;
         let told = alone.records.get(*at).and_then(|record| record.wait());
         pairs.extend(told.zip(run.records[*at].wait()));
     }
@@ -40,6 +40,7 @@ pub fn foresight(workload: &Workload, run: &Run) -> Result<Option<(f64, usize)>,
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use super::super::play::play;
     use super::*;
     use crate::domain::Class;
     use crate::lab::scenes::scene;

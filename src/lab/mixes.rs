@@ -14,7 +14,7 @@ pub fn mixes(seed: u64) -> Vec<Workload> {
     let mut all = open_traffic(seed);
     all.extend([flood(seed, true), flood(seed, false), long_beside_short(seed), single(seed), late(seed)]);
     all.extend(weights(seed));
-    all.push(big_beside_small(seed));
+    all.extend([big_beside_small(seed), trickle(seed)]);
     all
 }
 
@@ -197,5 +197,29 @@ fn big_beside_small(seed: u64) -> Workload {
         workload.loops(2, Demand::chat(app, own, 200, 60), 3600.0);
     }
     workload.goals = vec![Goal::Overhead];
+    workload
+}
+
+/// A person who asks now and then, programs that ask all the time, and a model that needs the room of all of theirs.
+fn trickle(seed: u64) -> Workload {
+    let note = "a person's small model every 6 s, two of 3 clients each, and a client of a big one that fits beside \
+                none; 20 min";
+    let mut workload = gpu("trickle-beside-big", note, 3, seed);
+    workload.host.memory = Some(9_000_000_000);
+    let parties = [
+        ("chat", Class::Interactive, 1_000_000_000, 1.0, (1, 6.0)),
+        ("first", Class::Standard, 2_000_000_000, 2.0, (3, 0.5)),
+        ("second", Class::Standard, 2_000_000_000, 3.0, (3, 0.5)),
+        ("big", Class::Standard, 7_000_000_000, 6.0, (1, 0.5)),
+    ];
+    for (name, class, bytes, load, (clients, gap)) in parties {
+        let app = workload.app(name, class, 1.0);
+        let own = model(&mut workload, load);
+        workload.models[own].bytes = bytes;
+        let first = workload.clients.len();
+        workload.loops(clients, Demand::chat(app, own, 200, 30), 1200.0);
+        workload.clients[first..].iter_mut().for_each(|client| client.gap = gap);
+    }
+    workload.goals = vec![Goal::Late { app: 3, others: 3 }, Goal::Overhead];
     workload
 }

@@ -112,21 +112,31 @@ struct Player<'a> {
 /// # Errors
 /// When a name in it is no name of an application or a model.
 pub fn play(workload: &Workload, mode: Mode) -> Result<Run, String> {
-    if mode != Mode::Gaucho {
-        return played(workload, mode, Vec::new()).map(|(run, _)| run);
-    }
-    let (_, lessons) = played(workload, mode, Vec::new())?;
-    played(workload, mode, lessons).map(|(run, _)| run)
+    played_for(workload, mode, true)
 }
 
-fn played(workload: &Workload, mode: Mode, lessons: Vec<Lesson>) -> Result<(Run, Vec<Lesson>), String> {
+/// The same; where nobody `listens`, waits are not foretold.
+pub(super) fn played_for(workload: &Workload, mode: Mode, listens: bool) -> Result<Run, String> {
+    if mode != Mode::Gaucho {
+        return played(workload, mode, Vec::new(), false).map(|(run, _)| run);
+    }
+    let (_, lessons) = played(workload, mode, Vec::new(), false)?;
+    played(workload, mode, lessons, listens).map(|(run, _)| run)
+}
+
+fn played(
+    workload: &Workload,
+    mode: Mode,
+    lessons: Vec<Lesson>,
+    foretells: bool,
+) -> Result<(Run, Vec<Lesson>), String> {
     let server = Server::new(workload, Moment::from_start(DAWN / 2))?;
     let before = server.loads();
     let dice = |at: usize| (Dice::new(workload.seed, 1000 + at as u64), 0);
     let mut player = Player {
         workload,
         server,
-        desk: mode.desk(workload, lessons)?,
+        desk: mode.desk(workload, lessons, foretells)?,
         agenda: BinaryHeap::new(),
         entered: 0,
         records: Vec::new(),

@@ -393,6 +393,12 @@ impl Inner {
                     "the server serves fewer requests at once than configured, or others use it as well: \
                      check OLLAMA_NUM_PARALLEL there and num_parallel here (gaucho doctor --slots)");
             }
+            Notice::Vanished { endpoint, model } => {
+                self.metrics.trouble(endpoint.0, "vanished");
+                tracing::warn!(endpoint = name(endpoint), %model,
+                    "the model left memory although the gateway did not unload it: the server restarted, made room by \
+                     itself (check memory and max_loaded_models here) or somebody else unloaded it");
+            }
             Notice::Unhealable { endpoint, model, rest } => {
                 self.metrics.trouble(endpoint.0, "unhealable");
                 tracing::error!(endpoint = name(endpoint), %model, seconds = rest.as_secs(),

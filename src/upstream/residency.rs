@@ -20,6 +20,8 @@ use super::discovery::Discovery;
 
 /// Between two looks at `/api/ps` while something is being unloaded.
 const LOOK: Duration = Duration::from_millis(50);
+/// Part of the time after which a load is given up from which on it is told of.
+const LONG: f64 = 1.0 / 3.0;
 /// Silences in which an unload must be seen; a runner that is still there then counts as resident again.
 const GONE_WITHIN: u32 = 3;
 
@@ -66,7 +68,8 @@ impl Stagehand {
                 let (name, begun) = (self.name(endpoint), self.clock.now());
                 tracing::info!(model = %order.model, endpoint = name, "loading");
                 self.discovery.ordered(endpoint, &weights, true);
-                let result = self.load(endpoint, &order, within).await;
+                let load = self.load(endpoint, &order, within);
+                let result = self.patiently(load, within, (name, &order.model)).await;
                 let took = self.clock.now().since(begun);
                 self.metrics.load(name, &order.model, result.is_ok(), took);
                 if result.is_ok() {
@@ -105,11 +108,10 @@ impl Stagehand {
         self.client.endpoint(id).map_or("", |endpoint| &endpoint.name)
     }
 
-    async fn load(&self, endpoint: EndpointId, order: &LoadOrder, within: Option<Duration>) -> Result<(), LoadError> {
+    async fn load(&self, endpoint: EndpointId, order: &LoadOrder, within: Duration) -> Result<(), LoadError> {
         let endpoint = self.client.endpoint(endpoint).map_err(|fault| fault.message)?;
         let body = wire::encode_load(&order.model, &order.options, order.keep_alive);
-        let most = self.client.timeouts.first_event;
-        let within = within.map_or(most, |within| within.min(most));
+        let within = within.min(self.client.timeouts.first_event);
         let mut answer = self.client.ask_within(endpoint, route(order), body.clone(), within).await?;
         if answer.0 == 400 && !order.embeds {
             // a model may make vectors only although its tag is listed as one that writes
@@ -122,6 +124,23 @@ impl Stagehand {
                 Err(LoadError { reason: wire::upstream_fault(status, &body).message, gone: status == 404 })
             }
         }
+    }
+
+    /// A load's result; one that takes long is told of while it does, because everything that waits for a model waits for it.
+    async fn patiently(
+        &self,
+        load: impl Future<Output = Result<(), LoadError>>,
+        within: Duration,
+        (endpoint, model): (&str, &str),
+    ) -> Result<(), LoadError> {
+        let mut load = std::pin::pin!(load);
+        let long = within.mul_f64(LONG);
+        if let Ok(result) = tokio::time::timeout(long, &mut load).await {
+            return result;
+        }
+        tracing::warn!(%model, endpoint, seconds = long.as_secs(), given_up_after_seconds = within.as_secs(),
+            "the load takes far longer than usual, and nothing else can be loaded there meanwhile");
+        load.await
     }
 
     /// One real token: what answers `/api/ps` may still hang (`ollama-facts` 2.7).

@@ -34,12 +34,15 @@ pub(super) struct Gaucho {
 }
 
 impl Gaucho {
-    pub(super) fn new(workload: &Workload, lessons: Vec<Lesson>) -> Result<Self, String> {
+    pub(super) fn new(workload: &Workload, lessons: Vec<Lesson>, foretells: bool) -> Result<Self, String> {
         let bounds = Bounds { queued: usize::MAX, queued_bytes: usize::MAX };
         let room = Room { bytes: workload.host.memory, models: workload.host.max_loaded, gpus: GpuSet::default() };
         let apps = workload.apps.iter().map(|app| Ok((AppName::parse(&app.name)?, app.clone())));
         let mut core = Core::new(bounds, &[room]);
         core.teach(lessons);
+        if !foretells {
+            core.foresee(0);
+        }
         Ok(Self {
             core,
             apps: apps.collect::<Result<_, String>>()?,
@@ -163,7 +166,7 @@ impl Desk for Gaucho {
             return Answer::Refused;
         }
         // who starts at once was promised no wait
-        let waits = || self.core.estimate(TicketId(asked.id)).map(|estimate| estimate.wait.as_secs_f64());
+        let waits = || self.core.told(TicketId(asked.id)).map(|estimate| estimate.wait.as_secs_f64());
         Answer::Taken(if self.inside.contains(&asked.id) { Some(0.0) } else { waits() })
     }
 

@@ -43,13 +43,19 @@ impl Mode {
         }
     }
 
-    /// The mode at work, with what an earlier process learned, where it can use that.
-    pub(crate) fn desk(self, workload: &Workload, lessons: Vec<Lesson>) -> Result<Box<dyn Desk>, String> {
+    /// The mode at work, with what an earlier process learned, where it can use that; where nobody listens, waits need not be
+    /// foretold well.
+    pub(crate) fn desk(
+        self,
+        workload: &Workload,
+        lessons: Vec<Lesson>,
+        foretells: bool,
+    ) -> Result<Box<dyn Desk>, String> {
         Ok(match self {
             Self::Raw => Box::new(raw::Raw),
             Self::Fifo => Box::new(fifo::Fifo::new(workload)),
             Self::Quantum => Box::new(quantum::Quantum::new(workload)),
-            Self::Gaucho => Box::new(gaucho::Gaucho::new(workload, lessons)?),
+            Self::Gaucho => Box::new(gaucho::Gaucho::new(workload, lessons, foretells)?),
         })
     }
 }

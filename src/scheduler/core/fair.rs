@@ -7,6 +7,7 @@
 //! callers take between an answer and their next request is no idleness.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
@@ -19,7 +20,7 @@ use super::{Core, Ticket, TicketId};
 pub(super) struct AppIndex(pub(super) usize);
 
 /// One application's standing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct App {
     pub(super) name: AppName,
     pub(super) class: Class,
@@ -109,14 +110,11 @@ impl Core {
             for id in ids {
                 let Some(waiting) = self.waiting.get_mut(&id) else { continue };
                 let old = std::mem::replace(&mut waiting.class, class);
-                let (expected, seats) = (waiting.expected, std::mem::take(&mut waiting.seats));
+                let (expected, seats) = (waiting.expected, Arc::clone(&waiting.seats));
                 self.steps_out(old, &seats);
                 self.lines_up(class, &seats);
                 self.pools[pool.0].waiting[old as usize].sub(expected);
                 self.pools[pool.0].waiting[class as usize].add(expected);
-                if let Some(waiting) = self.waiting.get_mut(&id) {
-                    waiting.seats = seats;
-                }
             }
             self.pools[pool.0].lines.reclass(app, class);
         }

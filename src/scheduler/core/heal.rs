@@ -33,7 +33,7 @@ const EJECTED: Duration = Duration::from_secs(60);
 const SICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
 /// What is wrong with a runner, as far as is known.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Health {
     /// Slots that are taken by nobody we know.
     pub(super) lost: u32,

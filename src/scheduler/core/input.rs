@@ -293,6 +293,13 @@ pub enum Notice {
         /// Slots that are used from now on.
         seems: u32,
     },
+    /// A runner that the gateway loaded is in memory no longer, and it did not unload it.
+    Vanished {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+    },
     /// A runner could not be unloaded: nothing is sent to the endpoint for a while.
     Unhealable {
         /// Where.

@@ -6,10 +6,11 @@
 use crate::domain::Moment;
 
 use super::fair::AppIndex;
+use super::forecast::LONGEST;
 use super::lines::Head;
 use super::pool::PoolIndex;
 use super::site::{Residency, Runner};
-use super::{Core, Decision, Estimate, Refused, Ticket, Waiting};
+use super::{Core, Decision, Estimate, Refused, Ticket, TicketId, Waiting};
 
 /// A pause up to this is none, seconds.
 const PAUSE: f64 = 1.0;
@@ -31,20 +32,34 @@ impl Core {
         match self.judge(app, pool, &ticket) {
             Err(why) => out.push(Decision::Refuse { id, why }),
             Ok(forecast) => {
-                self.enqueue(app, pool, ticket, forecast);
+                let waiting = Waiting { forecast, ..self.waiting(app, pool, &ticket) };
+                self.enqueue(id, waiting, ticket.again.is_some());
                 self.admit_from(pool, out);
             }
         }
     }
 
+    /// The ticket as it waits.
+    pub(super) fn waiting(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Waiting {
+        Waiting {
+            label: ticket.label,
+            app,
+            pool,
+            class: ticket.class,
+            streams: ticket.streams,
+            since: ticket.again.unwrap_or(self.now),
+            deadline: ticket.deadline,
+            bytes: ticket.bytes,
+            work: ticket.work,
+            expected: self.pools[pool.0].speed.predict(app, ticket.work),
+            forecast: None,
+            seats: ticket.seats.clone().into(),
+        }
+    }
+
     /// The bounds that hold on arrival. A ticket that can start at once needs no place in a queue.
-    /// Gives what one that must wait may expect, with its wait in seconds before correction, where anybody can say.
-    pub(super) fn judge(
-        &self,
-        app: AppIndex,
-        pool: PoolIndex,
-        ticket: &Ticket,
-    ) -> Result<Option<(Estimate, f64)>, Refused> {
+    /// Gives what one that must wait may expect, where anybody can say.
+    pub(super) fn judge(&self, app: AppIndex, pool: PoolIndex, ticket: &Ticket) -> Result<Option<Estimate>, Refused> {
         if self.draining {
             return Err(Refused::Draining);
         }
@@ -55,7 +70,8 @@ impl Core {
         if load.may_run() && self.free_seat(pool, &ticket.seats).is_some() {
             return Ok(None);
         }
-        let (estimate, forecast) = self.expect(app, pool, ticket);
+        let estimate = self.expect(app, pool, ticket);
+        let known = estimate.wait < LONGEST;
         if load.queued >= ticket.max_queued {
             return Err(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, estimate });
         }
@@ -69,10 +85,10 @@ impl Core {
         let first = estimate.reason.is_for_the_model() && self.pools[pool.0].alive() == 0;
         // before a model has answered anything its speed is a guess: only what is hopeless is refused by it
         let doubt = if self.pools[pool.0].speed.is_learned() { 1.0 } else { 0.1 };
-        if !first && forecast.is_some() && estimate.wait.mul_f64(doubt) > limit {
+        if !first && known && estimate.wait.mul_f64(doubt) > limit {
             return Err(Refused::TooLate { estimate, limit });
         }
-        Ok(forecast.map(|plain| (estimate, plain)))
+        Ok(known.then_some(estimate))
     }
 
     /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).
@@ -91,12 +107,14 @@ impl Core {
         Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
     }
 
-    fn enqueue(&mut self, app: AppIndex, pool: PoolIndex, ticket: Ticket, forecast: Option<(Estimate, f64)>) {
-        let floor = self.floor(pool, ticket.class);
+    /// Puts it into the queue, before what its application has there already if it was there before.
+    pub(super) fn enqueue(&mut self, id: TicketId, waiting: Waiting, again: bool) {
+        let Waiting { app, pool, class, .. } = waiting;
+        let floor = self.floor(pool, class);
         let pauses = self.pauses(pool);
         let members = &self.pools[pool.0];
         let cost = members.runners.values().map(|runner| runner.cost).fold(0.0, f64::max);
-        let debt = (cost + members.speed.predict(app, ticket.work)) / self.apps[app.0].weight();
+        let debt = (cost + waiting.expected) / self.apps[app.0].weight();
         let entry = &mut self.apps[app.0];
         let thought = entry.last_end > Moment::ZERO && self.now.since(entry.last_end).as_secs_f64() <= pauses;
         if !entry.contends() {
@@ -109,29 +127,16 @@ impl Core {
         }
         entry.queued += 1;
         self.callers_are_back(pool);
-        let expected = self.pools[pool.0].speed.predict(app, ticket.work);
-        self.look.due |= self.pools[pool.0].alive() == 0;
-        self.pools[pool.0].arrived(self.now, expected);
-        self.pools[pool.0].waiting[ticket.class as usize].add(expected);
-        self.lines_up(ticket.class, &ticket.seats);
-        self.queued_bytes += ticket.bytes;
-        self.deadlines.insert((ticket.deadline, ticket.id));
-        let waiting = Waiting {
-            label: ticket.label,
-            app,
-            pool,
-            class: ticket.class,
-            streams: ticket.streams,
-            since: ticket.again.unwrap_or(self.now),
-            deadline: ticket.deadline,
-            bytes: ticket.bytes,
-            work: ticket.work,
-            expected,
-            forecast,
-            seats: ticket.seats,
-        };
-        self.pools[pool.0].lines.push(app, Head::of(ticket.id, &waiting), ticket.again.is_some());
-        self.waiting.insert(ticket.id, waiting);
+        let members = &mut self.pools[pool.0];
+        self.look.due |= members.alive() == 0;
+        members.arrived(self.now, waiting.expected);
+        members.waiting[class as usize].add(waiting.expected);
+        members.lines.push(app, Head::of(id, &waiting), again);
+        members.lines.of(app).asks(self.now, &waiting);
+        self.lines_up(class, &waiting.seats);
+        self.queued_bytes += waiting.bytes;
+        self.deadlines.insert((waiting.deadline, id));
+        self.waiting.insert(id, waiting);
     }
 
     /// How long the callers of these weights pause between two requests, seconds.

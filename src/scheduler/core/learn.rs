@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 
 use crate::domain::EndpointId;
 
+use super::callers::Callers;
 use super::pool::Pool;
 use super::predict::Speed;
 use super::site::Runner;
@@ -30,6 +31,8 @@ pub struct Lesson {
     pub load: f64,
     /// Time between an answer and the next request of its callers, seconds.
     pub think: f64,
+    /// Share of answers that a request of the same application follows at once.
+    pub returns: f64,
     /// Bytes of text per prompt token.
     pub bytes_per_token: f64,
     /// Prompt tokens per second.
@@ -48,6 +51,7 @@ impl Lesson {
         let positive = [self.cost, self.load, self.bytes_per_token, self.prompt_speed, self.output_speed, self.bias];
         positive.iter().all(|value| value.is_finite() && *value > 0.0 && *value < 1e7)
             && (0.0..=3600.0).contains(&self.think)
+            && (0.0..=1.0).contains(&self.returns)
             && (0.0..=1e6).contains(&self.output_tokens)
     }
 }
@@ -77,6 +81,12 @@ impl Core {
     pub(super) fn taught_speed(&self, weights: &str) -> Speed {
         let lesson = self.taught.values().find(|lesson| *lesson.weights == *weights);
         lesson.map_or_else(Speed::default, Speed::taught)
+    }
+
+    /// How callers of these weights are known to behave, anywhere.
+    pub(super) fn taught_callers(&self, weights: &str) -> Callers {
+        let lesson = self.taught.values().find(|lesson| *lesson.weights == *weights);
+        lesson.map_or_else(Callers::default, |lesson| Callers::new(lesson.returns, lesson.think))
     }
 
     /// The runner of these weights there; a new one gets what was learned of it.
@@ -110,6 +120,7 @@ fn lesson(endpoint: EndpointId, pool: &Pool, runner: &Runner) -> Lesson {
         cost: runner.cost,
         load: runner.load_time,
         think: runner.think(),
+        returns: pool.lines.returns(),
         bytes_per_token: pool.speed.bytes_per_token(),
         prompt_speed: pool.speed.prompt_speed(),
         output_speed: pool.speed.output_speed(),

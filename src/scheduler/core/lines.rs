@@ -5,12 +5,14 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::domain::{Class, Moment};
 
+use super::callers::Callers;
 use super::fair::AppIndex;
 use super::predict::Speed;
-use super::{TicketId, Waiting, Work};
+use super::{Seat, TicketId, Waiting, Work};
 
 /// What is known of the first ticket of a line without looking it up.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +30,7 @@ impl Head {
 }
 
 /// One application's line. Withdrawn tickets stay as dead ids until they are swept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Line {
     pub(super) app: AppIndex,
     /// Tickets of it that run.
@@ -38,8 +40,9 @@ pub(super) struct Line {
     /// Service that the head is predicted to need, seconds, and after how many answers that was worked out.
     each: Cell<Option<(u32, f64)>>,
     ids: VecDeque<TicketId>,
-    /// Learned logarithm of real ÷ predicted waits of this application.
-    pub(super) wait_bias: Option<f64>,
+    /// How its callers behave, and what they asked for last.
+    pub(super) callers: Callers,
+    pub(super) usual: Option<(Work, Arc<[Seat]>)>,
 }
 
 impl Line {
@@ -64,6 +67,12 @@ impl Line {
         }
     }
 
+    /// A request came that is this one as it waits.
+    pub(super) fn asks(&mut self, now: Moment, waiting: &Waiting) {
+        self.callers.asked(now);
+        self.usual = Some((waiting.work, Arc::clone(&waiting.seats)));
+    }
+
     /// Whether its application has anything here, waiting or running.
     pub(super) fn is_busy(&self) -> bool {
         self.alive > 0 || self.running > 0
@@ -74,7 +83,7 @@ impl Line {
 const NOWHERE: u32 = u32::MAX;
 
 /// See the module's header.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Lines {
     /// By application.
     lines: Vec<Line>,
@@ -84,9 +93,34 @@ pub(super) struct Lines {
     alive: usize,
     /// How often one came or went, or was of another class.
     changes: u64,
+    /// What is taken to be known of callers that were not seen yet.
+    taught: Callers,
 }
 
 impl Lines {
+    /// None yet; their callers are taken to behave like these.
+    pub(super) fn of_callers(taught: Callers) -> Self {
+        Self { taught, ..Self::default() }
+    }
+
+    /// Whether callers are here, or were a moment ago, who ask again as soon as they are answered.
+    pub(super) fn come_back(&self, now: Moment) -> bool {
+        let here = |line: &&Line| line.is_busy() || line.callers.away(now).0 > 0;
+        self.lines.iter().filter(here).any(|line| line.callers.come_back())
+    }
+
+    /// Share of answers that a request of the same application follows at once, over all lines.
+    pub(super) fn returns(&self) -> f64 {
+        let known = self.lines.iter().map(|line| line.callers.known());
+        let (followed, answers) = known.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        if answers > 0.0 { followed / answers } else { 0.0 }
+    }
+
+    /// Every line that ever was.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter()
+    }
+
     pub(super) fn get(&self, app: AppIndex) -> Option<&Line> {
         self.lines.get(self.place(app)?)
     }
@@ -103,8 +137,9 @@ impl Lines {
 
     fn begin(&mut self, app: AppIndex) -> usize {
         let at = self.lines.partition_point(|line| line.app < app);
-        let (running, alive, head, ids, wait_bias) = (0, 0, None, VecDeque::new(), None);
-        self.lines.insert(at, Line { app, running, alive, head, each: Cell::default(), ids, wait_bias });
+        let (running, alive, head, ids, usual) = (0, 0, None, VecDeque::new(), None);
+        let callers = self.taught;
+        self.lines.insert(at, Line { app, running, alive, head, each: Cell::default(), ids, callers, usual });
         self.places.resize(self.places.len().max(app.0 + 1), NOWHERE);
         for (line, place) in self.lines.iter().zip(0..).skip(at) {
             self.places[line.app.0] = place;

@@ -4,7 +4,6 @@
 //! large one (thousands of lines) a look costs more than all else together, and what it decides takes seconds: then a step
 //! looks only when something changed that matters to residency, and else twenty times a second.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::domain::{Class, EndpointId, Moment};
@@ -18,11 +17,8 @@ const FEW: usize = 256;
 /// Between two looks at more.
 const PACE: Duration = Duration::from_millis(50);
 
-/// By endpoint, weights and class: when a prediction was made, and the seconds it says; `None` for never.
-pub(super) type Arrivals = HashMap<(EndpointId, PoolIndex, Class), (Moment, Option<f64>)>;
-
 /// What was seen at the last look.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Look {
     /// Something changed that matters to residency.
     pub(super) due: bool,

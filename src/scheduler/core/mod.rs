@@ -7,8 +7,8 @@
 //! application never has more admitted than its `max_concurrent`; no admissible ticket waits while a slot it may
 //! use is free; every ticket ends exactly once.
 
-mod arrival;
 mod bounds;
+mod callers;
 mod fair;
 mod forecast;
 mod heal;
@@ -22,6 +22,7 @@ mod outcome;
 mod outlook;
 mod pool;
 mod predict;
+mod rehearsal;
 mod service;
 mod site;
 mod swap;
@@ -31,8 +32,8 @@ mod truth;
 mod turns;
 mod view;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -67,7 +68,7 @@ pub struct Bounds {
 }
 
 /// A ticket in the queue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
     label: RequestId,
     app: AppIndex,
@@ -80,13 +81,13 @@ struct Waiting {
     work: Work,
     /// Service as predicted on arrival, for estimates of the wait.
     expected: f64,
-    /// Its wait as predicted on arrival, seconds, before correction.
-    forecast: Option<(Estimate, f64)>,
-    seats: Vec<Seat>,
+    /// What it was told to expect on arrival.
+    forecast: Option<Estimate>,
+    seats: Arc<[Seat]>,
 }
 
 /// A ticket that holds a slot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Running {
     app: AppIndex,
     pool: PoolIndex,
@@ -111,11 +112,13 @@ struct Running {
 }
 
 /// The state machine. See the module's header.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Core {
     bounds: Bounds,
     /// A request that says nothing for this long may hang.
     least_silence: Duration,
+    /// Steps that are played at most for a forecast.
+    foresight: usize,
     now: Moment,
     draining: bool,
     apps: Vec<App>,
@@ -136,8 +139,6 @@ pub struct Core {
     /// Those of them that do not even answer.
     mute: BTreeSet<EndpointId>,
     look: look::Look,
-    /// When models will be in memory, as worked out a moment ago; only in a large house.
-    arrivals: RefCell<look::Arrivals>,
     /// What an earlier process learned, until its runners are used.
     taught: HashMap<(Box<str>, EndpointId), Lesson>,
 }
@@ -149,6 +150,7 @@ impl Core {
         Self {
             bounds,
             least_silence: LEAST_SILENCE,
+            foresight: rehearsal::STEPS,
             now: Moment::ZERO,
             draining: false,
             apps: Vec::new(),
@@ -166,7 +168,6 @@ impl Core {
             down: BTreeSet::new(),
             mute: BTreeSet::new(),
             look: look::Look::default(),
-            arrivals: RefCell::default(),
             taught: HashMap::new(),
         }
     }
@@ -174,6 +175,11 @@ impl Core {
     /// Sets the least silence after which a runner may be asked for a token. Before the first request.
     pub fn suspect_after(&mut self, silence: Duration) {
         self.least_silence = silence;
+    }
+
+    /// Sets how many steps are played at most for a forecast; with none it is a sum. Before the first request.
+    pub fn foresee(&mut self, steps: usize) {
+        self.foresight = steps;
     }
 
     /// Takes one input at `now` and appends what is to be done. A `now` before the last one counts as the last one.
@@ -196,6 +202,11 @@ impl Core {
             Input::Drain => self.draining = true,
             Input::Cut => self.cut(out),
         }
+        self.follow_up(out);
+    }
+
+    /// What has become due with the time or by what just happened.
+    fn follow_up(&mut self, out: &mut Vec<Decision>) {
         self.recover(out);
         self.expire(out);
         self.watch_silence(out);
@@ -360,11 +371,7 @@ impl Core {
             self.pools[pool.0].running.add(predicted);
             self.apps[waiting.app.0].charge(predicted);
             let waited = self.now.since(waiting.since);
-            let Waiting { app, class, work, streams, forecast, .. } = waiting;
-            if let Some((_, plain)) = forecast {
-                self.learn_wait(pool, (app, class), plain, waited.as_secs_f64());
-            }
-            let expected = forecast.map(|(estimate, _)| estimate);
+            let Waiting { app, class, work, streams, forecast: expected, .. } = waiting;
             let filled = !self.pools[pool.0].has_free(endpoint);
             let (silent_until, suspect) = (None, false);
             let mut run = Running {

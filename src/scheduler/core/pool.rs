@@ -15,15 +15,13 @@ use super::{Core, Running, Ticket, TicketId};
 
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.3;
-/// The same for how waits differ from their predictions.
-const BIAS: f64 = 0.1;
 
 /// Index into [`Core::pools`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PoolIndex(pub(super) usize);
 
 /// Seconds of service that some tickets were predicted to be.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Load {
     tickets: usize,
     seconds: f64,
@@ -59,7 +57,7 @@ pub(super) struct Behind {
 }
 
 /// What waits of one class.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ClassBacklog {
     pub(super) lines: Vec<Behind>,
     pub(super) tickets: f64,
@@ -67,7 +65,7 @@ pub(super) struct ClassBacklog {
 }
 
 /// What waits for one set of weights, so that asking for it looks at no line.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
     /// The state of lines and speed that it was summed up of.
     of: Option<u64>,
@@ -95,7 +93,7 @@ impl Backlog {
 }
 
 /// See the module's header.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pool {
     pub(super) weights: Box<str>,
     pub(super) runners: BTreeMap<EndpointId, Runner>,
@@ -108,8 +106,6 @@ pub(super) struct Pool {
     /// What waits, by class, and what runs.
     pub(super) waiting: [Load; 3],
     pub(super) running: Load,
-    /// Learned logarithm of real ÷ predicted waits, by class.
-    wait_bias: [f64; 3],
     /// Seconds between arrivals, and of service each, learned; when the last one came.
     gap: Option<f64>,
     each: Option<f64>,
@@ -117,20 +113,6 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Learned logarithm of real ÷ predicted waits: of the application, else of everybody of its class.
-    pub(super) fn bias(&self, app: AppIndex, class: Class) -> f64 {
-        self.lines.get(app).and_then(|line| line.wait_bias).unwrap_or(self.wait_bias[class as usize])
-    }
-
-    /// A wait of `app` is over whose logarithm of real ÷ predicted is `ratio`.
-    pub(super) fn learn_bias(&mut self, app: AppIndex, class: Class, ratio: f64) {
-        let blend = |bias: f64| (bias + BIAS * (ratio - bias)).clamp(-1.4, 1.4);
-        let class = &mut self.wait_bias[class as usize];
-        let line = self.lines.of(app);
-        line.wait_bias = Some(blend(line.wait_bias.unwrap_or(*class)));
-        *class = blend(*class);
-    }
-
     /// A ticket came that is predicted to take `seconds` of service.
     pub(super) fn arrived(&mut self, now: Moment, seconds: f64) {
         let gap = now.since(self.last_arrival).as_secs_f64();
@@ -212,7 +194,11 @@ impl Pool {
             runner.last_work = now;
             runner.served(run.app, service);
         }
-        self.lines.of(run.app).running -= 1;
+        let line = self.lines.of(run.app);
+        line.running -= 1;
+        if !run.recalled {
+            line.callers.answered(now);
+        }
     }
 }
 
@@ -255,13 +241,12 @@ impl Core {
         self.pools.push(Pool {
             weights: weights.into(),
             runners: BTreeMap::new(),
-            lines: Lines::default(),
+            lines: Lines::of_callers(self.taught_callers(weights)),
             mixed: false,
             backlog: RefCell::default(),
             speed: self.taught_speed(weights),
             waiting: Default::default(),
             running: Load::default(),
-            wait_bias: [0.0; 3],
             gap: None,
             each: None,
             last_arrival: self.now,

@@ -6,6 +6,12 @@ use super::{Lesson, Observed, Work, WorkKind};
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.2;
 
+/// The same of the length of an answer, which varies more.
+const LENGTHS: f64 = 0.05;
+
+/// Answers that what an earlier process learned counts for.
+const TAUGHT: u32 = 3;
+
 /// Tokens of a prompt that teaches with its full weight.
 const WHOLE_PROMPT: f64 = 256.0;
 
@@ -13,15 +19,15 @@ const WHOLE_PROMPT: f64 = 256.0;
 const MOST_TOKENS: f64 = 1e6;
 
 /// What is known of one set of weights.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Speed {
     bytes_per_token: f64,
     prompt_per_second: f64,
     output_per_second: f64,
-    /// Mean output tokens of all requests.
-    usual: f64,
-    /// Mean output tokens of each application's requests, once it had an answer.
-    output_tokens: Vec<Option<f64>>,
+    /// Output tokens of all requests.
+    usual: Mean,
+    /// Output tokens of each application's requests, once it had an answer.
+    output_tokens: Vec<Mean>,
     /// Real service ÷ predicted, by kind: what sharing the GPU and everything unmodelled add up to.
     bias: [f64; 3],
     /// By how much predictions were off, as a share of them, by kind.
@@ -37,12 +43,26 @@ impl Default for Speed {
             bytes_per_token: 4.0,
             prompt_per_second: 800.0,
             output_per_second: 40.0,
-            usual: 200.0,
+            usual: Mean { count: 0, value: 200.0 },
             output_tokens: Vec::new(),
             bias: [1.0; 3],
             miss: [0.25; 3],
             samples: 0,
         }
+    }
+}
+
+/// A mean of what varies from one to the next: of all so far, later of the last few dozen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    count: u32,
+    value: f64,
+}
+
+impl Mean {
+    fn add(&mut self, sample: f64) {
+        self.count = self.count.saturating_add(1);
+        blend_by(LENGTHS.max(1.0 / f64::from(self.count)), &mut self.value, sample);
     }
 }
 
@@ -63,9 +83,9 @@ impl Speed {
             bytes_per_token: lesson.bytes_per_token,
             prompt_per_second: lesson.prompt_speed,
             output_per_second: lesson.output_speed,
-            usual: lesson.output_tokens.max(1.0),
+            usual: Mean { count: TAUGHT, value: lesson.output_tokens.max(1.0) },
             bias: [lesson.bias, 1.0, 1.0],
-            samples: 3,
+            samples: TAUGHT,
             ..Self::default()
         }
     }
@@ -78,7 +98,7 @@ impl Speed {
     /// Seconds that it takes alone when it uses all it may.
     #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
     pub(super) fn longest(&self, work: Work) -> f64 {
-        let most = work.output_cap.map_or(10.0 * self.usual, |cap| cap as f64);
+        let most = work.output_cap.map_or(10.0 * self.usual.value, |cap| cap as f64);
         self.predict_prompt(work) + most / self.output_per_second
     }
 
@@ -91,7 +111,8 @@ impl Speed {
     #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
     fn unbiased(&self, app: AppIndex, work: Work) -> f64 {
         let prompt = self.predict_prompt(work);
-        let usual = self.output_tokens.get(app.0).copied().flatten().unwrap_or(self.usual);
+        let own = self.output_tokens.get(app.0).filter(|own| own.count > 0);
+        let usual = own.unwrap_or(&self.usual).value;
         let output = match work.kind {
             WorkKind::Generate => work.output_cap.map_or(usual, |cap| usual.min(cap as f64)),
             WorkKind::Embed | WorkKind::Load => 0.0,
@@ -110,8 +131,11 @@ impl Speed {
         let (prompt, output) =
             ((seen.prompt_tokens as f64).min(MOST_TOKENS), (seen.output_tokens as f64).min(MOST_TOKENS));
         if predicted > 0.0 && service > 0.0 {
+            // what the lengths were is known by now: a guess of them that was wrong says nothing about the rest
+            let lengths = prompt / self.prompt_per_second + output / self.output_per_second;
             let bias = &mut self.bias[work.kind as usize];
-            blend(bias, (*bias * service / predicted).clamp(0.01, 100.0));
+            let known = if prompt > 0.0 && output > 0.0 { *bias * lengths } else { predicted };
+            blend(bias, (*bias * service / known).clamp(0.01, 100.0));
             blend(&mut self.miss[work.kind as usize], (service / predicted - 1.0).abs().clamp(0.01, 0.25));
         }
         // the server's figures are wall time, which what ran beside made longer: speeds are kept per second of service
@@ -125,11 +149,11 @@ impl Speed {
         }
         if output > 0.0 {
             blend(&mut self.output_per_second, output / (seen.output_seconds * share));
-            blend(&mut self.usual, output);
+            self.usual.add(output);
             if self.output_tokens.len() <= app.0 {
-                self.output_tokens.resize(app.0 + 1, None);
+                self.output_tokens.resize(app.0 + 1, Mean::default());
             }
-            blend(self.output_tokens[app.0].get_or_insert(output), output);
+            self.output_tokens[app.0].add(output);
         }
     }
 
@@ -148,7 +172,7 @@ impl Speed {
 
     /// Tokens of an answer, over all applications.
     pub(super) fn usual_output(&self) -> f64 {
-        self.usual
+        self.usual.value
     }
 
     pub(super) fn text_bias(&self) -> f64 {

@@ -13,7 +13,7 @@ use super::{Core, Seat};
 const MOST_OWED: f64 = 600.0;
 
 /// One endpoint's account.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Service {
     /// Requests running now, by class.
     active: [u32; 3],

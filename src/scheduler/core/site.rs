@@ -25,6 +25,8 @@ const NEWEST: f64 = 0.3;
 const THINK: f64 = 0.5;
 /// A load is given up after this many times the usual, and this many seconds.
 const LOAD_SLACK: (f64, f64) = (5.0, 30.0);
+/// The same while its usual time is a guess.
+const GUESS_SLACK: (f64, f64) = (10.0, 60.0);
 /// What an endpoint once could not do is believed for this long.
 pub(super) const RELEARN: Duration = Duration::from_secs(3600);
 /// Time of an unload until it is learned, seconds.
@@ -78,7 +80,7 @@ impl Residency {
 }
 
 /// One set of weights on one endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Runner {
     pub(super) slots: u32,
     pub(super) used: u32,
@@ -207,11 +209,12 @@ impl Runner {
         }
     }
 
-    /// How long a load may take: far longer than loads of it ever took; `None` until one was seen.
-    pub(super) fn load_limit(&self) -> Option<Duration> {
+    /// How long a load may take: far longer than loads of it ever took, or than it should take.
+    pub(super) fn load_limit(&self) -> Duration {
+        let (times, more) = if self.guessed { GUESS_SLACK } else { LOAD_SLACK };
         // a cold cache or a slow disk may make it slower than ever: each failure doubles the patience
-        let limit = (LOAD_SLACK.0 * self.load_time + LOAD_SLACK.1) * f64::from(1_u32 << self.failures.min(8));
-        (!self.guessed).then(|| Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX))
+        let limit = (times * self.load_time + more) * f64::from(1_u32 << self.failures.min(8));
+        Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX)
     }
 
     /// How long an idle runner is kept for callers that think, seconds: never longer than bringing it back costs.
@@ -275,7 +278,7 @@ impl Runner {
 }
 
 /// A change of residents under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Swap {
     /// Who comes; `None` when somebody only goes.
     pub(super) candidate: Option<PoolIndex>,
@@ -305,7 +308,7 @@ pub struct SwapBook {
 }
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Site {
     pub(super) book: SwapBook,
     pub(super) room: Room,

@@ -106,8 +106,8 @@ impl Core {
     }
 
     /// The waiting ticket with the lowest turn whose weights should come into memory here: those that are nowhere it
-    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim. With it, whether
-    /// it fits and who goes for it.
+    /// may run, and those that are, but have more waiting than a load would cost and room here without a victim that has
+    /// work. With it, whether it fits and who goes for it.
     fn candidate(&self, site: EndpointId, wanted: &[PoolIndex]) -> Option<(Candidate, (Fit, Vec<Held>))> {
         let usable = self.sites.iter().filter(|(id, _)| !self.is_out(**id));
         let coming: Vec<_> = usable.filter_map(|(_, state)| state.swap.as_ref()?.candidate).collect();
@@ -130,9 +130,13 @@ impl Core {
                 continue;
             }
             let (fit, victims) = self.make_room(site, pool);
-            // one that has no room here, whoever goes, holds up nobody; nobody has to go where it has room elsewhere
-            let fits =
-                if victims.is_empty() { fit != Fit::No } else { !second && !self.has_room_elsewhere(id, pool, site) };
+            // one that has no room here, whoever goes, holds up nobody; nobody has to go where it has room elsewhere, and for
+            // a second runner nobody who has work
+            let fits = if victims.is_empty() {
+                fit != Fit::No
+            } else {
+                (!second || self.are_dry(&victims)) && !self.has_room_elsewhere(id, pool, site)
+            };
             if fits {
                 return Some(((turn, class, pool), (fit, victims)));
             }
@@ -142,7 +146,8 @@ impl Core {
 
     /// Whether the weights could be loaded at once, without a victim, at another endpoint where this ticket may run.
     fn has_room_elsewhere(&self, id: TicketId, pool: PoolIndex, site: EndpointId) -> bool {
-        let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats).map(|seat| seat.endpoint);
+        let seats =
+            self.waiting.get(&id).into_iter().flat_map(|waiting| waiting.seats.iter()).map(|seat| seat.endpoint);
         let mut others = seats.filter(|other| *other != site && !self.is_out(*other) && !self.mute.contains(other));
         others.any(|other| {
             let idle = self.sites.get(&other).is_some_and(|state| state.swap.is_none());
@@ -160,7 +165,7 @@ impl Core {
     /// Whether the weights are in memory where this ticket may run.
     fn is_elsewhere(&self, pool: PoolIndex, id: TicketId) -> bool {
         let runners = &self.pools[pool.0].runners;
-        let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| &waiting.seats);
+        let seats = self.waiting.get(&id).into_iter().flat_map(|waiting| waiting.seats.iter());
         let usable = seats.filter(|seat| !self.is_out(seat.endpoint));
         usable.filter_map(|seat| runners.get(&seat.endpoint)).any(Runner::is_in_memory)
     }
@@ -174,10 +179,10 @@ impl Core {
         victims: &[Held],
     ) -> Result<(), Moment> {
         let cost = self.pools[candidate.0].runners.get(&site).map_or(0.0, |runner| runner.cost);
-        let dry_at = self.dry_at(victims);
-        if dry_at.is_some_and(|at| at <= self.now) {
+        if self.are_dry(victims) {
             return Ok(());
         }
+        let dry_at = self.dry_at(victims);
         let (turn, class) = first;
         let urgent = class == Class::Interactive && victims.iter().all(|victim| !self.serves_people(victim.pool));
         let wanted = if urgent { 0.0 } else { cost };
@@ -202,11 +207,16 @@ impl Core {
     }
 
     /// Whether an application with less than the candidate's so far is at work there, or was until a moment ago: one with no
-    /// more clients than slots never waits, and is owed its share all the same. Who stays away makes the victim dry.
+    /// more clients than slots never waits, and is owed its share all the same. Who stays away for longer than callers there
+    /// think has no say, or one who asks now and then would keep others out for ever.
     fn works_before(&self, victim: &Held, turn: Turn) -> bool {
         let running = self.inside(victim.site, victim.pool).map(|run| run.app);
+        let pauses = |runner: &&Runner| {
+            let away = self.now.since(runner.last_work).as_secs_f64();
+            runner.used == 0 && away <= runner.patience()
+        };
         let runner = self.pools[victim.pool.0].runners.get(&victim.site);
-        let paused = runner.filter(|runner| runner.used == 0).into_iter().flat_map(Runner::served_apps);
+        let paused = runner.filter(pauses).into_iter().flat_map(Runner::served_apps);
         running.chain(paused).any(|app| {
             let app = &self.apps[app.0];
             let rank = 1 + app.class as usize;
@@ -219,9 +229,10 @@ impl Core {
     fn finish_first(&mut self, site: EndpointId, candidate: PoolIndex, cost: f64, victims: &[Held]) -> Option<Moment> {
         let most = FINISHING * cost * (1.0 - SWAP_OVERHEAD) / SWAP_OVERHEAD;
         let left = |victim: &Held| {
-            let coming = self.pools[victim.pool.0].offered(self.now);
-            let left = self.ahead_at(victim.site, victim.pool, None);
-            if coming < FINITE { left / (1.0 - coming) } else { f64::INFINITY }
+            let members = &self.pools[victim.pool.0];
+            let coming = members.offered(self.now);
+            let left = self.work_left(victim.site, victim.pool);
+            if coming < FINITE && !members.lines.come_back(self.now) { left / (1.0 - coming) } else { f64::INFINITY }
         };
         let left = victims.iter().map(left).fold(0.0, f64::max);
         let now = self.now;
@@ -233,6 +244,10 @@ impl Core {
         state.finishing = Some((candidate, since));
         let brief = left > 0.0 && left + now.since(since).as_secs_f64() <= most;
         brief.then(|| now.after(Duration::try_from_secs_f64(left.max(0.01)).unwrap_or(FAR)))
+    }
+
+    fn are_dry(&self, victims: &[Held]) -> bool {
+        self.dry_at(victims).is_some_and(|at| at <= self.now)
     }
 
     /// When all victims will have been without work for as long as their callers think; `None` while one has work.
@@ -272,7 +287,7 @@ impl Core {
         holds: bool,
         out: &mut Vec<Decision>,
     ) {
-        let dry = self.dry_at(victims).is_some_and(|at| at <= self.now);
+        let dry = self.are_dry(victims);
         for victim in victims {
             if let Some(runner) = self.pools[victim.pool.0].runners.get_mut(&victim.site) {
                 runner.enter(Residency::Leaving, self.now);

@@ -5,7 +5,7 @@
 use crate::domain::{EndpointId, Moment};
 
 use super::site::{Residency, Runner};
-use super::{Core, Decision, Sighting};
+use super::{Core, Decision, Notice, Sighting};
 
 impl Core {
     /// What an endpoint says is loaded, against what we believe. Only what stood before it was asked can be wrong.
@@ -43,6 +43,10 @@ impl Core {
             let Some(runner) = pool.runners.get_mut(&site).filter(|_| !listed) else { continue };
             if runner.since < asked && matches!(runner.state, Residency::Resident | Residency::Leaving) {
                 vanished |= runner.used == 0;
+                if runner.ours {
+                    let model = runner.order.model.clone();
+                    out.push(Decision::Notice(Notice::Vanished { endpoint: site, model }));
+                }
                 shares.extend(runner.leave(Residency::Absent, self.now));
                 runner.health.fresh();
                 self.note_memory(at, site);

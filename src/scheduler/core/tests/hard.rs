@@ -289,7 +289,7 @@ fn a_load_that_ran_out_of_time_gets_more_the_next_time() {
         let (_, mut out) = d.submit("a", "a", |_| {});
         out.extend(d.at(d.now + 1.0));
         for decision in out {
-            if let Decision::Residency(ResidencyCommand::Load { within: Some(w), .. }) = decision {
+            if let Decision::Residency(ResidencyCommand::Load { within: w, .. }) = decision {
                 within.push(w.as_secs_f64());
                 d.now += w.as_secs_f64();
                 d.step(Input::Loaded {

@@ -111,7 +111,7 @@ struct World {
     load_time: f64,
     load_times: BTreeMap<String, f64>,
     loads: Vec<String>,
-    limits: Vec<Option<Duration>>,
+    limits: Vec<Duration>,
     /// Seconds of loading, by model.
     loading: BTreeMap<String, f64>,
     /// Loads and unloads under way: when they end, and what is reported then.
@@ -125,8 +125,11 @@ impl World {
     }
 
     fn with(bounds: Bounds, memory: Vec<Room>, load_time: f64) -> Self {
+        let mut core = Core::new(bounds, &memory);
+        // where no wait is looked at, playing ahead would only take long
+        core.foresee(0);
         Self {
-            core: Core::new(bounds, &memory),
+            core,
             load_time,
             load_times: BTreeMap::new(),
             loads: Vec::new(),
@@ -371,6 +374,7 @@ fn bounds_on_the_whole_queue_hold() {
 fn the_place_counts_the_lines_that_go_first_and_its_own() {
     let work = |_: &str| 1.0;
     let mut world = World::roomy();
+    world.core.foresee(rehearsal::STEPS);
     for app in ["x", "x"] {
         world.submit(|_| {}, app, &work);
     }
@@ -635,6 +639,7 @@ fn what_ollama_says_corrects_what_we_believe() {
 fn who_would_start_too_late_is_refused_at_once_but_never_the_first_that_waits_for_a_model() {
     let work = |_: &str| 2.0;
     let mut world = World::roomy();
+    world.core.foresee(rehearsal::STEPS);
     let soon = |t: &mut Ticket| t.deadline = Moment::from_start(Duration::from_secs_f64(1e4));
     for _ in 0..8 {
         world.submit(soon, "x", &work);
@@ -752,7 +757,7 @@ fn what_was_learned_outlives_a_restart() {
     next.core.teach(lessons.clone());
     assert_eq!(next.core.lessons().len(), 2, "kept though nothing was asked for yet");
     next.submit(|t| t.weights = "b".into(), "b", &|_| 1.0);
-    let limit = next.limits.last().copied().flatten().unwrap();
+    let limit = next.limits.last().copied().unwrap();
     assert!(limit > Duration::from_secs(50) && limit < Duration::from_secs(80), "{limit:?}");
     // what a file may say in its place is not believed
     let mut odd = lessons[0].clone();
