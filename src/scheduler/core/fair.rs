@@ -33,6 +33,8 @@ pub(super) struct App {
     /// When it last gave a slot back.
     pub(super) last_end: Moment,
     pub(super) queued: u32,
+    /// Service that those are predicted to need, seconds.
+    pub(super) backlog: f64,
     pub(super) running: u32,
 }
 
@@ -63,6 +65,24 @@ impl App {
 
     pub(super) fn tag(&self) -> f64 {
         self.tag
+    }
+
+    /// One more of it waits.
+    pub(super) fn queues(&mut self, expected: f64) {
+        self.queued += 1;
+        self.backlog += expected;
+    }
+
+    /// One of those waits no longer.
+    pub(super) fn unqueues(&mut self, expected: f64) {
+        self.queued -= 1;
+        // nothing is nothing, whatever roundings have added up to
+        self.backlog = if self.queued == 0 { 0.0 } else { (self.backlog - expected).max(0.0) };
+    }
+
+    /// Seconds of service that waits of it and has its turn before `tag`.
+    pub(super) fn before(&self, tag: f64) -> f64 {
+        ((tag - self.tag) * self.weight).clamp(0.0, self.backlog)
     }
 
     /// Its share of what bringing a runner into memory cost, seconds.
@@ -135,6 +155,7 @@ impl Core {
             last_start: 0.0,
             last_end: Moment::ZERO,
             queued: 0,
+            backlog: 0.0,
             running: 0,
         });
         self.app_index.insert(ticket.app.clone(), index);

@@ -157,29 +157,34 @@ impl Core {
 
     /// When it starts, by the work whose turn comes before; never, while no endpoint of it can be used.
     fn roughly(&self, asker: Asker<'_>) -> Start {
-        let weight = self.apps[asker.app.0].weight();
-        let tag = asker.tag + asker.each * as_f64(asker.before) / weight;
         let own = asker.each * as_f64(asker.before);
+        let tag = asker.tag + own / self.apps[asker.app.0].weight();
         let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
         let runner = |id: &EndpointId| self.pools[asker.pool.0].runners.get(id);
         let resident = |id: &EndpointId| runner(id).is_some_and(|runner| runner.state == Residency::Resident);
-        let there = usable().filter(resident).count();
-        let work = |id: EndpointId, pool: PoolIndex| {
-            let place = (self.rank(id, asker.class, asker.each), tag);
-            self.ahead(id, pool, place, asker.app)
-        };
-        let waits = usable().map(|id| {
-            if there > 0 {
-                // the others share the line, and the GPU with what else runs there
+        let there = as_f64(usable().filter(resident).count());
+        let wait = if there > 0.0 {
+            // they share the line, and each its GPU with what else runs there
+            let waits = usable().filter(resident).map(|id| {
                 let (used, active) = (runner(&id).map_or(0, |runner| runner.used), self.active(id));
-                let share = f64::from(active.max(1)) / f64::from(used.max(1)) / as_f64(there);
-                return if resident(&id) { (work(id, asker.pool) + own) * share } else { f64::INFINITY };
-            }
-            let all: f64 = (0..self.pools.len()).map(|pool| work(id, PoolIndex(pool))).sum();
-            (all + own) / (1.0 - SWAP_OVERHEAD) + runner(&id).map_or(0.0, |runner| runner.cost)
-        });
+                let place = (self.rank(id, asker.class, asker.each), tag);
+                let ahead = self.ahead(id, asker.pool, place, asker.app) + own;
+                ahead * f64::from(active.max(1)) / f64::from(used.max(1)) / there
+            });
+            waits.fold(f64::INFINITY, f64::min)
+        } else {
+            let cost = usable().filter_map(|id| Some(runner(&id)?.cost)).fold(f64::INFINITY, f64::min);
+            let servers = self.sites.keys().filter(|id| !self.is_out(**id)).count();
+            let others = self.apps.iter().enumerate().filter(|(at, _)| *at != asker.app.0);
+            let ahead = others.map(|(_, app)| match app.class.cmp(&asker.class) {
+                Ordering::Less => app.backlog,
+                Ordering::Equal => app.before(tag),
+                Ordering::Greater => 0.0,
+            });
+            (ahead.sum::<f64>() + own) / as_f64(servers.max(1)) / (1.0 - SWAP_OVERHEAD) + cost
+        };
         let first = self.next_position(asker.pool, (asker.class as usize, asker.tag, asker.app));
-        Start { wait: waits.fold(f64::INFINITY, f64::min), position: first + asker.before }
+        Start { wait, position: first + asker.before }
     }
 
     /// Seconds of service that wait in a pool and have their turn at `site` before `place`; not those of `except`.

@@ -125,7 +125,7 @@ impl Core {
                 entry.join(floor, debt);
             }
         }
-        entry.queued += 1;
+        entry.queues(waiting.expected);
         self.callers_are_back(pool);
         let members = &mut self.pools[pool.0];
         self.look.due |= members.alive() == 0;

@@ -257,7 +257,7 @@ impl Core {
         self.queued_bytes -= waiting.bytes;
         self.steps_out(waiting.class, &waiting.seats);
         self.look.forget(waiting.pool, id);
-        self.apps[waiting.app.0].queued -= 1;
+        self.apps[waiting.app.0].unqueues(waiting.expected);
         let alive = &self.waiting;
         self.look.due |= self.pools[waiting.pool.0].alive() == 1;
         self.pools[waiting.pool.0].waiting[waiting.class as usize].sub(waiting.expected);
