@@ -131,7 +131,7 @@ impl Gateway {
             let permit = match attempts.kept.take() {
                 Some(kept) => kept,
                 None => {
-                    let permit = self.admit(ready, &attempts, flight).await;
+                    let permit = self.admit(ready, &mut attempts, flight).await;
                     permit.map_err(|refusal| attempts.refused(refusal, flight))?
                 }
             };
@@ -149,7 +149,10 @@ impl Gateway {
                     let oversized = Oversized { fault, endpoint, permit: reply.unused() };
                     attempts = self.overflowed(oversized, ready, attempts, flight).await?;
                 }
-                Err(fault) => attempts.failed(endpoint, as_asked(fault, ready), &self.parts, flight)?,
+                Err(fault) => {
+                    let fault = as_asked(fault, ready);
+                    attempts.failed(endpoint, fault, (&self.parts, &ready.resolved), flight)?;
+                }
             }
         }
     }
@@ -194,33 +197,50 @@ impl Gateway {
         }
     }
 
-    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer; what cannot be loaded because it
-    /// was removed meanwhile is told as what nobody has.
-    async fn admit(&self, ready: &Ready, attempts: &Attempts, flight: &mut InFlight) -> Result<Permit, Fault> {
-        let Ready { request, principal, grant, patience, .. } = ready;
-        let resolved = &attempts.resolved;
-        let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
-        ticket.again = attempts.again();
-        let gone = principal.gone();
-        let queueing = Queueing { since: self.parts.clock.now(), clock: &self.parts.clock, flight: &mut *flight };
-        let permit = tokio::select! {
-            permit = self.parts.scheduler.admit(ticket) => permit,
-            () = gone.cancelled() => return Err(revoked()),
-        };
-        drop(queueing);
-        let permit = match permit {
-            Ok(permit) => permit,
-            Err(why @ Refused::Unloadable { .. }) => {
-                self.resolve(&resolved.name, request).await?;
-                return Err(ticket::refusal(&why, grant, patience));
+    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer. What the name
+    /// means is looked up again when that changes meanwhile: a model that was removed is told as what nobody has.
+    async fn admit(&self, ready: &mut Ready, attempts: &mut Attempts, flight: &mut InFlight) -> Result<Permit, Fault> {
+        loop {
+            let Ready { request, principal, grant, patience, .. } = &*ready;
+            let resolved = &attempts.resolved;
+            let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
+            ticket.again = attempts.again();
+            if ticket.again.is_some() {
+                // it had its place before
+                ticket.max_queued = u32::MAX;
             }
-            Err(why) => return Err(ticket::refusal(&why, grant, patience)),
-        };
-        let holder = resolved.at(permit.endpoint());
-        flight.note(|record| {
-            record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
-        });
-        Ok(permit)
+            let seats: Vec<_> = ticket.seats.iter().map(|seat| seat.endpoint).collect();
+            let gone = principal.gone();
+            let queueing = Queueing { since: self.parts.clock.now(), clock: &self.parts.clock, flight: &mut *flight };
+            let verdict = tokio::select! {
+                biased;
+                verdict = self.parts.scheduler.admit(ticket) => Some(verdict),
+                () = self.parts.catalog.moved(&resolved.name, &resolved.weights, &seats) => None,
+                () = gone.cancelled() => return Err(revoked()),
+            };
+            drop(queueing);
+            match verdict {
+                Some(Ok(permit)) => {
+                    let holder = resolved.at(permit.endpoint());
+                    flight.note(|record| {
+                        record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
+                    });
+                    return Ok(permit);
+                }
+                Some(Err(why)) => {
+                    if matches!(why, Refused::Unloadable { .. }) {
+                        self.resolve(&resolved.name, request).await?;
+                    }
+                    return Err(ticket::refusal(&why, grant, patience));
+                }
+                None => {
+                    let resolved = self.resolve(&resolved.name, request).await?;
+                    resolved.fit(&mut ready.request)?;
+                    attempts.put_back(resolved.clone());
+                    ready.resolved = resolved;
+                }
+            }
+        }
     }
 
     /// Step 8's order: the request in native terms, with the runner options that this gateway decided.

@@ -7,17 +7,20 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::{EndpointId, Event, Fault, FaultClass, LoadOrder, Metrics, Task};
-use crate::scheduler::Permit;
 use crate::scheduler::core::Observed;
+use crate::scheduler::{Permit, Scheduler};
 use crate::wire;
 
 use super::client::{Client, reason};
 use super::discovery::Discovery;
 use super::health::{Health, Watched};
+use super::outlier::may_wait;
 use super::reply::{Budget, Reply, Sink, pipe};
 
 /// Longest line, and longest whole answer, that is accepted from upstream.
 const MOST_BYTES: usize = 256 << 20;
+/// How long the end of a call that broke waits to learn whether its server went away.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// What to call.
 #[derive(Debug)]
@@ -40,15 +43,23 @@ pub struct Upstream {
     client: Client,
     discovery: Discovery,
     health: Health,
+    scheduler: Scheduler,
     budget: Budget,
     tasks: TaskTracker,
 }
 
 impl Upstream {
-    /// Calls by `client`, within `budget`, each in a task of `tasks`.
+    /// Calls by `client`, within `budget`, each in a task of `tasks`; `scheduler` hears at once of a server that went away.
     #[must_use]
-    pub fn new(client: Client, discovery: Discovery, health: Health, budget: Budget, tasks: TaskTracker) -> Self {
-        Self { client, discovery, health, budget, tasks }
+    pub fn new(
+        client: Client,
+        discovery: Discovery,
+        health: Health,
+        scheduler: Scheduler,
+        budget: Budget,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { client, discovery, health, scheduler, budget, tasks }
     }
 
     /// Calls the permit's endpoint. The call goes on by itself until it ends or the reply is dropped; the permit is
@@ -57,8 +68,15 @@ impl Upstream {
     pub fn call(&self, permit: Permit, order: Order) -> Reply {
         let (sink, reply) = pipe(&self.budget);
         let watched = self.health.watch(permit.endpoint(), Arc::clone(&order.runner), order.stream);
-        let pump =
-            Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink, watched, began: false };
+        let pump = Pump {
+            client: self.client.clone(),
+            discovery: self.discovery.clone(),
+            scheduler: self.scheduler.clone(),
+            order,
+            sink,
+            watched,
+            began: false,
+        };
         let task = self.tasks.spawn(pump.run(permit));
         reply.driven_by(task.abort_handle())
     }
@@ -91,6 +109,7 @@ fn unreachable(detail: String) -> Fault {
 struct Pump {
     client: Client,
     discovery: Discovery,
+    scheduler: Scheduler,
     order: Order,
     sink: Sink,
     watched: Watched,
@@ -107,16 +126,15 @@ impl Pump {
             () = recalled => Err(taken_back(self.began)),
         };
         observed.complete = observed.complete && !self.order.cut;
-        let Self { discovery, sink, watched, .. } = self;
+        let Self { discovery, scheduler, sink, watched, .. } = self;
         // judged first: whoever learns of the fault may ask again at once
         watched.ended(&ended);
         if let Err(fault) = ended {
-            if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
-                discovery.hurry(permit.endpoint());
-            }
             if fault.class == FaultClass::ContextExceeded {
                 return sink.refused(fault, permit);
             }
+            // and the slot comes back last: nobody who waits is sent to a server that went away
+            look_after(&discovery, &scheduler, permit.endpoint(), &fault).await;
             sink.fault(fault);
         }
         permit.settle(observed);
@@ -225,6 +243,25 @@ impl Pump {
         let last = learn(&event, observed);
         self.sink.event(event, line.len())?;
         Ok(last)
+    }
+}
+
+/// Finds out, where a call failed as if its server went away, whether that is so; then the server is out for all at once.
+async fn look_after(discovery: &Discovery, scheduler: &Scheduler, endpoint: EndpointId, fault: &Fault) {
+    match fault.class {
+        FaultClass::Unreachable => {
+            discovery.lost(endpoint, fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
+        }
+        FaultClass::UpstreamTimeout => discovery.hurry(endpoint),
+        _ if may_wait(fault) => {
+            let _ = tokio::time::timeout(LOOK_WITHIN, discovery.list(endpoint)).await;
+        }
+        _ => {}
+    }
+    if !discovery.answers(endpoint) {
+        scheduler.endpoint(endpoint, false, false);
+        // from now on it is asked as one that is silent: soon, then ever more seldom
+        discovery.hurry(endpoint);
     }
 }
 

@@ -243,7 +243,7 @@ impl Health {
         let fleet = fleet.borrow();
         let Some(view) = fleet.endpoints.get(usize::from(endpoint.id.0)) else { return Ok(false) };
         let Some(model) = view.models.get(name) else { return Ok(false) };
-        Ok(loaded.iter().any(|entry| reading::resident(entry, &view.models).weights == model.weights))
+        Ok(loaded.iter().any(|entry| reading::resident(entry, &view.models, &view.resident).weights == model.weights))
     }
 }
 
