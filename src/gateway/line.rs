@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::catalog::{Catalog, Resolved};
 use crate::domain::{
     Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, Limit, ModelName, Moment, Piece, RequestId, date,
@@ -15,7 +17,7 @@ use crate::scheduler::{Permit, Scheduler};
 use crate::upstream::{Discovery, Order, Reply, Upstream};
 use crate::wire::{self, Encoder};
 
-use super::answer::{Answer, AnswerBody};
+use super::answer::{Answer, AnswerBody, Ends};
 use super::call::{Call, Caller};
 use super::elsewhere::Attempts;
 use super::in_flight::InFlight;
@@ -51,6 +53,8 @@ pub struct Parts {
 pub struct Gateway {
     pub(super) parts: Parts,
     next_id: AtomicU64,
+    /// Cancelled when it stops without waiting for what runs.
+    cut: CancellationToken,
 }
 
 /// A request that passed every step before the queue.
@@ -64,6 +68,17 @@ pub(super) struct Ready {
     pub(super) fitting: Fitting,
     /// How often the caller hears that it still waits.
     pub(super) keepalive: Option<Duration>,
+    cut: CancellationToken,
+}
+
+impl Ready {
+    /// What may end the answer before its end.
+    pub(super) fn ends(&self) -> Ends {
+        Ends {
+            revoked: Box::pin(self.principal.gone().cancelled_owned()),
+            cut: Box::pin(self.cut.clone().cancelled_owned()),
+        }
+    }
 }
 
 /// A request whose answer has begun.
@@ -78,7 +93,12 @@ impl Gateway {
     /// A gateway whose request ids start at `seed` (random per process, so that ids are unique across restarts).
     #[must_use]
     pub fn new(parts: Parts, seed: u64) -> Self {
-        Self { parts, next_id: AtomicU64::new(seed & 0xffff_ffff_0000_0000) }
+        Self { parts, next_id: AtomicU64::new(seed & 0xffff_ffff_0000_0000), cut: CancellationToken::new() }
+    }
+
+    /// Ends what runs now, each with an error that says so.
+    pub fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Serves one request for inference: the life of a request, step by step. Every way out is an [`Answer`], and the
@@ -118,7 +138,8 @@ impl Gateway {
         let patience = wishes.patience(grant.rules.max_wait, self.parts.clock.now());
         let keepalive = wishes.keepalive(&request, grant.rules.keepalive);
         let fitting = Fitting::of(&request);
-        Ok(Ready { request, principal, grant, resolved, patience, fitting, keepalive })
+        let cut = self.cut.clone();
+        Ok(Ready { request, principal, grant, resolved, patience, fitting, keepalive, cut })
     }
 
     /// The line from the queue to the first event.
@@ -138,10 +159,10 @@ impl Gateway {
             let endpoint = permit.endpoint();
             let order = self.order(&permit, ready)?;
             let mut reply = self.parts.upstream.call(permit, order);
-            let gone = ready.principal.gone();
+            let mut ends = ready.ends();
             let first = tokio::select! {
                 first = reply.next() => first.unwrap_or_else(|| Err(ended())),
-                () = gone.cancelled() => return Err(revoked()),
+                fault = std::future::poll_fn(|cx| ends.poll(cx)) => return Err(fault),
             };
             match first {
                 Ok(first) => return Ok(Started { first, reply: Some(reply) }),
@@ -160,7 +181,7 @@ impl Gateway {
     /// A guard for a request on `route`.
     pub(super) fn begin(&self, route: &'static str) -> InFlight {
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        InFlight::begin(id, route, self.parts.clock.clone(), self.parts.settler.clone())
+        InFlight::begin(id, route, self.parts.clock.clone(), self.parts.settler.clone(), self.cut.clone())
     }
 
     /// Step 2: who is calling.
@@ -288,10 +309,7 @@ pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answ
     let streams = encoder.replies_as_stream(&first);
     let content_type = encoder.content_type(streams);
     let body = match reply {
-        Some(reply) if streams => {
-            let revoked = ready.principal.gone().cancelled_owned();
-            AnswerBody::stream(first, reply, encoder, revoked, flight)
-        }
+        Some(reply) if streams => AnswerBody::stream(first, reply, encoder, ready.ends(), flight),
         _ => {
             flight.event(&first);
             let whole = encoder.unary(&first);

@@ -164,14 +164,14 @@ impl Pump {
     async fn send(&mut self, endpoint: EndpointId) -> Result<reqwest::Response, Fault> {
         let body = std::mem::take(&mut self.order.body);
         let failed = |error: reqwest::Error| {
-            if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) }
+            if error.is_connect() { unreachable(reason(&error)) } else { broken(false, &reason(&error)) }
         };
         self.client.call(endpoint, self.order.task, body, failed).await
     }
 
     async fn once(&self, response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
         let body = whole(response, self.client.timeouts.idle).await?;
-        let event = wire::decode_body(self.order.task, &body).map_err(|bad| broken(&bad.to_string()))?;
+        let event = wire::decode_body(self.order.task, &body).map_err(|bad| garbled(false, &bad.to_string()))?;
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
@@ -195,10 +195,10 @@ impl Pump {
                 if !last.is_empty() && self.line(&last, observed)? {
                     return Ok(());
                 }
-                return Err(broken("the stream ended without done:true"));
+                return Err(broken(self.began, "the stream ended without done:true"));
             };
             lines.push(&chunk);
-            while let Some(line) = lines.next_line().map_err(|bad| broken(&bad.to_string()))? {
+            while let Some(line) = lines.next_line().map_err(|bad| garbled(self.began, &bad.to_string()))? {
                 if !std::mem::replace(&mut self.began, true) {
                     pause = permit.began();
                 }
@@ -230,12 +230,13 @@ impl Pump {
             }
         }
         let late = |_| if self.began { stopped(patience) } else { too_slow("did not begin to answer", patience) };
-        next.map_err(late)?.map_err(|error| broken(&reason(&error)))
+        next.map_err(late)?.map_err(|error| broken(self.began, &reason(&error)))
     }
 
     /// Hands one line over; true for the last one.
     fn line(&mut self, line: &[u8], observed: &mut Observed) -> Result<bool, Fault> {
-        let event = wire::decode_event(self.order.task, line).map_err(|bad| broken(&bad.to_string()))?;
+        let event = wire::decode_event(self.order.task, line);
+        let event = event.map_err(|bad| garbled(self.watched.has_spoken(), &bad.to_string()))?;
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
@@ -272,10 +273,10 @@ async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<By
         let chunk = tokio::time::timeout(patience, response.chunk())
             .await
             .map_err(|_| stopped(patience))?
-            .map_err(|error| broken(&reason(&error)))?;
+            .map_err(|error| broken(false, &reason(&error)))?;
         let Some(chunk) = chunk else { return Ok(body.into()) };
         if body.len() + chunk.len() > MOST_BYTES {
-            return Err(broken("the answer is larger than 256 MiB"));
+            return Err(Fault::new(FaultClass::UpstreamBroken, "the Ollama server's answer is larger than 256 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -327,7 +328,21 @@ fn stopped(patience: Duration) -> Fault {
     Fault::new(FaultClass::UpstreamTimeout, text)
 }
 
-fn broken(detail: &str) -> Fault {
-    let text = "the Ollama server broke off before the answer was complete: the answer so far is not whole, try again";
+/// It broke off; `told` is whether anything of the answer was passed on.
+fn broken(told: bool, detail: &str) -> Fault {
+    let text = if told {
+        "the Ollama server broke off before the answer was complete: the answer so far is not whole, try again"
+    } else {
+        "the Ollama server broke off before anything of an answer came: try again"
+    };
+    Fault::new(FaultClass::UpstreamBroken, text).detail(detail.to_owned())
+}
+
+/// It said what is no answer.
+fn garbled(told: bool, detail: &str) -> Fault {
+    if told {
+        return broken(true, detail);
+    }
+    let text = "what came from the Ollama server's address is no answer of Ollama's: tell the operator if it stays so";
     Fault::new(FaultClass::UpstreamBroken, text).detail(detail.to_owned())
 }

@@ -69,6 +69,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Whether an event came.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.spoke
+    }
+
     /// An event came.
     pub(super) fn spoke(&mut self) {
         if !self.spoke {
