@@ -79,6 +79,9 @@ impl Gateway {
         request.measure.prompt_bytes = bytes(asked.prompt_tokens.saturating_mul(SAMPLE as u64) / tokens);
         let patience = Wishes::default().patience(grant.rules.max_wait, self.parts.clock.now());
         let ticket = ticket::make(&self.parts, &grant, &request, &resolved, RequestId(0), patience.until)?;
+        if let Some(text) = self.foresee(asked.prompt_tokens, &request, &grant, &resolved)? {
+            account["overflow"] = json!(text);
+        }
         match self.parts.scheduler.outlook(&ticket) {
             Outlook::Starts { endpoint } => {
                 account["verdict"] = json!("starts");
