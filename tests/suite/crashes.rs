@@ -75,6 +75,23 @@ async fn a_crash_of_the_only_server_costs_nobody_in_the_queue_and_newcomers_wait
 }
 
 #[tokio::test]
+async fn an_application_waits_for_its_own_server_while_one_that_it_may_not_use_has_the_model_too() {
+    let (own, other) = (Sim::start(two_slots()).await.unwrap(), Sim::start(two_slots()).await.unwrap());
+    let addr = own.addr();
+    let plan = Plan::new().app("shop").upstreams(&[&own.url(), &other.url()]);
+    let house = plan.policy("shop.toml", &format!("endpoints = [\"{addr}\"]\n")).build().await;
+    house.until_known(addr, "gemma:a").await;
+    own.shutdown().await;
+    let waiting = send(&house, "/api/chat", "gemma:a").await;
+    until_down(&house, addr).await;
+    house.until_queued(1).await;
+    let again = Sim::start(sim::Settings { listen: addr, ..two_slots() }).await.unwrap();
+    assert!(dialect::is_whole("/api/chat", &waiting.read().await));
+    assert_eq!((again.loads(), other.loads()), (1, 0));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_refused_connection_takes_its_request_back_into_the_queue() {
     let fake = Fake::start().await;
     let house = Plan::new().app("shop").upstreams(&[&fake.url()]).build().await;
