@@ -107,7 +107,7 @@ pub(super) async fn build(
     tasks.spawn(stagehand.run(ordered, tasks.clone(), stop.clone()));
     let health = Health::new(client.clone(), discovery.clone(), metrics.clone(), clock.clone());
     let budget = Budget::new(ANSWERS.0, ANSWERS.1);
-    let upstream = Upstream::new(client, discovery.clone(), health.clone(), budget, tasks.clone());
+    let upstream = Upstream::new(client, discovery.clone(), health.clone(), scheduler.clone(), budget, tasks.clone());
     let log = telemetry.log_requests.then(|| telemetry.lines.clone());
     let ledger = Ledger::new(metrics.clone(), log);
     let (settler, settling) = settler(ledger.clone());

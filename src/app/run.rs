@@ -20,6 +20,8 @@ use super::{gauges, operators};
 
 /// For a peer that stops reading.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For running answers that are cut to say so to their callers.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// For the rooms' own tasks to end once nothing is served any more.
 const LAST_TASKS: Duration = Duration::from_secs(5);
 
@@ -231,17 +233,20 @@ impl Gaucho {
         drop(lease);
     }
 
-    /// Refuses what waits, ends open connections, and counts what is cut.
-    async fn cut_off(&self, serving: JoinHandle<()>) -> Cut {
+    /// Refuses what waits, ends what runs and then open connections, and counts what is cut.
+    async fn cut_off(&self, mut serving: JoinHandle<()>) -> Cut {
         let mut cut = Cut::default();
         if let Some(house) = self.house.get() {
             let view = house.scheduler.view();
             cut.running = view.runners.iter().map(|runner| runner.used as usize).sum();
             cut.waiting = view.queued;
             house.scheduler.cut();
+            house.gateway.cut();
         }
-        self.cut.cancel();
-        let _ = tokio::time::timeout(LAST_TASKS, serving).await;
+        if tokio::time::timeout(LAST_WORDS, &mut serving).await.is_err() {
+            self.cut.cancel();
+            let _ = tokio::time::timeout(LAST_TASKS, serving).await;
+        }
         cut
     }
 }

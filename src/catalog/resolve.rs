@@ -17,7 +17,8 @@ pub struct Resolved {
     pub name: ModelName,
     /// The weights of the model that requests for it run on.
     pub weights: Box<str>,
-    /// The endpoints that hold it with these weights; never empty.
+    /// The endpoints that hold it with these weights; never empty. Those that do not answer held it when they last did, and
+    /// are waited for.
     pub holders: Vec<Holder>,
 }
 
@@ -61,19 +62,20 @@ impl Catalog {
     }
 
     /// The endpoints that can serve `name`. Where endpoints hold different weights under one name, the first
-    /// endpoint's count: one name must not mean two models.
+    /// endpoint's that answers count: one name must not mean two models.
     ///
     /// # Errors
-    /// `NotFound` in Ollama's words when an endpoint answers and none has it; `Unreachable` when no endpoint answers, or
-    /// only one that does not was seen to have it.
+    /// `NotFound` in Ollama's words when an endpoint answers and none is known to have it; `Unreachable` when no endpoint
+    /// answers and none was ever seen to have it.
     pub fn resolve(&self, name: &ModelName, asked_as: &str, embeds: bool) -> Result<Resolved, Fault> {
         let fleet = self.fleet();
-        let mut holders: Vec<Holder> = fleet
-            .holders(name)
-            .map(|(endpoint, model)| Holder { endpoint: Arc::clone(endpoint), model: Arc::clone(model) })
-            .collect();
+        let holder = |(endpoint, model): (&Arc<EndpointView>, &Arc<ModelView>)| Holder {
+            endpoint: Arc::clone(endpoint),
+            model: Arc::clone(model),
+        };
+        let mut holders: Vec<Holder> = fleet.holders(name).chain(fleet.last_holders(name)).map(holder).collect();
         let Some(first) = holders.first() else {
-            return Err(absent(&fleet, name, asked_as, embeds));
+            return Err(absent(&fleet, asked_as, embeds));
         };
         if first.model.remote {
             let text = format!("model '{asked_as}' runs on another host: prompts would leave this site");
@@ -82,6 +84,28 @@ impl Catalog {
         let weights: Box<str> = first.model.weights.as_str().into();
         holders.retain(|holder| *holder.model.weights == *weights);
         Ok(Resolved { name: name.clone(), weights, holders })
+    }
+
+    /// Resolves once `name` means other weights than these or nothing, or none of these endpoints has it any more.
+    pub async fn moved(&self, name: &ModelName, weights: &str, endpoints: &[EndpointId]) {
+        let has = |view: &EndpointView| view.models.get(name).is_some_and(|model| model.weights == weights);
+        let moved = |fleet: &Arc<FleetView>| {
+            let now = fleet.holders(name).chain(fleet.last_holders(name)).next();
+            let mut views = endpoints.iter().filter_map(|id| fleet.endpoints.get(usize::from(id.0)));
+            now.is_none_or(|(_, model)| model.weights != weights) || !views.any(|view| has(view))
+        };
+        if self.fleet.clone().wait_for(moved).await.is_err() {
+            // nobody looks any more: the process is stopping
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A tag by which these weights were asked for, where no endpoint lists one any more.
+    #[must_use]
+    pub fn once_known_as(&self, weights: &str) -> Option<ModelName> {
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = settled.iter().find(|(key, _)| *key.weights == *weights).map(|(_, plan)| plan)?;
+        ModelName::parse(&plan.order.model).ok()
     }
 
     /// How this holder's runner is run. The first call settles what the profile leaves open, and it stays so while the
@@ -103,7 +127,7 @@ impl Catalog {
 }
 
 /// Ollama's own words differ by route: embed routes add advice (`ollama-facts` 1.5).
-fn absent(fleet: &FleetView, name: &ModelName, asked_as: &str, embeds: bool) -> Fault {
+fn absent(fleet: &FleetView, asked_as: &str, embeds: bool) -> Fault {
     let troubles: Vec<String> = fleet
         .endpoints
         .iter()
@@ -111,12 +135,6 @@ fn absent(fleet: &FleetView, name: &ModelName, asked_as: &str, embeds: bool) -> 
         .collect();
     if troubles.len() == fleet.endpoints.len() {
         let text = "no Ollama server can be reached now: try again, and tell the operator if it stays so";
-        let retry = std::time::Duration::from_secs(5);
-        return Fault::new(FaultClass::Unreachable, text).retry(retry).detail(troubles.join("; "));
-    }
-    let had = |endpoint: &Arc<EndpointView>| endpoint.trouble.is_some() && endpoint.models.contains_key(name);
-    if fleet.endpoints.iter().any(had) {
-        let text = format!("model '{asked_as}' is only on a server that cannot be reached now: try again shortly");
         let retry = std::time::Duration::from_secs(5);
         return Fault::new(FaultClass::Unreachable, text).retry(retry).detail(troubles.join("; "));
     }

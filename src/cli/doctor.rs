@@ -181,7 +181,8 @@ async fn slots(
     };
     writeln!(
         err,
-        "measuring the slots of {} with {}, {load}: this uses its GPU for some seconds",
+        "measuring the slots of {} with {}, {load}: this uses its GPU for some seconds, and a gateway that serves from it \
+         may warn meanwhile that somebody uses the server directly",
         finding.endpoint.name, subject.model
     )?;
     match doctor.measure(&subject).await {

@@ -72,6 +72,9 @@ fn tell(account: &Value, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{label:<9} {}: {}", cell(endpoint, "name"), cell(endpoint, "reason"))?;
         label = "";
     }
+    if let Some(overflow) = account["overflow"].as_str() {
+        writeln!(out, "overflow  {}", plain(overflow))?;
+    }
     writeln!(out, "outlook   {}", outlook(account))
 }
 

@@ -8,8 +8,35 @@ use clap::Args;
 
 use crate::sim::{Model, Scheduler, Settings, Sim, default_models, parse_bytes};
 
+/// What `--help` says of the table of models.
+const MODELS_HELP: &str = "\
+The table of models (--models) is TOML, or JSON of the same shape; only `name` has to be there:
+  [[models]]
+  name = \"llama3.2:3b\"
+  size = 2019393189                    # bytes of all layers
+  memory = 2600000000                 # bytes once loaded, without the context's [default: size]
+  kv_bytes_per_token = 114688         # bytes per token of context and slot [default: 0]
+  context_length = 131072             # tokens it was trained with
+  load_ms = 2000
+  prompt_tokens_per_second = 2000.0
+  tokens_per_second = 60.0
+  parallel_speed = 1.0                # what several answers at once make together, by what one makes alone
+  answer_tokens = 200                 # length of its answers [default: 20 to 120, by the prompt]
+  capabilities = [\"completion\"]      # also tools, thinking, embedding, vision, insert
+
+  [[models]]
+  name = \"nomic-embed-text\"
+  capabilities = [\"embedding\"]
+  embedding_length = 768              # numbers in a vector
+
+More fields: `slots` (where they differ from --num-parallel), `vram` (bytes of it on the GPU; 0 for a CPU), `text` and
+`thinking` (what it always says and thinks), `keeps_calling_tools`; and what /api/tags and /api/show tell of it: `digest`,
+`weights` (tags with the same one share a runner), `modified_at`, `family`, `format`, `parent`, `parameter_size`,
+`quantization`, `template`, `system`, `parameters`, `license`, `model_info`, `tensors`.";
+
 /// Run a stand-in for Ollama that needs no GPU and no model files.
 #[derive(Debug, Args)]
+#[command(after_help = MODELS_HELP)]
 pub(crate) struct SimArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11434")]
@@ -30,7 +57,7 @@ pub(crate) struct SimArgs {
     /// Memory for models, such as 24GB; without it there is plenty
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
-    /// Table of models (TOML or JSON); without it there are four for demos
+    /// Table of models (TOML or JSON, see below); without it there are four for demos
     #[arg(long, value_name = "FILE")]
     models: Option<PathBuf>,
     /// How many times faster than the models' own speeds it runs
@@ -144,5 +171,21 @@ mod tests {
         let line = Line::try_parse_from(["sim", "--report", "no/such/folder/x.html"]).unwrap();
         let said = run(line.args).await.unwrap_err();
         assert!(said.contains("--report no/such/folder/x.html"), "{said}");
+    }
+
+    #[test]
+    fn the_help_on_models_is_a_table_that_can_be_read_and_leaves_no_field_out() {
+        let table = MODELS_HELP.split_once('\n').unwrap().1.split_once("\nMore fields").unwrap().0;
+        let models = Model::parse_file(table).unwrap();
+        let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["llama3.2:3b", "nomic-embed-text:latest"]);
+        // what it expects instead of a field that is none
+        let error = Model::parse_file("{\"models\":[{\"name\":\"a\",\"nothing\":1}]}").unwrap_err();
+        let fields: Vec<_> = error.split('`').skip(3).step_by(2).collect();
+        assert!(fields.len() > 20, "{error}");
+        for field in fields {
+            let (row, more) = (format!("\n  {field} = "), format!("`{field}`"));
+            assert!(MODELS_HELP.contains(&row) || MODELS_HELP.contains(&more), "{field}");
+        }
     }
 }

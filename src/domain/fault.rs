@@ -42,6 +42,8 @@ pub enum FaultClass {
     NeverFits,
     /// The gateway is shutting down or is a standby.
     Draining,
+    /// The gateway was stopped while the request ran.
+    Stopped,
     /// A surface or field that is not served.
     NotSupported,
     /// No endpoint can be reached.
@@ -84,6 +86,7 @@ impl FaultClass {
             Self::Unloadable => "unloadable",
             Self::NeverFits => "never_fits",
             Self::Draining => "draining",
+            Self::Stopped => "gateway_stopped",
             Self::NotSupported => "not_supported",
             Self::Unreachable => "unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -107,9 +110,13 @@ impl FaultClass {
             | Self::UpstreamBroken
             | Self::Unloadable
             | Self::NeverFits => Origin::Upstream,
-            Self::QueueFull | Self::Busy | Self::WaitedTooLong | Self::TooLate | Self::Draining | Self::Internal => {
-                Origin::Gateway
-            }
+            Self::QueueFull
+            | Self::Busy
+            | Self::WaitedTooLong
+            | Self::TooLate
+            | Self::Draining
+            | Self::Stopped
+            | Self::Internal => Origin::Gateway,
             _ => Origin::Downstream,
         }
     }

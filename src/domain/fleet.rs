@@ -25,6 +25,17 @@ impl FleetView {
             .filter(|endpoint| endpoint.trouble.is_none())
             .filter_map(move |endpoint| endpoint.models.get(name).map(|model| (endpoint, model)))
     }
+
+    /// The endpoints that do not answer now and had `name` when they last did.
+    pub fn last_holders<'a>(
+        &'a self,
+        name: &'a ModelName,
+    ) -> impl Iterator<Item = (&'a Arc<EndpointView>, &'a Arc<ModelView>)> {
+        self.endpoints
+            .iter()
+            .filter(|endpoint| endpoint.trouble.is_some())
+            .filter_map(move |endpoint| endpoint.models.get(name).map(|model| (endpoint, model)))
+    }
 }
 
 /// One upstream Ollama as last seen.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -59,7 +60,29 @@ struct Stream {
     /// What is encoded and not handed over yet, and whether nothing follows it.
     unsent: Bytes,
     ended: bool,
-    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    ends: Ends,
+}
+
+/// What ends a running answer before its end.
+pub(super) struct Ends {
+    /// The key is no longer valid.
+    pub(super) revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The gateway stops without waiting for it.
+    pub(super) cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Ends {
+    /// The fault that ends it, once there is one.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        if self.revoked.as_mut().poll(cx).is_ready() {
+            let text = "the key was revoked or has expired: the answer ends here";
+            return Poll::Ready(Fault::new(FaultClass::Revoked, text));
+        }
+        self.cut.as_mut().poll(cx).map(|()| {
+            let text = "the gateway was stopped before the answer was complete: try again in a moment";
+            Fault::new(FaultClass::Stopped, text).retry(Duration::from_secs(2))
+        })
+    }
 }
 
 impl AnswerBody {
@@ -75,14 +98,8 @@ impl AnswerBody {
     }
 
     /// A stream whose first event is known.
-    pub(super) fn stream(
-        first: Event,
-        reply: Reply,
-        encoder: Encoder,
-        revoked: WaitForCancellationFutureOwned,
-        flight: InFlight,
-    ) -> Self {
-        let stream = Stream::new(Next::Event(first), Some(reply), encoder, Box::pin(revoked));
+    pub(super) fn stream(first: Event, reply: Reply, encoder: Encoder, ends: Ends, flight: InFlight) -> Self {
+        let stream = Stream::new(Next::Event(first), Some(reply), encoder, ends);
         Self { flight: Some(flight), source: Source::Stream(Box::new(stream)), chunked: true }
     }
 
@@ -150,8 +167,7 @@ impl AnswerBody {
             Ok(Started { first, reply }) => (Next::Event(first), reply),
             Err(fault) => (Next::Fault(fault), None),
         };
-        let revoked = Box::pin(ready.principal.gone().cancelled_owned());
-        self.source = Source::Stream(Box::new(Stream::new(next, reply, *encoder, revoked)));
+        self.source = Source::Stream(Box::new(Stream::new(next, reply, *encoder, ready.ends())));
         self.flight = Some(flight);
     }
 }
@@ -164,19 +180,15 @@ enum Next {
 }
 
 impl Stream {
-    fn new(
-        first: Next,
-        reply: Option<Reply>,
-        encoder: Encoder,
-        revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    ) -> Self {
-        Self { next: Some(first), reply, encoder, unsent: Bytes::new(), ended: false, revoked }
+    fn new(first: Next, reply: Option<Reply>, encoder: Encoder, ends: Ends) -> Self {
+        Self { next: Some(first), reply, encoder, unsent: Bytes::new(), ended: false, ends }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if !matches!(self.next, Some(Next::Fault(_))) && self.revoked.as_mut().poll(cx).is_ready() {
-            let text = "the key was revoked or has expired: the answer ends here";
-            return Poll::Ready(Next::Fault(Fault::new(FaultClass::Revoked, text)));
+        if !matches!(self.next, Some(Next::Fault(_)))
+            && let Poll::Ready(fault) = self.ends.poll(cx)
+        {
+            return Poll::Ready(Next::Fault(fault));
         }
         if let Some(next) = self.next.take() {
             return Poll::Ready(next);

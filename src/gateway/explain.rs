@@ -79,6 +79,9 @@ impl Gateway {
         request.measure.prompt_bytes = bytes(asked.prompt_tokens.saturating_mul(SAMPLE as u64) / tokens);
         let patience = Wishes::default().patience(grant.rules.max_wait, self.parts.clock.now());
         let ticket = ticket::make(&self.parts, &grant, &request, &resolved, RequestId(0), patience.until)?;
+        if let Some(text) = self.foresee(asked.prompt_tokens, &request, &grant, &resolved)? {
+            account["overflow"] = json!(text);
+        }
         match self.parts.scheduler.outlook(&ticket) {
             Outlook::Starts { endpoint } => {
                 account["verdict"] = json!("starts");
@@ -102,7 +105,8 @@ impl Gateway {
     /// The request as it would be decoded, on a surface that makes what the model makes and that the policy allows.
     fn imagine(&self, asked: &Hypothetical, name: &ModelName) -> InferenceRequest {
         let fleet = self.parts.catalog.fleet();
-        let embeds = fleet.holders(name).next().is_some_and(|(_, model)| !model.generates());
+        let embeds =
+            fleet.holders(name).chain(fleet.last_holders(name)).next().is_some_and(|(_, model)| !model.generates());
         let rules = self.parts.desk.rules(&asked.app);
         let fitting = |surface: &&Surface| surface.task().embeds() == embeds;
         let usual = if embeds { &Surface::Embed } else { &Surface::Chat };
@@ -133,6 +137,7 @@ impl Gateway {
                 Some(_) if !grant.rules.endpoints.allow(&endpoint.name, &endpoint.url) => {
                     (false, "the policy keeps the application off it (endpoints)".to_owned())
                 }
+                Some(holder) if !holder.endpoint.is_usable() => (false, absence(endpoint, name)),
                 Some(holder) => (true, self.tell_runner(holder, grant)),
                 None => (false, absence(endpoint, name)),
             };
@@ -173,7 +178,7 @@ fn tell_grant(grant: &Grant, policy: &mut Value) {
 
 /// Why an endpoint is not among those that can serve the name.
 fn absence(endpoint: &EndpointView, name: &ModelName) -> String {
-    match (&endpoint.trouble, endpoint.models.get(name)) {
+    match (endpoint.trouble.as_ref().or(endpoint.ejected.as_ref()), endpoint.models.get(name)) {
         (Some(trouble), _) => format!("cannot be used now: {trouble}"),
         (None, None) => "does not have the model".to_owned(),
         (None, Some(model)) if model.remote => "has it from another host: prompts would leave this site".to_owned(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::{Clock, Dialect, Event, Fault, Moment, Outcome, Overflow, RequestId};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Clock, Dialect, Event, Fault, FaultClass, Moment, Outcome, Overflow, RequestId};
 use crate::ledger::Record;
 
 use super::settle::Settler;
@@ -15,12 +17,22 @@ pub struct InFlight {
     arrived: Moment,
     clock: Clock,
     settler: Settler,
+    /// Whether upstream said what the request took.
+    told: bool,
+    /// Cancelled when the gateway stops without waiting for it.
+    cut: CancellationToken,
 }
 
 impl InFlight {
-    pub(super) fn begin(id: RequestId, route: &'static str, clock: Clock, settler: Settler) -> Self {
+    pub(super) fn begin(
+        id: RequestId,
+        route: &'static str,
+        clock: Clock,
+        settler: Settler,
+        cut: CancellationToken,
+    ) -> Self {
         let record = Some(Box::new(Record::new(id, route, clock.wall())));
-        Self { id, record, arrived: clock.now(), clock, settler }
+        Self { id, record, arrived: clock.now(), clock, settler, told: false, cut }
     }
 
     /// The record, to fill in what becomes known.
@@ -72,6 +84,11 @@ impl InFlight {
     /// Notes what an event from upstream says about time and tokens.
     pub(super) fn event(&mut self, event: &Event) {
         let age = self.age();
+        self.told |= match event {
+            Event::Piece(piece) => piece.finish.is_some(),
+            Event::Vectors(_) => true,
+            Event::Error(_) => false,
+        };
         self.note(|record| {
             record.usage.first_event.get_or_insert(age);
             let metrics = match event {
@@ -125,6 +142,13 @@ impl Drop for InFlight {
         let age = self.age();
         if let Some(mut record) = self.record.take() {
             record.usage.total = age;
+            if let Some(first) = record.usage.first_event.filter(|_| !self.told) {
+                // nobody will say how long it took to write: the answer ended before its end
+                record.usage.generation = age.saturating_sub(first);
+            }
+            if record.outcome == Outcome::Left && self.cut.is_cancelled() {
+                record.outcome = Outcome::Faulted(FaultClass::Stopped);
+            }
             self.settler.send(record);
         }
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::catalog::{Catalog, Resolved};
 use crate::domain::{
     Clock, Event, Fault, FaultClass, Finish, InferenceRequest, Intent, Limit, ModelName, Moment, Piece, RequestId, date,
@@ -15,7 +17,7 @@ use crate::scheduler::{Permit, Scheduler};
 use crate::upstream::{Discovery, Order, Reply, Upstream};
 use crate::wire::{self, Encoder};
 
-use super::answer::{Answer, AnswerBody};
+use super::answer::{Answer, AnswerBody, Ends};
 use super::call::{Call, Caller};
 use super::elsewhere::Attempts;
 use super::in_flight::InFlight;
@@ -51,6 +53,8 @@ pub struct Parts {
 pub struct Gateway {
     pub(super) parts: Parts,
     next_id: AtomicU64,
+    /// Cancelled when it stops without waiting for what runs.
+    cut: CancellationToken,
 }
 
 /// A request that passed every step before the queue.
@@ -64,6 +68,17 @@ pub(super) struct Ready {
     pub(super) fitting: Fitting,
     /// How often the caller hears that it still waits.
     pub(super) keepalive: Option<Duration>,
+    cut: CancellationToken,
+}
+
+impl Ready {
+    /// What may end the answer before its end.
+    pub(super) fn ends(&self) -> Ends {
+        Ends {
+            revoked: Box::pin(self.principal.gone().cancelled_owned()),
+            cut: Box::pin(self.cut.clone().cancelled_owned()),
+        }
+    }
 }
 
 /// A request whose answer has begun.
@@ -78,7 +93,12 @@ impl Gateway {
     /// A gateway whose request ids start at `seed` (random per process, so that ids are unique across restarts).
     #[must_use]
     pub fn new(parts: Parts, seed: u64) -> Self {
-        Self { parts, next_id: AtomicU64::new(seed & 0xffff_ffff_0000_0000) }
+        Self { parts, next_id: AtomicU64::new(seed & 0xffff_ffff_0000_0000), cut: CancellationToken::new() }
+    }
+
+    /// Ends what runs now, each with an error that says so.
+    pub fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Serves one request for inference: the life of a request, step by step. Every way out is an [`Answer`], and the
@@ -118,7 +138,8 @@ impl Gateway {
         let patience = wishes.patience(grant.rules.max_wait, self.parts.clock.now());
         let keepalive = wishes.keepalive(&request, grant.rules.keepalive);
         let fitting = Fitting::of(&request);
-        Ok(Ready { request, principal, grant, resolved, patience, fitting, keepalive })
+        let cut = self.cut.clone();
+        Ok(Ready { request, principal, grant, resolved, patience, fitting, keepalive, cut })
     }
 
     /// The line from the queue to the first event.
@@ -131,17 +152,17 @@ impl Gateway {
             let permit = match attempts.kept.take() {
                 Some(kept) => kept,
                 None => {
-                    let permit = self.admit(ready, &attempts, flight).await;
+                    let permit = self.admit(ready, &mut attempts, flight).await;
                     permit.map_err(|refusal| attempts.refused(refusal, flight))?
                 }
             };
             let endpoint = permit.endpoint();
             let order = self.order(&permit, ready)?;
             let mut reply = self.parts.upstream.call(permit, order);
-            let gone = ready.principal.gone();
+            let mut ends = ready.ends();
             let first = tokio::select! {
                 first = reply.next() => first.unwrap_or_else(|| Err(ended())),
-                () = gone.cancelled() => return Err(revoked()),
+                fault = std::future::poll_fn(|cx| ends.poll(cx)) => return Err(fault),
             };
             match first {
                 Ok(first) => return Ok(Started { first, reply: Some(reply) }),
@@ -149,7 +170,10 @@ impl Gateway {
                     let oversized = Oversized { fault, endpoint, permit: reply.unused() };
                     attempts = self.overflowed(oversized, ready, attempts, flight).await?;
                 }
-                Err(fault) => attempts.failed(endpoint, as_asked(fault, ready), &self.parts, flight)?,
+                Err(fault) => {
+                    let fault = as_asked(fault, ready);
+                    attempts.failed(endpoint, fault, (&self.parts, &ready.resolved), flight)?;
+                }
             }
         }
     }
@@ -157,7 +181,7 @@ impl Gateway {
     /// A guard for a request on `route`.
     pub(super) fn begin(&self, route: &'static str) -> InFlight {
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        InFlight::begin(id, route, self.parts.clock.clone(), self.parts.settler.clone())
+        InFlight::begin(id, route, self.parts.clock.clone(), self.parts.settler.clone(), self.cut.clone())
     }
 
     /// Step 2: who is calling.
@@ -194,33 +218,50 @@ impl Gateway {
         }
     }
 
-    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer; what cannot be loaded because it
-    /// was removed meanwhile is told as what nobody has.
-    async fn admit(&self, ready: &Ready, attempts: &Attempts, flight: &mut InFlight) -> Result<Permit, Fault> {
-        let Ready { request, principal, grant, patience, .. } = ready;
-        let resolved = &attempts.resolved;
-        let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
-        ticket.again = attempts.again();
-        let gone = principal.gone();
-        let queueing = Queueing { since: self.parts.clock.now(), clock: &self.parts.clock, flight: &mut *flight };
-        let permit = tokio::select! {
-            permit = self.parts.scheduler.admit(ticket) => permit,
-            () = gone.cancelled() => return Err(revoked()),
-        };
-        drop(queueing);
-        let permit = match permit {
-            Ok(permit) => permit,
-            Err(why @ Refused::Unloadable { .. }) => {
-                self.resolve(&resolved.name, request).await?;
-                return Err(ticket::refusal(&why, grant, patience));
+    /// Step 7: a slot. Leaving while waiting withdraws; a revoked key waits no longer. What the name
+    /// means is looked up again when that changes meanwhile: a model that was removed is told as what nobody has.
+    async fn admit(&self, ready: &mut Ready, attempts: &mut Attempts, flight: &mut InFlight) -> Result<Permit, Fault> {
+        loop {
+            let Ready { request, principal, grant, patience, .. } = &*ready;
+            let resolved = &attempts.resolved;
+            let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
+            ticket.again = attempts.again();
+            if ticket.again.is_some() {
+                // it had its place before
+                ticket.max_queued = u32::MAX;
             }
-            Err(why) => return Err(ticket::refusal(&why, grant, patience)),
-        };
-        let holder = resolved.at(permit.endpoint());
-        flight.note(|record| {
-            record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
-        });
-        Ok(permit)
+            let seats: Vec<_> = ticket.seats.iter().map(|seat| seat.endpoint).collect();
+            let gone = principal.gone();
+            let queueing = Queueing { since: self.parts.clock.now(), clock: &self.parts.clock, flight: &mut *flight };
+            let verdict = tokio::select! {
+                biased;
+                verdict = self.parts.scheduler.admit(ticket) => Some(verdict),
+                () = self.parts.catalog.moved(&resolved.name, &resolved.weights, &seats) => None,
+                () = gone.cancelled() => return Err(revoked()),
+            };
+            drop(queueing);
+            match verdict {
+                Some(Ok(permit)) => {
+                    let holder = resolved.at(permit.endpoint());
+                    flight.note(|record| {
+                        record.endpoint = holder.map(|holder| (holder.endpoint.id, holder.endpoint.name.clone()));
+                    });
+                    return Ok(permit);
+                }
+                Some(Err(why)) => {
+                    if matches!(why, Refused::Unloadable { .. }) {
+                        self.resolve(&resolved.name, request).await?;
+                    }
+                    return Err(ticket::refusal(&why, grant, patience));
+                }
+                None => {
+                    let resolved = self.resolve(&resolved.name, request).await?;
+                    resolved.fit(&mut ready.request)?;
+                    attempts.put_back(resolved.clone());
+                    ready.resolved = resolved;
+                }
+            }
+        }
     }
 
     /// Step 8's order: the request in native terms, with the runner options that this gateway decided.
@@ -268,10 +309,7 @@ pub(super) fn good(ready: Ready, started: Started, mut flight: InFlight) -> Answ
     let streams = encoder.replies_as_stream(&first);
     let content_type = encoder.content_type(streams);
     let body = match reply {
-        Some(reply) if streams => {
-            let revoked = ready.principal.gone().cancelled_owned();
-            AnswerBody::stream(first, reply, encoder, revoked, flight)
-        }
+        Some(reply) if streams => AnswerBody::stream(first, reply, encoder, ready.ends(), flight),
         _ => {
             flight.event(&first);
             let whole = encoder.unary(&first);

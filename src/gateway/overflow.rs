@@ -4,12 +4,12 @@
 //! what follows from that refusal and its words. The caller's own `truncate` beats the policy's `on_overflow`; a request is
 //! cut at most once and routed at most once.
 
-use crate::catalog::Resolved;
+use crate::catalog::{Holder, Resolved};
 use crate::domain::{
-    Dialect, EndpointId, Fault, FaultClass, InferenceRequest, Intent, ModelName, Overflow, OverflowEnd, Oversize, Task,
-    field,
+    Dialect, EndpointId, Fault, FaultClass, InferenceRequest, Intent, ModelName, Overflow, OverflowEnd, Oversize,
+    Surface, Task, field,
 };
-use crate::policy::OnOverflow;
+use crate::policy::{Grant, OnOverflow};
 use crate::scheduler::Permit;
 use crate::wire;
 
@@ -66,20 +66,29 @@ enum Why {
     Unroutable,
 }
 
-fn plan(ready: &Ready) -> Plan {
+/// What the plan follows from.
+struct Case<'a> {
+    fitting: Fitting,
+    request: &'a InferenceRequest,
+    grant: &'a Grant,
+    resolved: &'a Resolved,
+}
+
+fn plan(case: &Case<'_>) -> Plan {
+    let Case { fitting, request, grant, resolved } = case;
     let refuse = Plan::Refuse;
-    match ready.fitting.truncate {
+    match fitting.truncate {
         Some(false) => {}
         Some(true) => return refuse(Why::Cut),
         None => return refuse(Why::Route),
     }
-    match (wish(&ready.request), &ready.grant.rules.on_overflow) {
+    match (wish(request), &grant.rules.on_overflow) {
         (Some(false), _) => refuse(Why::Caller),
         (Some(true), _) | (None, OnOverflow::Truncate) => Plan::Cut,
         (None, OnOverflow::Refuse) => refuse(Why::Policy),
-        (None, OnOverflow::Route(_)) if ready.fitting.routed => refuse(Why::Routed),
-        (None, OnOverflow::Route(model)) if *model == ready.resolved.name => refuse(Why::Routed),
-        (None, OnOverflow::Route(model)) if is_portable(&ready.request) => Plan::Route(model.clone()),
+        (None, OnOverflow::Route(_)) if fitting.routed => refuse(Why::Routed),
+        (None, OnOverflow::Route(model)) if *model == resolved.name => refuse(Why::Routed),
+        (None, OnOverflow::Route(model)) if is_portable(request) => Plan::Route(model.clone()),
         (None, OnOverflow::Route(_)) => refuse(Why::Unroutable),
     }
 }
@@ -114,7 +123,8 @@ impl Gateway {
         let before = flight.overflow().map(|overflow| overflow.sizes);
         let sizes = self.sizes(&fault, endpoint, ready, before);
         let mut end = |end| flight.note(|record| record.overflow = Some(Overflow { sizes, end }));
-        match plan(ready) {
+        let Ready { request, grant, resolved, fitting, .. } = &*ready;
+        match plan(&Case { fitting: *fitting, request, grant, resolved }) {
             Plan::Cut => {
                 end(OverflowEnd::Truncated);
                 ready.fitting.truncate = Some(true);
@@ -127,7 +137,7 @@ impl Gateway {
                 if let Err(why) = self.route(&model, ready).await {
                     end(OverflowEnd::Refused);
                     let text = format!("; on_overflow sends it to '{model}', but {}", why.message);
-                    return Err(too_long(sizes, ready, &text));
+                    return Err(too_long(sizes, ready.request.surface, &text));
                 }
                 end(OverflowEnd::Routed(model.clone()));
                 flight.note(|record| record.model = Some(model));
@@ -137,7 +147,11 @@ impl Gateway {
                 end(OverflowEnd::Refused);
                 let native = ready.request.surface.dialect() == Dialect::Ollama;
                 // what the caller asked Ollama for is answered in Ollama's words
-                Err(if why == Why::Caller && native { fault } else { too_long(sizes, ready, why.remedy()) })
+                Err(if why == Why::Caller && native {
+                    fault
+                } else {
+                    too_long(sizes, ready.request.surface, why.remedy())
+                })
             }
         }
     }
@@ -150,6 +164,37 @@ impl Gateway {
         Ok(())
     }
 
+    /// What would become of a prompt of `tokens`, in words; nothing where it fits.
+    ///
+    /// # Errors
+    /// `ContextExceeded` where it would be refused.
+    pub(super) fn foresee(
+        &self,
+        tokens: u64,
+        request: &InferenceRequest,
+        grant: &Grant,
+        resolved: &Resolved,
+    ) -> Result<Option<String>, Fault> {
+        let context = resolved.holders.iter().filter_map(|holder| self.context(holder, grant)).max();
+        let Some(context) = context.filter(|context| tokens > *context) else { return Ok(None) };
+        let what = match plan(&Case { fitting: Fitting::of(request), request, grant, resolved }) {
+            Plan::Cut => "it is cut by Ollama, and the answer says so (on_overflow = \"truncate\")".to_owned(),
+            Plan::Route(model) => format!("'{model}' answers it instead (on_overflow)"),
+            Plan::Refuse(why) => {
+                let sizes = Oversize { prompt: Some(tokens), context: Some(context), estimated: false };
+                return Err(too_long(sizes, request.surface, why.remedy()));
+            }
+        };
+        Ok(Some(format!("the prompt has {tokens} tokens and the context {context}: {what}")))
+    }
+
+    /// Tokens of context that the model has where it is held.
+    fn context(&self, holder: &Holder, grant: &Grant) -> Option<u64> {
+        let plan = self.parts.catalog.runner(holder, &grant.profile);
+        let configured = field(&plan.order.options, "num_ctx").and_then(|value| value.get().parse().ok());
+        [configured, holder.model.context_length].into_iter().flatten().min()
+    }
+
     /// Both sizes, as far as Ollama says them, was told before, or can be known here.
     fn sizes(&self, fault: &Fault, endpoint: EndpointId, ready: &Ready, before: Option<Oversize>) -> Oversize {
         let mut sizes = fault.oversize.unwrap_or_default();
@@ -157,12 +202,7 @@ impl Gateway {
             sizes = before.filter(|_| !ready.fitting.routed).unwrap_or(sizes);
         }
         let (request, resolved) = (&ready.request, &ready.resolved);
-        let holder = resolved.at(endpoint);
-        let known = holder.and_then(|holder| {
-            let plan = self.parts.catalog.runner(holder, &ready.grant.profile);
-            let configured = field(&plan.order.options, "num_ctx").and_then(|value| value.get().parse().ok());
-            [configured, holder.model.context_length].into_iter().flatten().min()
-        });
+        let known = resolved.at(endpoint).and_then(|holder| self.context(holder, &ready.grant));
         sizes.context = sizes.context.or(known);
         if sizes.prompt.is_none() {
             let bytes = wire::longest_input(request).unwrap_or(request.measure.prompt_bytes);
@@ -195,8 +235,7 @@ impl Why {
     }
 }
 
-fn too_long(sizes: Oversize, ready: &Ready, remedy: &str) -> Fault {
-    let surface = ready.request.surface;
+fn too_long(sizes: Oversize, surface: Surface, remedy: &str) -> Fault {
     let text = words(surface.dialect(), sizes) + remedy;
     Fault::new(FaultClass::ContextExceeded, text).at(prompt_field(surface)).sized(sizes)
 }

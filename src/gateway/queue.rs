@@ -35,7 +35,7 @@ impl Gateway {
         let (now, fleet) = (self.parts.clock.now(), self.parts.catalog.fleet());
         let shown = |name: &ModelName| self.parts.desk.may_see(app, name);
         let queue = self.parts.scheduler.queue(Some(app));
-        Ok(list(queue.iter().map(|queued| row(queued, now, name(&fleet, queued, shown))).collect()))
+        Ok(list(queue.iter().map(|queued| row(queued, now, self.name(&fleet, queued, shown))).collect()))
     }
 
     /// What waits, of one application or of all, for operators: the same rows, and whose each is.
@@ -44,11 +44,19 @@ impl Gateway {
         let (now, fleet) = (self.parts.clock.now(), self.parts.catalog.fleet());
         let queue = self.parts.scheduler.queue(app);
         let rows = queue.iter().map(|queued| {
-            let mut row = row(queued, now, name(&fleet, queued, |_| true));
+            let mut row = row(queued, now, self.name(&fleet, queued, |_| true));
             row["app"] = json!(queued.app.as_str());
             row
         });
         list(rows.collect())
+    }
+
+    /// Weights by a name that people know: the first tag of them that may be `shown`, or one that they had.
+    fn name(&self, fleet: &FleetView, queued: &Queued, shown: impl Fn(&ModelName) -> bool) -> String {
+        let mut tags = fleet.endpoints.iter().flat_map(|endpoint| endpoint.tags_of(&queued.weights));
+        let once = || self.parts.catalog.once_known_as(&queued.weights).filter(&shown);
+        let name = tags.find(|name| shown(name)).cloned().or_else(once);
+        name.map_or_else(|| queued.weights.to_string(), |name| name.to_string())
     }
 }
 
@@ -69,12 +77,6 @@ fn row(queued: &Queued, now: Moment, model: String) -> Value {
         "reason": estimate.reason.as_str(),
         "reason_text": estimate.reason.text(),
     })
-}
-
-/// Weights by a name that people know: the first tag of them that may be `shown`.
-fn name(fleet: &FleetView, queued: &Queued, shown: impl Fn(&ModelName) -> bool) -> String {
-    let mut tags = fleet.endpoints.iter().flat_map(|endpoint| endpoint.tags_of(&queued.weights));
-    tags.find(|name| shown(name)).map_or_else(|| queued.weights.to_string(), ToString::to_string)
 }
 
 /// Seconds until it starts; null where nobody can say.

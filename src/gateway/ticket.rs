@@ -100,23 +100,13 @@ pub(super) fn prompt_field(surface: Surface) -> &'static str {
 pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Fault {
     match why {
         Refused::AppQueueFull { queued, limit, estimate } => {
-            let next = *queued as usize + 1;
-            let text = format!(
-                "application '{}' has {queued} requests waiting and may have {limit} (max_queued); number {next} in its \
-                 queue would start in about {} s",
-                grant.app,
-                whole(estimate.wait)
-            );
-            placed(FaultClass::QueueFull, text, Some(next), estimate.wait)
+            let text =
+                format!("application '{}' has {queued} requests waiting and may have {limit} (max_queued)", grant.app);
+            full(FaultClass::QueueFull, &text, *queued as usize + 1, estimate)
         }
         Refused::QueueFull { queued, bytes, estimate } => {
-            let next = queued + 1;
-            let text = format!(
-                "the gateway's queue is full ({queued} requests, {bytes} bytes); number {next} in it would start in \
-                 about {} s: try again then",
-                whole(estimate.wait)
-            );
-            placed(FaultClass::Busy, text, Some(next), estimate.wait)
+            let text = format!("the gateway's queue is full ({queued} requests, {bytes} bytes)");
+            full(FaultClass::Busy, &text, queued + 1, estimate)
         }
         Refused::Waited { estimate: Estimate { position, reason: WaitReason::Unreachable, .. }, .. } => {
             let (limit, rule, reason) = (brief(patience.limit), patience.rule, WaitReason::Unreachable.text());
@@ -164,6 +154,16 @@ fn too_large(need: u64, room: u64) -> Fault {
         room >> 20
     );
     Fault::new(FaultClass::NeverFits, text)
+}
+
+/// A queue is full; when the next one in it would start, where anybody can say.
+fn full(class: FaultClass, text: &str, next: usize, estimate: &Estimate) -> Fault {
+    if estimate.reason == WaitReason::Unreachable {
+        return Fault::new(class, format!("{text}: {}", estimate.reason.text())).retry(BACK);
+    }
+    let seconds = whole(estimate.wait);
+    let text = format!("{text}; number {next} in it would start in about {seconds} s: try again then");
+    placed(class, text, Some(next), estimate.wait)
 }
 
 /// A refusal of the queue, with when to come back. Nobody is sent away for more than ten minutes on the strength of an
@@ -266,5 +266,8 @@ mod tests {
         assert_eq!((fault.class, fault.retry_after), (FaultClass::WaitedTooLong, Some(BACK)));
         assert!(fault.place.is_none() && !fault.message.contains("86400"), "{}", fault.message);
         assert!(fault.message.contains("no server that has the model can be used now"), "{}", fault.message);
+        let fault = refusal(&Refused::AppQueueFull { queued: 2, limit: 2, estimate }, &grant, &patience);
+        assert_eq!((fault.class, fault.retry_after), (FaultClass::QueueFull, Some(BACK)));
+        assert!(fault.place.is_none() && fault.message.ends_with("can be used now"), "{}", fault.message);
     }
 }

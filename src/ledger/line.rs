@@ -47,11 +47,13 @@ pub(super) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// What a server did to a request warns, a defect of ours is an error; what a caller asked or may not is neither.
+/// What a server or our own end did to a request warns, a defect of ours is an error; what a caller asked or may not is
+/// neither.
 fn level(record: &Record) -> &'static str {
     use FaultClass as C;
     match record.outcome {
         Outcome::Faulted(C::Internal) => "ERROR",
+        Outcome::Faulted(C::Stopped) => "WARN",
         Outcome::Faulted(
             C::Unloadable
             | C::NeverFits
@@ -145,6 +147,7 @@ mod tests {
             (FaultClass::BadRequest, 500, "INFO"),
             (FaultClass::QueueFull, 429, "INFO"),
             (FaultClass::Busy, 503, "INFO"),
+            (FaultClass::Stopped, 200, "WARN"),
             (FaultClass::Internal, 500, "ERROR"),
         ] {
             (record.outcome, record.status) = (Outcome::Faulted(class), status);

@@ -11,6 +11,9 @@ use super::{Counters, Histograms, Label, Levels, Registry};
 const ERRORS: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0];
 const WAITS: &[f64] = &[0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
+/// A wait that was told and was shorter than this, seconds, is none: a slot that was about to be given back.
+const NO_WAIT: f64 = 0.1;
+
 /// The scheduler's families; clones share them.
 #[derive(Debug, Clone)]
 pub struct SchedulerMetrics {
@@ -36,7 +39,7 @@ impl SchedulerMetrics {
             ),
             errors: to.histograms(
                 "scheduler_wait_prediction_error_ratio",
-                "Difference between predicted and real wait, divided by the real one or a second",
+                "Difference between predicted and real wait of those that had to wait, divided by the real one or a second",
                 ["class"],
                 ERRORS,
             ),
@@ -64,8 +67,10 @@ impl SchedulerMetrics {
     pub fn waited(&self, reason: &'static str, class: &'static str, waited: Duration, predicted: Option<Duration>) {
         let waited = waited.as_secs_f64();
         self.waits.observe([reason.into()], waited);
-        if let Some(predicted) = predicted {
-            self.errors.observe([class.into()], (predicted.as_secs_f64() - waited).abs() / waited.max(1.0));
+        // what started as good as at once, as it was told, would hide the others
+        let told = predicted.map(|predicted| predicted.as_secs_f64()).filter(|told| told.max(waited) >= NO_WAIT);
+        if let Some(told) = told {
+            self.errors.observe([class.into()], (told - waited).abs() / waited.max(1.0));
         }
     }
 

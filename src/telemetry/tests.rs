@@ -241,3 +241,19 @@ fn a_bad_filter_is_named_with_a_remedy() {
     let Err(error) = logs::subscriber("loud", LogFormat::Json, &lines) else { panic!("accepted") };
     assert_eq!(error.to_string().matches("trace").count(), 1, "{error}");
 }
+
+#[test]
+fn only_those_that_had_to_wait_say_how_well_waits_are_predicted() {
+    let registry = Registry::new();
+    let metrics = SchedulerMetrics::register(&registry, Vec::new());
+    let ms = Duration::from_millis;
+    for (waited, told) in [(ms(2), Some(ms(4))), (ms(0), Some(ms(0))), (ms(5_000), None)] {
+        metrics.waited("slots", "batch", waited, told);
+    }
+    assert!(!registry.encode().contains("wait_prediction_error_ratio_count{"), "{}", registry.encode());
+    metrics.waited("slots", "batch", ms(2), Some(ms(3_000)));
+    metrics.waited("slots", "batch", ms(4_000), Some(ms(2_000)));
+    let text = registry.encode();
+    assert!(text.contains("wait_prediction_error_ratio_count{class=\"batch\"} 2"), "{text}");
+    assert!(text.contains("wait_seconds_count{reason=\"slots\"} 5"), "{text}");
+}

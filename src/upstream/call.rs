@@ -7,17 +7,20 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::{EndpointId, Event, Fault, FaultClass, LoadOrder, Metrics, Task};
-use crate::scheduler::Permit;
 use crate::scheduler::core::Observed;
+use crate::scheduler::{Permit, Scheduler};
 use crate::wire;
 
 use super::client::{Client, reason};
 use super::discovery::Discovery;
 use super::health::{Health, Watched};
+use super::outlier::may_wait;
 use super::reply::{Budget, Reply, Sink, pipe};
 
 /// Longest line, and longest whole answer, that is accepted from upstream.
 const MOST_BYTES: usize = 256 << 20;
+/// How long the end of a call that broke waits to learn whether its server went away.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// What to call.
 #[derive(Debug)]
@@ -40,15 +43,23 @@ pub struct Upstream {
     client: Client,
     discovery: Discovery,
     health: Health,
+    scheduler: Scheduler,
     budget: Budget,
     tasks: TaskTracker,
 }
 
 impl Upstream {
-    /// Calls by `client`, within `budget`, each in a task of `tasks`.
+    /// Calls by `client`, within `budget`, each in a task of `tasks`; `scheduler` hears at once of a server that went away.
     #[must_use]
-    pub fn new(client: Client, discovery: Discovery, health: Health, budget: Budget, tasks: TaskTracker) -> Self {
-        Self { client, discovery, health, budget, tasks }
+    pub fn new(
+        client: Client,
+        discovery: Discovery,
+        health: Health,
+        scheduler: Scheduler,
+        budget: Budget,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { client, discovery, health, scheduler, budget, tasks }
     }
 
     /// Calls the permit's endpoint. The call goes on by itself until it ends or the reply is dropped; the permit is
@@ -57,8 +68,15 @@ impl Upstream {
     pub fn call(&self, permit: Permit, order: Order) -> Reply {
         let (sink, reply) = pipe(&self.budget);
         let watched = self.health.watch(permit.endpoint(), Arc::clone(&order.runner), order.stream);
-        let pump =
-            Pump { client: self.client.clone(), discovery: self.discovery.clone(), order, sink, watched, began: false };
+        let pump = Pump {
+            client: self.client.clone(),
+            discovery: self.discovery.clone(),
+            scheduler: self.scheduler.clone(),
+            order,
+            sink,
+            watched,
+            began: false,
+        };
         let task = self.tasks.spawn(pump.run(permit));
         reply.driven_by(task.abort_handle())
     }
@@ -91,6 +109,7 @@ fn unreachable(detail: String) -> Fault {
 struct Pump {
     client: Client,
     discovery: Discovery,
+    scheduler: Scheduler,
     order: Order,
     sink: Sink,
     watched: Watched,
@@ -107,16 +126,15 @@ impl Pump {
             () = recalled => Err(taken_back(self.began)),
         };
         observed.complete = observed.complete && !self.order.cut;
-        let Self { discovery, sink, watched, .. } = self;
+        let Self { discovery, scheduler, sink, watched, .. } = self;
         // judged first: whoever learns of the fault may ask again at once
         watched.ended(&ended);
         if let Err(fault) = ended {
-            if matches!(fault.class, FaultClass::Unreachable | FaultClass::UpstreamTimeout) {
-                discovery.hurry(permit.endpoint());
-            }
             if fault.class == FaultClass::ContextExceeded {
                 return sink.refused(fault, permit);
             }
+            // and the slot comes back last: nobody who waits is sent to a server that went away
+            look_after(&discovery, &scheduler, permit.endpoint(), &fault).await;
             sink.fault(fault);
         }
         permit.settle(observed);
@@ -146,14 +164,14 @@ impl Pump {
     async fn send(&mut self, endpoint: EndpointId) -> Result<reqwest::Response, Fault> {
         let body = std::mem::take(&mut self.order.body);
         let failed = |error: reqwest::Error| {
-            if error.is_connect() { unreachable(reason(&error)) } else { broken(&reason(&error)) }
+            if error.is_connect() { unreachable(reason(&error)) } else { broken(false, &reason(&error)) }
         };
         self.client.call(endpoint, self.order.task, body, failed).await
     }
 
     async fn once(&self, response: reqwest::Response, observed: &mut Observed) -> Result<(), Fault> {
         let body = whole(response, self.client.timeouts.idle).await?;
-        let event = wire::decode_body(self.order.task, &body).map_err(|bad| broken(&bad.to_string()))?;
+        let event = wire::decode_body(self.order.task, &body).map_err(|bad| garbled(false, &bad.to_string()))?;
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
@@ -177,10 +195,10 @@ impl Pump {
                 if !last.is_empty() && self.line(&last, observed)? {
                     return Ok(());
                 }
-                return Err(broken("the stream ended without done:true"));
+                return Err(broken(self.began, "the stream ended without done:true"));
             };
             lines.push(&chunk);
-            while let Some(line) = lines.next_line().map_err(|bad| broken(&bad.to_string()))? {
+            while let Some(line) = lines.next_line().map_err(|bad| garbled(self.began, &bad.to_string()))? {
                 if !std::mem::replace(&mut self.began, true) {
                     pause = permit.began();
                 }
@@ -212,12 +230,13 @@ impl Pump {
             }
         }
         let late = |_| if self.began { stopped(patience) } else { too_slow("did not begin to answer", patience) };
-        next.map_err(late)?.map_err(|error| broken(&reason(&error)))
+        next.map_err(late)?.map_err(|error| broken(self.began, &reason(&error)))
     }
 
     /// Hands one line over; true for the last one.
     fn line(&mut self, line: &[u8], observed: &mut Observed) -> Result<bool, Fault> {
-        let event = wire::decode_event(self.order.task, line).map_err(|bad| broken(&bad.to_string()))?;
+        let event = wire::decode_event(self.order.task, line);
+        let event = event.map_err(|bad| garbled(self.watched.has_spoken(), &bad.to_string()))?;
         if let Event::Error(text) = event {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
@@ -228,6 +247,25 @@ impl Pump {
     }
 }
 
+/// Finds out, where a call failed as if its server went away, whether that is so; then the server is out for all at once.
+async fn look_after(discovery: &Discovery, scheduler: &Scheduler, endpoint: EndpointId, fault: &Fault) {
+    match fault.class {
+        FaultClass::Unreachable => {
+            discovery.lost(endpoint, fault.detail.clone().unwrap_or_else(|| fault.message.clone()));
+        }
+        FaultClass::UpstreamTimeout => discovery.hurry(endpoint),
+        _ if may_wait(fault) => {
+            let _ = tokio::time::timeout(LOOK_WITHIN, discovery.list(endpoint)).await;
+        }
+        _ => {}
+    }
+    if !discovery.answers(endpoint) {
+        scheduler.endpoint(endpoint, false, false);
+        // from now on it is asked as one that is silent: soon, then ever more seldom
+        discovery.hurry(endpoint);
+    }
+}
+
 /// Reads a whole body, bounded.
 async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<Bytes, Fault> {
     let mut body = Vec::new();
@@ -235,10 +273,10 @@ async fn whole(mut response: reqwest::Response, patience: Duration) -> Result<By
         let chunk = tokio::time::timeout(patience, response.chunk())
             .await
             .map_err(|_| stopped(patience))?
-            .map_err(|error| broken(&reason(&error)))?;
+            .map_err(|error| broken(false, &reason(&error)))?;
         let Some(chunk) = chunk else { return Ok(body.into()) };
         if body.len() + chunk.len() > MOST_BYTES {
-            return Err(broken("the answer is larger than 256 MiB"));
+            return Err(Fault::new(FaultClass::UpstreamBroken, "the Ollama server's answer is larger than 256 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -290,7 +328,21 @@ fn stopped(patience: Duration) -> Fault {
     Fault::new(FaultClass::UpstreamTimeout, text)
 }
 
-fn broken(detail: &str) -> Fault {
-    let text = "the Ollama server broke off before the answer was complete: the answer so far is not whole, try again";
+/// It broke off; `told` is whether anything of the answer was passed on.
+fn broken(told: bool, detail: &str) -> Fault {
+    let text = if told {
+        "the Ollama server broke off before the answer was complete: the answer so far is not whole, try again"
+    } else {
+        "the Ollama server broke off before anything of an answer came: try again"
+    };
+    Fault::new(FaultClass::UpstreamBroken, text).detail(detail.to_owned())
+}
+
+/// It said what is no answer.
+fn garbled(told: bool, detail: &str) -> Fault {
+    if told {
+        return broken(true, detail);
+    }
+    let text = "what came from the Ollama server's address is no answer of Ollama's: tell the operator if it stays so";
     Fault::new(FaultClass::UpstreamBroken, text).detail(detail.to_owned())
 }

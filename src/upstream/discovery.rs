@@ -161,6 +161,16 @@ impl Discovery {
         }
     }
 
+    /// An endpoint refused a connection: it is out of use for everybody until a poll of it is answered.
+    pub(super) fn lost(&self, id: EndpointId, why: String) {
+        self.publish(id, |view| view.trouble = Some(why));
+    }
+
+    /// Whether an endpoint answered when it was last asked.
+    pub(super) fn answers(&self, id: EndpointId) -> bool {
+        self.0.fleet.borrow().endpoints.get(usize::from(id.0)).is_some_and(|view| view.trouble.is_none())
+    }
+
     /// Makes the view at most `max_age` old. Concurrent calls share one poll. Nobody waits for an endpoint that does not
     /// answer while another one does.
     pub async fn refresh(&self, max_age: Duration) {
@@ -372,7 +382,7 @@ fn pause(silent: u32, restless: bool) -> Duration {
 /// Residents as they were at `now`, where `/api/ps` was answered.
 fn take_loaded(view: &mut EndpointView, loaded: &Result<Vec<Loaded>, String>, now: Moment) {
     if let Ok(loaded) = loaded {
-        view.resident = loaded.iter().map(|entry| reading::resident(entry, &view.models)).collect();
+        view.resident = loaded.iter().map(|entry| reading::resident(entry, &view.models, &view.resident)).collect();
         view.asked = now;
     }
 }

@@ -69,6 +69,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Whether an event came.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.spoke
+    }
+
     /// An event came.
     pub(super) fn spoke(&mut self) {
         if !self.spoke {
@@ -243,7 +248,7 @@ impl Health {
         let fleet = fleet.borrow();
         let Some(view) = fleet.endpoints.get(usize::from(endpoint.id.0)) else { return Ok(false) };
         let Some(model) = view.models.get(name) else { return Ok(false) };
-        Ok(loaded.iter().any(|entry| reading::resident(entry, &view.models).weights == model.weights))
+        Ok(loaded.iter().any(|entry| reading::resident(entry, &view.models, &view.resident).weights == model.weights))
     }
 }
 

@@ -21,7 +21,7 @@ pub use client::{Client, Endpoint, Timeouts};
 pub use discovery::Discovery;
 pub use gpu::{GpuProbe, Gpus};
 pub use health::Health;
-pub use outlier::may_go_elsewhere;
+pub use outlier::{may_go_elsewhere, may_wait};
 pub use reply::{Budget, Reply, Taken};
 pub use residency::Stagehand;
 pub use slots::{SlotProbe, Slots};

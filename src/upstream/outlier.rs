@@ -12,9 +12,9 @@
 //!   and any sign of life from another call clears the endpoint.
 //! - **The only endpoint** that has the model is never ejected for calls that broke off or runners that died: trying
 //!   costs little, may work, and tells the caller the true reason, while ejecting would refuse everything. Nor because it
-//!   refuses connections: the poller sees that, callers that wait go on waiting until their `max_wait`, and it serves
-//!   again with its first answer. For silence it is ejected, because each try costs a whole time limit; it is probed at
-//!   once and then every 5 s.
+//!   refuses connections: the first call that is refused takes it out for all until a poll is answered, and callers wait
+//!   for that until their `max_wait` (`may_wait`). For silence it is ejected, because each try costs a whole time limit; it
+//!   is probed at once and then every 5 s.
 //! - **The model's own failures** (4xx, a load that fails, a full queue) say nothing about the endpoint.
 
 use std::time::Duration;
@@ -93,6 +93,13 @@ pub fn may_go_elsewhere(fault: &Fault, before: usize) -> bool {
         _ => 0,
     };
     before < most
+}
+
+/// Whether a call that failed so before its first event may wait for the same server where that went away: nobody answered,
+/// or its connection broke.
+#[must_use]
+pub fn may_wait(fault: &Fault) -> bool {
+    matches!(Trouble::of(fault), Some(Trouble::Unreachable | Trouble::Broken))
 }
 
 /// What is thought of one endpoint.

@@ -214,15 +214,17 @@ pub(super) fn model(tag: &Tag, shown: &Shown) -> ModelView {
     }
 }
 
-/// A loaded runner as the fleet view has it.
-pub(super) fn resident(loaded: &Loaded, models: &BTreeMap<ModelName, Arc<ModelView>>) -> Resident {
+/// A loaded runner as the fleet view has it; `before` is what was loaded when it was asked last.
+pub(super) fn resident(loaded: &Loaded, models: &BTreeMap<ModelName, Arc<ModelView>>, before: &[Resident]) -> Resident {
     let fields = &loaded.fields;
-    // a tag that moved since no longer says which weights it loaded
+    // a tag that was removed or moved since no longer says which weights it loaded: what it said then holds
     let tag = models.get(&loaded.name).filter(|tag| tag.digest == fields.digest);
+    let told = before.iter().find(|told| told.name == loaded.name && told.digest == fields.digest);
+    let weights = tag.map(|tag| &tag.weights).or(told.map(|told| &told.weights));
     // whatever is loaded takes memory, also where the server does not say how much
     let least = if fields.size == 0 { tag.map_or(0, |tag| tag.size) } else { 0 };
     Resident {
-        weights: tag.map_or_else(|| format!("digest:{}", fields.digest), |tag| tag.weights.clone()),
+        weights: weights.cloned().unwrap_or_else(|| format!("digest:{}", fields.digest)),
         name: loaded.name.clone(),
         digest: fields.digest.clone(),
         size: fields.size.max(fields.size_vram).max(least),
@@ -360,6 +362,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_loaded_keeps_its_weights_when_its_tag_goes() {
+        let tags = tags(br#"{"models":[{"name":"m","digest":"d"}]}"#).unwrap();
+        let shown = Shown { weights: Some("sha256-w".to_owned()), ..Shown::default() };
+        let models = tags.iter().map(|tag| (tag.name.clone(), Arc::new(model(tag, &shown)))).collect();
+        let entry = loaded(br#"{"models":[{"name":"m","digest":"d","size":7}]}"#).unwrap().remove(0);
+        let before = resident(&entry, &models, &[]);
+        let after = resident(&entry, &BTreeMap::new(), std::slice::from_ref(&before));
+        assert_eq!((before.weights.as_str(), after.weights.as_str()), ("sha256-w", "sha256-w"));
+        assert_eq!(resident(&entry, &BTreeMap::new(), &[]).weights, "digest:d", "nobody ever said");
+    }
+
+    #[test]
     fn what_is_loaded_counts_whatever_is_said_of_it() {
         let tags = tags(br#"{"models":[{"name":"m","digest":"d","size":700}]}"#).unwrap();
         let models: BTreeMap<_, _> =
@@ -367,7 +381,7 @@ mod tests {
         let read = |entry: Value| {
             let body = json!({"models": [entry]}).to_string();
             let loaded = loaded(body.as_bytes()).unwrap();
-            resident(&loaded[0], &models)
+            resident(&loaded[0], &models, &[])
         };
         let bare = read(json!({"name": "m", "digest": "d"}));
         assert_eq!((bare.size, bare.size_vram, bare.spilled(), bare.weights.as_str()), (700, 0, 0, "digest:d"));

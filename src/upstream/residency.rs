@@ -75,12 +75,10 @@ impl Stagehand {
                 if result.is_ok() {
                     tracing::info!(model = %order.model, endpoint = name, seconds = took.as_secs_f64(), "loaded");
                 }
-                if let Err(LoadError { reason: why, gone }) = &result {
+                if let Err(LoadError { reason: why, .. }) = &result {
                     tracing::warn!(model = %order.model, endpoint = name, %why, "the load failed");
-                    if *gone {
-                        // whoever asks for it now is to learn so from the view
-                        self.discovery.list(endpoint).await;
-                    }
+                    // the model or the whole server may be gone: whoever asks for it now is to learn so from the view
+                    self.discovery.list(endpoint).await;
                 }
                 self.scheduler.loaded(endpoint, weights, result);
             }

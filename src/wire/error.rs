@@ -154,7 +154,8 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         | FaultClass::WaitedTooLong
         | FaultClass::TooLate
         | FaultClass::Unloadable
-        | FaultClass::Draining => 503,
+        | FaultClass::Draining
+        | FaultClass::Stopped => 503,
         FaultClass::UpstreamTimeout | FaultClass::Recalled => 504,
         FaultClass::UpstreamError => fault.upstream_status.filter(|status| (400..=599).contains(status)).unwrap_or(502),
     }

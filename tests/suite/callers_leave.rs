@@ -39,6 +39,7 @@ async fn a_caller_that_leaves_while_its_answer_runs_cancels_it_upstream_at_once(
     house.until_metric("gaucho_scheduler_queue_depth ", 0.0).await;
     let line = house.until_log(|line| line["outcome"] == "left").await;
     assert!(line["output_tokens"].as_u64() > Some(0), "{line}");
+    assert!(line["generation_ms"].as_f64() > Some(0.0), "what it used until then counts: {line}");
     house.close().await;
 }
 

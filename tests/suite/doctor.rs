@@ -56,6 +56,7 @@ async fn measured(slots: usize, claimed: u32) -> (Option<i32>, String) {
         doctor(folder.path(), &["--ollama", &sim.url(), "--slots", "--num-parallel", &claimed]).await;
     assert!(err.contains("with small:1b, which is loaded for it"), "{err}");
     assert!(err.contains("uses its GPU for some seconds"), "it warns: {err}");
+    assert!(err.contains("may warn meanwhile that somebody uses the server directly"), "{err}");
     assert_eq!((sim.tally().in_flight, sim.loads()), (0, 1), "one load, nothing left behind");
     assert_eq!(resident(&sim).await.len(), 0, "and unloaded again");
     let prompts: Vec<Value> = generations(&sim).into_iter().map(|body| body["prompt"].clone()).collect();

@@ -152,3 +152,30 @@ async fn the_queue_is_a_table_for_people_and_json_for_scripts() {
     drop((running, waiting));
     house.close().await;
 }
+
+#[tokio::test]
+async fn it_says_what_becomes_of_a_prompt_that_is_longer_than_the_context() {
+    let models = "[models.\"gemma:a\"]\nnum_ctx = 512\n[models.\"gemma:b\"]\nnum_ctx = 512\n";
+    let plan = |rule: &str| {
+        let rule = if rule.is_empty() { String::new() } else { format!("on_overflow = {rule}\n") };
+        Plan::new().policy("models.toml", models).policy("shop.toml", &rule)
+    };
+    let long = ["--model", "gemma:a", "--prompt-tokens", "900"];
+    let house = House::with_gemma(plan("")).await;
+    has(
+        &explain(&house, 0, &long).await,
+        &["the prompt has 900 tokens and the context 512: it is cut", "starts at once"],
+    );
+    let short = explain(&house, 0, &["--model", "gemma:a", "--prompt-tokens", "300"]).await;
+    assert!(!short.contains("overflow "), "{short}");
+    house.close().await;
+    let house = House::with_gemma(plan("{ route = \"gemma:c\" }")).await;
+    has(&explain(&house, 0, &long).await, &["'gemma:c' answers it instead"]);
+    house.close().await;
+    let house = House::with_gemma(plan("\"refuse\"")).await;
+    has(
+        &explain(&house, 1, &long).await,
+        &["refused (context_length_exceeded)", "512 tokens here, and the prompt has 900"],
+    );
+    house.close().await;
+}

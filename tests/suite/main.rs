@@ -7,6 +7,7 @@ mod as_written;
 mod bad_input;
 mod callers_leave;
 mod clients;
+mod crashes;
 mod defects;
 mod doctor;
 mod explain;

@@ -166,8 +166,10 @@ async fn a_server_that_goes_away_is_told_to_callers_and_to_operators() {
     assert_eq!(raw::send(house.addr, "GET", "/readyz", &[], None).await.read().await.status, 200);
     fake.stop().await;
     for path in TEXT {
-        let reply = ask(&house, path, true).await;
-        dialect::refusal(path, 502, &reply);
+        let request = dialect::request(path, "fake", true);
+        let reply = house.send_with("shop", path, ("X-Gaucho-Deadline", "0"), &request).await.read().await;
+        // the first one finds it out, the others know
+        dialect::refusal(path, if path == TEXT[0] { 502 } else { 503 }, &reply);
         assert!(reply.header("retry-after").is_some(), "{path}: {reply:?}");
     }
     let counted = format!("gaucho_upstream_errors_total{{endpoint=\"{addr}\",reason=\"unreachable\"}} ");

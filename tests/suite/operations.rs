@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use gaucho::app::{Cut, Gaucho, Telemetry};
 use gaucho::domain::Clock;
+use gaucho::sim::Fault;
 use gaucho::telemetry::{LogLines, Registry};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
+use crate::support::dialect::{TEXT, broken_stream, request};
 use crate::support::gateway::{House, Plan};
 use crate::support::raw;
 
@@ -154,14 +156,32 @@ async fn who_comes_during_a_shutdown_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_second_signal_cuts_and_tells_what_it_cut() {
-    let (house, mut running, mut head, waiting) = busy(0.2).await;
-    let House { gaucho, .. } = house;
-    let cut = gaucho.drain(Duration::from_secs(30), std::future::ready(())).await;
-    assert_eq!(cut, Cut { running: 1, waiting: 1 });
-    while running.chunk(&mut head).await.is_some() {}
-    assert!(head.cut, "the stream did not end as if it were whole");
-    drop(waiting);
+async fn a_second_signal_cuts_and_tells_callers_and_operators_what_it_cut() {
+    let slots = u32::try_from(TEXT.len()).unwrap();
+    let house = House::with_gemma(Plan::new().slots(slots)).await;
+    let mut running = Vec::new();
+    for path in TEXT {
+        house.sim.inject(Fault::Stall { after: 1 });
+        let mut exchange = house.send("shop", "POST", path, Some(&request(path, "gemma:a", true).to_string())).await;
+        let mut head = exchange.read_head().await;
+        let first = exchange.chunk(&mut head).await;
+        head.frames.extend(first);
+        running.push((path, head, exchange));
+    }
+    let waiting = house.send("shop", "POST", "/api/generate", Some(&short().to_string())).await;
+    house.until_queued(1).await;
+    let (cut, log) = house.cut().await;
+    assert_eq!(cut, Cut { running: TEXT.len(), waiting: 1 });
+    for (path, mut head, mut exchange) in running {
+        while let Some(chunk) = exchange.chunk(&mut head).await {
+            head.frames.push(chunk);
+        }
+        assert!(broken_stream(path, &head).contains("the gateway was stopped"), "{path}: {head:?}");
+        let line = log.iter().find(|line| line["route"] == path && line["stream"] == true).unwrap();
+        assert_eq!((&line["outcome"], &line["level"]), (&json!("gateway_stopped"), &json!("WARN")), "{line}");
+        assert!(line["generation_ms"].as_f64() > Some(0.0) && line["output_tokens"].as_u64() > Some(0), "{line}");
+    }
+    assert_eq!(waiting.read().await.status, 503);
 }
 
 #[tokio::test]

@@ -70,10 +70,10 @@ async fn a_failure_before_the_first_event_has_a_status() {
     let faults = [
         (Fault::Answer { status: 500, body: "{\"error\":\"boom\"}".into() }, 500, "boom"),
         (Fault::Answer { status: 503, body: busy.into() }, 503, "server busy"),
-        (Fault::Answer { status: 200, body: "<html>".into() }, 502, "broke off"),
-        (Fault::Close { after: 0 }, 502, "broke off"),
+        (Fault::Answer { status: 200, body: "<html>".into() }, 502, "is no answer of Ollama's"),
+        (Fault::Close { after: 0 }, 502, "broke off before anything of an answer came"),
         (Fault::Crash { after: 0 }, 500, "unexpected EOF"),
-        (Fault::Garbage { after: 0 }, 502, "broke off"),
+        (Fault::Garbage { after: 0 }, 502, "is no answer of Ollama's"),
         (Fault::Stall { after: 0 }, 504, "within"),
     ];
     for path in TEXT {

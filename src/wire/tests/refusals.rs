@@ -102,6 +102,7 @@ fn every_class_has_its_status_in_each_dialect() {
         (Unloadable, 503, 503),
         (NeverFits, 500, 500),
         (Draining, 503, 503),
+        (Stopped, 503, 503),
         (NotSupported, 501, 501),
         (Unreachable, 502, 502),
         (UpstreamTimeout, 504, 504),

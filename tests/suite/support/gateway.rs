@@ -135,6 +135,12 @@ pub(crate) fn make_key(state: &std::path::Path, app: &str) -> String {
     keys.create(&AppName::parse(app).unwrap(), None, None).unwrap().text.expose().to_owned()
 }
 
+fn read_log(log: &Log, lines: &LogLines) -> Vec<serde_json::Value> {
+    assert!(lines.flush(Duration::from_secs(5)), "the log is not written");
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// A running gateway and its stand-in.
 pub(crate) struct House {
     pub(crate) gaucho: Gaucho,
@@ -283,9 +289,14 @@ impl House {
 
     /// The request lines logged so far.
     pub(crate) fn log_lines(&self) -> Vec<serde_json::Value> {
-        assert!(self.lines.flush(Duration::from_secs(5)), "the log is not written");
-        let text = String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        read_log(&self.log, &self.lines)
+    }
+
+    /// Ends it without waiting for what runs or waits; what was cut, and the request lines.
+    pub(crate) async fn cut(self) -> (Cut, Vec<serde_json::Value>) {
+        let Self { gaucho, log, lines, sim: _sim, .. } = self;
+        let cut = gaucho.drain(Duration::from_secs(30), std::future::ready(())).await;
+        (cut, read_log(&log, &lines))
     }
 
     async fn until_ready(&self) {
