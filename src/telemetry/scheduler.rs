@@ -45,7 +45,7 @@ impl SchedulerMetrics {
             ),
             troubles: to.counters(
                 "scheduler_troubles",
-                "Runners that fell silent, hung, lost slots or could not be unloaded",
+                "Runners that fell silent, hung, lost slots, left memory by themselves or could not be unloaded",
                 ["endpoint", "trouble"],
             ),
             credit: to.levels("scheduler_swap_credit_seconds", "What displacing swaps may cost now", ["endpoint"]),
@@ -65,11 +65,21 @@ impl SchedulerMetrics {
 
     /// Counts a wait that is over, and how well it was predicted.
     pub fn waited(&self, reason: &'static str, class: &'static str, waited: Duration, predicted: Option<Duration>) {
-        let waited = waited.as_secs_f64();
-        self.waits.observe([reason.into()], waited);
+        self.waits.observe([reason.into()], waited.as_secs_f64());
+        if let Some(told) = predicted {
+            self.missed(class, waited, told);
+        }
+    }
+
+    /// A request left the queue without a slot, later than it was told that it would start.
+    pub fn overdue(&self, class: &'static str, waited: Duration, told: Duration) {
+        self.missed(class, waited, told);
+    }
+
+    fn missed(&self, class: &'static str, waited: Duration, told: Duration) {
+        let (waited, told) = (waited.as_secs_f64(), told.as_secs_f64());
         // what started as good as at once, as it was told, would hide the others
-        let told = predicted.map(|predicted| predicted.as_secs_f64()).filter(|told| told.max(waited) >= NO_WAIT);
-        if let Some(told) = told {
+        if told.max(waited) >= NO_WAIT {
             self.errors.observe([class.into()], (told - waited).abs() / waited.max(1.0));
         }
     }

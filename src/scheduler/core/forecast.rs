@@ -72,9 +72,9 @@ impl Core {
         let me = &self.apps[app.0];
         let tag = if me.contends() { me.tag() } else { me.tag().max(self.floor(pool, ticket.class)) };
         let (members, class, seats) = (&self.pools[pool.0], ticket.class, &ticket.seats);
-        let before = members.lines.length(app);
+        let before = if ticket.again.is_some() { 0 } else { members.lines.length(app) };
         let played = self.rehearsal().and_then(|mut play| {
-            play.join(ticket.id, self.waiting(app, pool, ticket));
+            play.join(ticket.id, self.waiting(app, pool, ticket), ticket.again.is_some());
             play.start_of(ticket.id, before)
         });
         let each = members.speed.predict(app, ticket.work);
@@ -161,7 +161,14 @@ impl Core {
         let tag = asker.tag + own / self.apps[asker.app.0].weight();
         let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
         let runner = |id: &EndpointId| self.pools[asker.pool.0].runners.get(id);
-        let resident = |id: &EndpointId| runner(id).is_some_and(|runner| runner.state == Residency::Resident);
+        let loading = |runner: &Runner| (runner.load_time - self.now.since(runner.since).as_secs_f64()).max(0.0);
+        // seconds until it is in memory, where it is or is coming
+        let arrives = |id: &EndpointId| match runner(id)?.state {
+            Residency::Resident => Some(0.0),
+            Residency::Loading => runner(id).map(loading),
+            _ => None,
+        };
+        let resident = |id: &EndpointId| arrives(id).is_some();
         let there = as_f64(usable().filter(resident).count());
         let wait = if there > 0.0 {
             // they share the line, and each its GPU with what else runs there
@@ -169,7 +176,9 @@ impl Core {
                 let (used, active) = (runner(&id).map_or(0, |runner| runner.used), self.active(id));
                 let place = (self.rank(id, asker.class, asker.each), tag);
                 let ahead = self.ahead(id, asker.pool, place, asker.app) + own;
-                ahead * f64::from(active.max(1)) / f64::from(used.max(1)) / there
+                // before it has begun nothing shares its GPU, as far as is known
+                let share = if used == 0 { 1.0 } else { f64::from(active) / f64::from(used) };
+                arrives(&id).unwrap_or(0.0) + ahead * share / there
             });
             waits.fold(f64::INFINITY, f64::min)
         } else {

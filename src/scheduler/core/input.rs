@@ -293,6 +293,15 @@ pub enum Notice {
         /// Slots that are used from now on.
         seems: u32,
     },
+    /// A request left the queue without a slot, and later than it was told that it would start.
+    Overdue {
+        /// How urgent it was.
+        class: Class,
+        /// How long it waited.
+        waited: Duration,
+        /// What it was told.
+        told: Duration,
+    },
     /// A runner that the gateway loaded is in memory no longer, and it did not unload it.
     Vanished {
         /// Where.

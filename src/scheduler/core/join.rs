@@ -72,12 +72,14 @@ impl Core {
         }
         let estimate = self.expect(app, pool, ticket);
         let known = estimate.wait < LONGEST;
-        if load.queued >= ticket.max_queued {
+        // what was in already keeps its place
+        let new = ticket.again.is_none();
+        if new && load.queued >= ticket.max_queued {
             return Err(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, estimate });
         }
         let too_many = self.waiting.len() >= self.bounds.queued;
         let too_large = self.queued_bytes.saturating_add(ticket.bytes) > self.bounds.queued_bytes;
-        if too_many || too_large {
+        if new && (too_many || too_large) {
             return Err(Refused::QueueFull { queued: self.waiting.len(), bytes: self.queued_bytes, estimate });
         }
         let limit = ticket.deadline.since(self.now);

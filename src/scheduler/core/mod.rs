@@ -50,6 +50,7 @@ use lines::Head;
 pub use memory::GpuSet;
 pub use outlook::{Estimate, Outlook, Queued, WaitReason};
 use pool::{Pool, PoolIndex};
+use rehearsal::Foresight;
 use service::Service;
 pub use site::SwapBook;
 use site::{Residency, Site};
@@ -117,8 +118,8 @@ pub struct Core {
     bounds: Bounds,
     /// A request that says nothing for this long may hang.
     least_silence: Duration,
-    /// Steps that are played at most for a forecast.
-    foresight: usize,
+    /// What forecasts may take.
+    foresight: Foresight,
     now: Moment,
     draining: bool,
     apps: Vec<App>,
@@ -150,7 +151,7 @@ impl Core {
         Self {
             bounds,
             least_silence: LEAST_SILENCE,
-            foresight: rehearsal::STEPS,
+            foresight: Foresight::new(rehearsal::STEPS),
             now: Moment::ZERO,
             draining: false,
             apps: Vec::new(),
@@ -179,7 +180,7 @@ impl Core {
 
     /// Sets how many steps are played at most for a forecast; with none it is a sum. Before the first request.
     pub fn foresee(&mut self, steps: usize) {
-        self.foresight = steps;
+        self.foresight = Foresight::new(steps);
     }
 
     /// Takes one input at `now` and appends what is to be done. A `now` before the last one counts as the last one.
@@ -267,6 +268,7 @@ impl Core {
 
     fn withdraw(&mut self, id: TicketId, out: &mut Vec<Decision>) {
         if let Some(waiting) = self.take(id) {
+            self.note_overdue(&waiting, out);
             // whoever stood behind it may have other seats
             self.admit_from(waiting.pool, out);
         }
@@ -284,9 +286,18 @@ impl Core {
             let wait = *known.entry(line).or_insert(wait.unwrap_or_default());
             let estimate = Estimate { position: self.position(id), wait, reason: self.reason(id) };
             let Some(waiting) = self.take(id) else { break };
+            self.note_overdue(&waiting, out);
             let waited = self.now.since(waiting.since);
             out.push(Decision::Refuse { id, why: Refused::Waited { waited, estimate } });
             self.admit_from(waiting.pool, out);
+        }
+    }
+
+    /// Says so where one leaves the queue that should have started by now.
+    fn note_overdue(&self, waiting: &Waiting, out: &mut Vec<Decision>) {
+        let waited = self.now.since(waiting.since);
+        if let Some(told) = waiting.forecast.map(|estimate| estimate.wait).filter(|told| *told < waited) {
+            out.push(Decision::Notice(Notice::Overdue { class: waiting.class, waited, told }));
         }
     }
 

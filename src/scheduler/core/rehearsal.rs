@@ -4,6 +4,7 @@
 //! back after an answer do so again. It decides nothing: every decision in it is the core's own, so a forecast cannot differ
 //! from the rules. It is for houses of an ordinary size; what is longer is told by sums (`forecast`).
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -18,6 +19,11 @@ use super::{Bounds, Core, Decision, Input, Observed, TicketId, Waiting};
 
 /// Steps that are played at most, where nobody says otherwise.
 pub(super) const STEPS: usize = 1024;
+/// Forecasts as long as that in a row, then steps per millisecond.
+const BURST: usize = 8;
+const PER_MS: usize = 64;
+/// Steps that are of no use alone.
+const FEW: usize = 32;
 /// What waits, and lines, at most, in a house that is played.
 const WAITING: usize = 256;
 const LINES: usize = 1024;
@@ -50,8 +56,9 @@ enum Due {
 }
 
 /// See the module's header.
-pub(super) struct Rehearsal {
+pub(super) struct Rehearsal<'a> {
     core: Core,
+    foresight: &'a Foresight,
     steps: usize,
     begins: Moment,
     /// What runs, and seconds of service that it still needs.
@@ -65,16 +72,49 @@ pub(super) struct Rehearsal {
     out: Vec<Decision>,
 }
 
+/// What forecasts may take: so many steps for one, and many in a row no more than a part of the time, because everybody else's
+/// decisions wait meanwhile.
+#[derive(Debug, Clone)]
+pub(super) struct Foresight {
+    most: usize,
+    /// Steps that are left, and since when.
+    left: Cell<usize>,
+    since: Cell<Moment>,
+}
+
+impl Foresight {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, left: Cell::new(BURST * most), since: Cell::new(Moment::ZERO) }
+    }
+
+    /// Steps that the next forecast may play; none where a few would be all.
+    fn granted(&self, now: Moment) -> usize {
+        let passed = now.since(self.since.get()).as_millis();
+        let more = usize::try_from(passed).unwrap_or(usize::MAX).saturating_mul(PER_MS);
+        if more > 0 {
+            self.since.set(now);
+        }
+        self.left.set(self.left.get().saturating_add(more).min(BURST * self.most));
+        if self.left.get() < FEW.min(self.most) { 0 } else { self.most.min(self.left.get()) }
+    }
+
+    fn spend(&self, steps: usize) {
+        self.left.set(self.left.get().saturating_sub(steps));
+    }
+}
+
 impl Core {
     /// A copy to be played; `None` in a house that is too large for it.
-    pub(super) fn rehearsal(&self) -> Option<Rehearsal> {
+    pub(super) fn rehearsal(&self) -> Option<Rehearsal<'_>> {
         let lines: usize = self.pools.iter().map(|pool| 1 + pool.lines.count()).sum();
-        if self.foresight == 0 || self.waiting.len() > WAITING || lines > LINES {
+        let steps = self.foresight.granted(self.now);
+        if steps == 0 || self.waiting.len() > WAITING || lines > LINES {
             return None;
         }
         let mut play = Rehearsal {
             core: self.copy(),
-            steps: self.foresight,
+            foresight: &self.foresight,
+            steps,
             begins: self.now,
             running: self.running.iter().map(|(id, run)| (*id, run.endpoint, self.left(run))).collect(),
             due: Vec::new(),
@@ -95,7 +135,7 @@ impl Core {
         Self {
             bounds: Bounds { queued: usize::MAX, queued_bytes: usize::MAX },
             least_silence: Duration::MAX,
-            foresight: 0,
+            foresight: Foresight::new(0),
             now: self.now,
             draining: false,
             apps: self.apps.clone(),
@@ -119,11 +159,11 @@ impl Core {
     }
 }
 
-impl Rehearsal {
-    /// A request joins the queue.
-    pub(super) fn join(&mut self, id: TicketId, waiting: Waiting) {
+impl Rehearsal<'_> {
+    /// A request joins the queue, before what its application has there already if it was there before.
+    pub(super) fn join(&mut self, id: TicketId, waiting: Waiting, again: bool) {
         let pool = waiting.pool;
-        self.core.enqueue(id, waiting, false);
+        self.core.enqueue(id, waiting, again);
         self.core.admit_from(pool, &mut self.out);
         self.core.follow_up(&mut self.out);
     }
@@ -152,12 +192,15 @@ impl Rehearsal {
     }
 
     fn play(&mut self, enough: impl Fn(&Starts) -> bool) {
-        for _ in 0..self.steps {
+        let mut played = 0;
+        while played < self.steps {
             self.carry_out();
             if enough(&self.starts) || self.next().is_none() {
-                return;
+                break;
             }
+            played += 1;
         }
+        self.foresight.spend(played);
     }
 
     /// Notes what follows from decisions.
@@ -313,7 +356,7 @@ impl Rehearsal {
             forecast: None,
             seats,
         };
-        self.join(id, waiting);
+        self.join(id, waiting, false);
     }
 }
 
