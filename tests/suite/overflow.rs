@@ -64,7 +64,7 @@ fn told(reply: &Raw) -> (String, u64, u64) {
 
 #[tokio::test]
 async fn what_is_cut_is_said_in_header_log_and_metric_and_counts_once() {
-    let house = house("requests_per_minute = 60\nburst = 60\n").await;
+    let house = house("requests_per_minute = 1\nburst = 60\n").await;
     let mut sent = 0;
     for path in TEXT {
         for stream in [false, true] {
