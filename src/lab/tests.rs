@@ -174,3 +174,13 @@ fn what_is_promised_on_the_measured_scenes_is_kept() {
         assert!(missed.is_empty(), "seed {seed}: {missed:?}");
     }
 }
+
+#[test]
+fn who_asks_now_and_then_does_not_keep_a_model_out_that_needs_the_room() {
+    let mut workload = mixes::mixes(1).into_iter().find(|workload| workload.name == "trickle-beside-big").unwrap();
+    workload.clients.iter_mut().for_each(|client| client.until = 300.0);
+    let run = super::play::played_for(&workload, Mode::Gaucho, false).unwrap();
+    let waits: Vec<f64> = run.records.iter().filter(|record| record.app == 3).filter_map(Record::wait).collect();
+    let longest = waits.iter().copied().fold(0.0, f64::max);
+    assert!(waits.len() > 10 && longest < 60.0, "{} answers, the longest wait {longest}", waits.len());
+}

@@ -921,3 +921,23 @@ fn a_short_one_is_not_foretold_to_start_before_those_of_its_own_line() {
     let wait = |id: TicketId| d.core.estimate(id).unwrap().wait;
     assert!(wait(short) > wait(before[4]), "{:?} after {:?}", wait(short), wait(before[4]));
 }
+
+#[test]
+fn what_nobody_asks_for_goes_for_a_second_runner_of_what_many_wait_for() {
+    let mut d = Desk::new(&[room(None, 1); 2]);
+    let (idle, _) = d.submit("q", "q", |t| t.seats = vec![seat(B, 1)]);
+    d.loaded(B, "q");
+    d.done(idle);
+    d.now += 100.0;
+    // those that fill the one there is, and a queue that takes longer than a load
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        all.extend(d.submit("a", "a", |t| t.seats = vec![seat(GPU, 1), seat(B, 1)]).1);
+        if d.state(GPU, "a") == "loading" {
+            all.extend(d.loaded(GPU, "a"));
+        }
+    }
+    assert_eq!(unloads(&all), [(B, "q".to_owned())], "nobody has asked for it in minutes");
+    let out = d.step(Input::Unloaded { endpoint: B, weights: "q".into(), gone: true });
+    assert_eq!(loads(&out), [(B, "a".to_owned())]);
+}
