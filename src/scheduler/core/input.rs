@@ -132,6 +132,13 @@ pub struct LoadError {
     pub gone: bool,
 }
 
+impl LoadError {
+    /// Whether there was no memory for it ("model requires more system memory (…) than is available (…)").
+    pub(super) fn is_of_memory(&self) -> bool {
+        self.reason.contains("memory")
+    }
+}
+
 impl From<String> for LoadError {
     fn from(reason: String) -> Self {
         Self { reason, gone: false }

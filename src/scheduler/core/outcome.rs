@@ -52,25 +52,48 @@ impl Core {
                     state.trial = Some((self.now, together.iter().map(|held| held.bytes).sum()));
                 }
             }
-            Err(LoadError { reason, gone }) => {
-                runner.failures = if gone { PATIENCE } else { runner.failures + 1 };
-                runner.reason = reason;
-                let pause = if gone {
-                    GONE
-                } else if runner.failures < PATIENCE {
-                    Duration::from_secs(1 << runner.failures.min(5))
-                } else {
-                    QUARANTINE
-                };
-                runner.enter(Residency::Failed(self.now.after(pause)), self.now);
-                let given_up = runner.failures >= PATIENCE;
-                self.note_memory(pool, site);
-                if given_up {
-                    self.refuse_pool(pool, out);
+            Err(error) => {
+                let late = self.now.since(runner.since) >= runner.load_limit();
+                let pushed_out = swap.as_ref().is_some_and(|swap| swap.pushed_out.is_some());
+                let crowded = late || pushed_out || error.is_of_memory();
+                self.failed(pool, site, error, out);
+                if crowded {
+                    self.does_not_fit(pool, site);
                 }
             }
         }
         self.admit_everywhere(out);
+    }
+
+    /// A load failed.
+    fn failed(&mut self, pool: PoolIndex, site: EndpointId, error: LoadError, out: &mut Vec<Decision>) {
+        let Some(runner) = self.pools[pool.0].runners.get_mut(&site) else { return };
+        let LoadError { reason, gone } = error;
+        runner.failures = if gone { PATIENCE } else { runner.failures + 1 };
+        runner.reason = reason;
+        let pause = if gone {
+            GONE
+        } else if runner.failures < PATIENCE {
+            Duration::from_secs(1 << runner.failures.min(5))
+        } else {
+            QUARANTINE
+        };
+        runner.enter(Residency::Failed(self.now.after(pause)), self.now);
+        let given_up = runner.failures >= PATIENCE;
+        self.note_memory(pool, site);
+        if given_up {
+            self.refuse_pool(pool, out);
+        }
+    }
+
+    /// A load failed for which Ollama may have had to make room that was taken: whatever was planned, it is believed not to
+    /// fit beside what is in memory there, so that the next try makes room first.
+    fn does_not_fit(&mut self, pool: PoolIndex, site: EndpointId) {
+        let beside: Vec<u64> = self.in_memory(site).map(|held| held.bytes).collect();
+        let (need, now) = (self.need(pool, site), self.now);
+        if let Some(state) = self.sites.get_mut(&site).filter(|_| !beside.is_empty()) {
+            state.broke(beside.into_iter().fold(need, u64::saturating_add), now);
+        }
     }
 
     /// Takes what a displacing swap cost from the credit, however it ended.

@@ -941,3 +941,25 @@ fn what_nobody_asks_for_goes_for_a_second_runner_of_what_many_wait_for() {
     let out = d.step(Input::Unloaded { endpoint: B, weights: "q".into(), gone: true });
     assert_eq!(loads(&out), [(B, "a".to_owned())]);
 }
+
+#[test]
+fn a_load_that_hung_beside_others_is_not_tried_beside_them_again() {
+    // the plan has room for both, the server has not: it waits for room that a busy runner never leaves (defect B2)
+    let mut d = Desk::new(&[room(Some(100), 3)]);
+    let (a, _) = d.submit("a", "a", |t| t.seats[0].need = 30);
+    d.loaded(GPU, "a");
+    let (_, out) = d.submit("b", "b", |t| t.seats[0].need = 30);
+    let limit = out.iter().find_map(|decision| match decision {
+        Decision::Residency(ResidencyCommand::Load { within, .. }) => Some(within.as_secs_f64()),
+        _ => None,
+    });
+    d.now += limit.unwrap();
+    let result = Err("no answer in time".to_owned().into());
+    let mut out = d.step(Input::Loaded { endpoint: GPU, weights: "b".into(), result });
+    out.extend(d.tick_until(d.now + 100.0));
+    assert_eq!((loads(&out), d.state(GPU, "a")), (Vec::new(), "draining"));
+    out = d.done(a);
+    assert_eq!(unloads(&out), [(GPU, "a".to_owned())]);
+    out = d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
+    assert_eq!(loads(&out), [(GPU, "b".to_owned())]);
+}
