@@ -162,14 +162,25 @@ async fn the_end_of_a_certificate_is_told_at_the_start_at_a_reload_by_a_gauge_an
     issue_until(folder.path(), over);
     let tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
     let mut process = start(folder.path(), &sim, &tls);
-    let line = process.until("clients refuse the certificate").await;
+    // whoever watches the certificate and whoever serves begin at the same time
+    let (mut concern, mut serving) = (None, false);
+    while concern.is_none() || !serving {
+        let line = process.until("").await;
+        let message = line["message"].as_str().unwrap();
+        serving |= message.contains("serving");
+        if message.contains("clients refuse the certificate") {
+            concern = Some(line);
+        }
+    }
+    let line = concern.unwrap();
     assert!(line["why"].as_str().unwrap().contains("cert.pem: it ended on ") && line["level"] == "WARN", "{line}");
-    process.until("serving").await;
     let admin = process.admin.parse().unwrap();
     let shown = async |end: SystemTime| {
         let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let metrics = raw::send(admin, "GET", "/metrics", &[], None).await.read().await.body();
-        assert!(metrics.contains(&format!("\ngaucho_tls_not_after_timestamp_seconds {end}\n")), "{end}: {metrics}");
+        let line = format!("\ngaucho_tls_not_after_timestamp_seconds {end}\n");
+        let metrics = async || raw::send(admin, "GET", "/metrics", &[], None).await.read().await.body();
+        let told = async { while !metrics().await.contains(&line) {} };
+        assert!(tokio::time::timeout(Duration::from_secs(20), told).await.is_ok(), "never {line}");
     };
     shown(over).await;
     issue_until(folder.path(), soon);
