@@ -226,10 +226,6 @@ impl Gateway {
             let resolved = &attempts.resolved;
             let mut ticket = ticket::make(&self.parts, grant, request, resolved, flight.id(), attempts.deadline)?;
             ticket.again = attempts.again();
-            if ticket.again.is_some() {
-                // it had its place before
-                ticket.max_queued = u32::MAX;
-            }
             let seats: Vec<_> = ticket.seats.iter().map(|seat| seat.endpoint).collect();
             let gone = principal.gone();
             let queueing = Queueing { since: self.parts.clock.now(), clock: &self.parts.clock, flight: &mut *flight };

@@ -393,7 +393,7 @@ impl Inner {
                     "the server serves fewer requests at once than configured, or others use it as well: \
                      check OLLAMA_NUM_PARALLEL there and num_parallel here (gaucho doctor --slots)");
             }
-            Notice::Overdue { class, waited, told } => self.metrics.overdue(class.as_str(), *waited, *told),
+            Notice::Overdue { class, waited, told } => self.metrics.foretold(class.as_str(), *waited, *told),
             Notice::Vanished { endpoint, model } => {
                 self.metrics.trouble(endpoint.0, "vanished");
                 tracing::warn!(endpoint = name(endpoint), %model,

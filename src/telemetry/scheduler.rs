@@ -67,16 +67,12 @@ impl SchedulerMetrics {
     pub fn waited(&self, reason: &'static str, class: &'static str, waited: Duration, predicted: Option<Duration>) {
         self.waits.observe([reason.into()], waited.as_secs_f64());
         if let Some(told) = predicted {
-            self.missed(class, waited, told);
+            self.foretold(class, waited, told);
         }
     }
 
-    /// A request left the queue without a slot, later than it was told that it would start.
-    pub fn overdue(&self, class: &'static str, waited: Duration, told: Duration) {
-        self.missed(class, waited, told);
-    }
-
-    fn missed(&self, class: &'static str, waited: Duration, told: Duration) {
+    /// Counts how well a wait was predicted, however it ended.
+    pub fn foretold(&self, class: &'static str, waited: Duration, told: Duration) {
         let (waited, told) = (waited.as_secs_f64(), told.as_secs_f64());
         // what started as good as at once, as it was told, would hide the others
         if told.max(waited) >= NO_WAIT {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
 use super::lines::Head;
-use super::pool::PoolIndex;
+use super::pool::{Load, PoolIndex};
 use super::{Core, Ticket, TicketId};
 
 /// Index into [`Core::apps`].
@@ -32,9 +32,8 @@ pub(super) struct App {
     last_start: f64,
     /// When it last gave a slot back.
     pub(super) last_end: Moment,
-    pub(super) queued: u32,
-    /// Service that those are predicted to need, seconds.
-    pub(super) backlog: f64,
+    /// What waits of it.
+    pub(super) waiting: Load,
     pub(super) running: u32,
 }
 
@@ -46,7 +45,7 @@ impl App {
 
     /// Whether it competes for slots now.
     pub(super) fn contends(&self) -> bool {
-        self.queued > 0 && self.may_run()
+        !self.waiting.is_empty() && self.may_run()
     }
 
     /// Comes back from idleness: no better than those it finds, and no worse than one request and one swap behind them. What
@@ -67,22 +66,14 @@ impl App {
         self.tag
     }
 
-    /// One more of it waits.
-    pub(super) fn queues(&mut self, expected: f64) {
-        self.queued += 1;
-        self.backlog += expected;
-    }
-
-    /// One of those waits no longer.
-    pub(super) fn unqueues(&mut self, expected: f64) {
-        self.queued -= 1;
-        // nothing is nothing, whatever roundings have added up to
-        self.backlog = if self.queued == 0 { 0.0 } else { (self.backlog - expected).max(0.0) };
+    /// Requests of it that wait.
+    pub(super) fn queued(&self) -> u32 {
+        u32::try_from(self.waiting.tickets()).unwrap_or(u32::MAX)
     }
 
     /// Seconds of service that waits of it and has its turn before `tag`.
     pub(super) fn before(&self, tag: f64) -> f64 {
-        ((tag - self.tag) * self.weight).clamp(0.0, self.backlog)
+        ((tag - self.tag) * self.weight).clamp(0.0, self.waiting.seconds())
     }
 
     /// Its share of what bringing a runner into memory cost, seconds.
@@ -154,8 +145,7 @@ impl Core {
             tag: 0.0,
             last_start: 0.0,
             last_end: Moment::ZERO,
-            queued: 0,
-            backlog: 0.0,
+            waiting: Load::default(),
             running: 0,
         });
         self.app_index.insert(ticket.app.clone(), index);

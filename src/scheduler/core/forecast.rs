@@ -160,33 +160,36 @@ impl Core {
         let own = asker.each * as_f64(asker.before);
         let tag = asker.tag + own / self.apps[asker.app.0].weight();
         let usable = || asker.seats.iter().map(|seat| seat.endpoint).filter(|id| !self.is_out(*id));
-        let runner = |id: &EndpointId| self.pools[asker.pool.0].runners.get(id);
-        let loading = |runner: &Runner| (runner.load_time - self.now.since(runner.since).as_secs_f64()).max(0.0);
-        // seconds until it is in memory, where it is or is coming
-        let arrives = |id: &EndpointId| match runner(id)?.state {
-            Residency::Resident => Some(0.0),
-            Residency::Loading => runner(id).map(loading),
-            _ => None,
+        let runner = |id: EndpointId| self.pools[asker.pool.0].runners.get(&id);
+        // where it is in memory or coming, and in how many seconds
+        let arrives = |id: EndpointId| {
+            let runner = runner(id)?;
+            match runner.state {
+                Residency::Resident => Some((id, runner, 0.0)),
+                Residency::Loading => {
+                    let gone = self.now.since(runner.since).as_secs_f64();
+                    Some((id, runner, (runner.load_time - gone).max(0.0)))
+                }
+                _ => None,
+            }
         };
-        let resident = |id: &EndpointId| arrives(id).is_some();
-        let there = as_f64(usable().filter(resident).count());
+        let there = as_f64(usable().filter_map(arrives).count());
         let wait = if there > 0.0 {
             // they share the line, and each its GPU with what else runs there
-            let waits = usable().filter(resident).map(|id| {
-                let (used, active) = (runner(&id).map_or(0, |runner| runner.used), self.active(id));
+            let waits = usable().filter_map(arrives).map(|(id, runner, arrives)| {
                 let place = (self.rank(id, asker.class, asker.each), tag);
                 let ahead = self.ahead(id, asker.pool, place, asker.app) + own;
                 // before it has begun nothing shares its GPU, as far as is known
-                let share = if used == 0 { 1.0 } else { f64::from(active) / f64::from(used) };
-                arrives(&id).unwrap_or(0.0) + ahead * share / there
+                let share = if runner.used == 0 { 1.0 } else { f64::from(self.active(id)) / f64::from(runner.used) };
+                arrives + ahead * share / there
             });
             waits.fold(f64::INFINITY, f64::min)
         } else {
-            let cost = usable().filter_map(|id| Some(runner(&id)?.cost)).fold(f64::INFINITY, f64::min);
+            let cost = usable().filter_map(|id| Some(runner(id)?.cost)).fold(f64::INFINITY, f64::min);
             let servers = self.sites.keys().filter(|id| !self.is_out(**id)).count();
             let others = self.apps.iter().enumerate().filter(|(at, _)| *at != asker.app.0);
             let ahead = others.map(|(_, app)| match app.class.cmp(&asker.class) {
-                Ordering::Less => app.backlog,
+                Ordering::Less => app.waiting.seconds(),
                 Ordering::Equal => app.before(tag),
                 Ordering::Greater => 0.0,
             });
@@ -202,14 +205,13 @@ impl Core {
         let service = self.service.get(&site);
         let mut seconds = 0.0;
         for class in Class::ALL {
-            let waiting = &backlog.classes[class as usize];
             // of a class that claims nothing, no ticket has to be looked at for its rank
             let claims = service.filter(|service| service.claims(class));
             let usual = (1 + class as usize).cmp(&place.0);
             if claims.is_none() && usual.is_gt() {
                 continue;
             }
-            for line in waiting.lines.iter().filter(|line| line.app != except) {
+            for line in backlog.classes[class as usize].iter().filter(|line| line.app != except) {
                 let rank = claims.map_or(usual, |service| service.rank(class, line.each).cmp(&place.0));
                 seconds += line.each * self.before(rank, line, place.1);
             }

@@ -53,7 +53,7 @@ impl Core {
             work: ticket.work,
             expected: self.pools[pool.0].speed.predict(app, ticket.work),
             forecast: None,
-            seats: ticket.seats.clone().into(),
+            seats: ticket.seats.as_slice().into(),
         }
     }
 
@@ -74,8 +74,8 @@ impl Core {
         let known = estimate.wait < LONGEST;
         // what was in already keeps its place
         let new = ticket.again.is_none();
-        if new && load.queued >= ticket.max_queued {
-            return Err(Refused::AppQueueFull { queued: load.queued, limit: ticket.max_queued, estimate });
+        if new && load.queued() >= ticket.max_queued {
+            return Err(Refused::AppQueueFull { queued: load.queued(), limit: ticket.max_queued, estimate });
         }
         let too_many = self.waiting.len() >= self.bounds.queued;
         let too_large = self.queued_bytes.saturating_add(ticket.bytes) > self.bounds.queued_bytes;
@@ -127,7 +127,7 @@ impl Core {
                 entry.join(floor, debt);
             }
         }
-        entry.queues(waiting.expected);
+        entry.waiting.add(waiting.expected);
         self.callers_are_back(pool);
         let members = &mut self.pools[pool.0];
         self.look.due |= members.alive() == 0;

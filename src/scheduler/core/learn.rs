@@ -79,14 +79,17 @@ impl Core {
 
     /// The speed that was learned of these weights, anywhere.
     pub(super) fn taught_speed(&self, weights: &str) -> Speed {
-        let lesson = self.taught.values().find(|lesson| *lesson.weights == *weights);
-        lesson.map_or_else(Speed::default, Speed::taught)
+        self.taught_anywhere(weights).map_or_else(Speed::default, Speed::taught)
     }
 
     /// How callers of these weights are known to behave, anywhere.
     pub(super) fn taught_callers(&self, weights: &str) -> Callers {
-        let lesson = self.taught.values().find(|lesson| *lesson.weights == *weights);
-        lesson.map_or_else(Callers::default, |lesson| Callers::new(lesson.returns, lesson.think))
+        let taught = |lesson: &Lesson| Callers::new(lesson.returns, lesson.think);
+        self.taught_anywhere(weights).map_or_else(Callers::default, taught)
+    }
+
+    fn taught_anywhere(&self, weights: &str) -> Option<&Lesson> {
+        self.taught.values().find(|lesson| *lesson.weights == *weights)
     }
 
     /// The runner of these weights there; a new one gets what was learned of it.

@@ -113,7 +113,7 @@ struct Running {
 }
 
 /// The state machine. See the module's header.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Core {
     bounds: Bounds,
     /// A request that says nothing for this long may hang.
@@ -258,7 +258,7 @@ impl Core {
         self.queued_bytes -= waiting.bytes;
         self.steps_out(waiting.class, &waiting.seats);
         self.look.forget(waiting.pool, id);
-        self.apps[waiting.app.0].unqueues(waiting.expected);
+        self.apps[waiting.app.0].waiting.sub(waiting.expected);
         let alive = &self.waiting;
         self.look.due |= self.pools[waiting.pool.0].alive() == 1;
         self.pools[waiting.pool.0].waiting[waiting.class as usize].sub(waiting.expected);
@@ -346,7 +346,7 @@ impl Core {
             let blocked = !app.may_run();
             app.settle(service, run.predicted);
             app.last_end = self.now;
-            blocked && app.queued > 0
+            blocked && !app.waiting.is_empty()
         };
         if freed {
             self.welcome_back(run.app, run.class);

@@ -43,6 +43,10 @@ impl Load {
         self.tickets == 0
     }
 
+    pub(super) fn tickets(&self) -> usize {
+        self.tickets
+    }
+
     pub(super) fn seconds(&self) -> f64 {
         self.seconds
     }
@@ -56,39 +60,25 @@ pub(super) struct Behind {
     pub(super) tickets: f64,
 }
 
-/// What waits of one class.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ClassBacklog {
-    pub(super) lines: Vec<Behind>,
-    pub(super) tickets: f64,
-    pub(super) seconds: f64,
-}
-
 /// What waits for one set of weights, so that asking for it looks at no line.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
     /// The state of lines and speed that it was summed up of.
     of: Option<u64>,
     seconds: f64,
-    pub(super) classes: [ClassBacklog; 3],
+    /// The lines of each class.
+    pub(super) classes: [Vec<Behind>; 3],
 }
 
 impl Backlog {
     fn clear(&mut self, of: u64) {
         (self.of, self.seconds) = (Some(of), 0.0);
-        for class in &mut self.classes {
-            class.lines.clear();
-            (class.tickets, class.seconds) = (0.0, 0.0);
-        }
+        self.classes.iter_mut().for_each(Vec::clear);
     }
 
     fn add(&mut self, class: Class, line: Behind) {
-        let seconds = line.each * line.tickets;
-        self.seconds += seconds;
-        let class = &mut self.classes[class as usize];
-        class.tickets += line.tickets;
-        class.seconds += seconds;
-        class.lines.push(line);
+        self.seconds += line.each * line.tickets;
+        self.classes[class as usize].push(line);
     }
 }
 

@@ -208,11 +208,14 @@ impl Rehearsal<'_> {
         for decision in std::mem::take(&mut self.out) {
             match decision {
                 Decision::Admit { id, endpoint, .. } => {
-                    let Some(run) = self.core.running.get(&id).cloned() else { continue };
+                    let Some((pool, predicted)) = self.core.running.get(&id).map(|run| (run.pool, run.predicted))
+                    else {
+                        continue;
+                    };
                     if id.0 < PLAYED {
-                        self.starts(id, run.pool);
+                        self.starts(id, pool);
                     }
-                    self.running.push((id, endpoint, run.predicted));
+                    self.running.push((id, endpoint, predicted));
                 }
                 Decision::Residency(ResidencyCommand::Load { endpoint, weights, .. }) => {
                     self.note(&weights, |pool| Due::Loaded(endpoint, pool));

@@ -84,11 +84,11 @@ impl Core {
                 cost: runner.cost,
             })
         });
-        let busy = self.apps.iter().filter(|app| app.queued > 0 || app.running > 0);
+        let busy = self.apps.iter().filter(|app| app.queued() > 0 || app.running > 0);
         let apps = busy.map(|app| AppLoad {
             app: app.name.clone(),
             class: app.class,
-            queued: app.queued,
+            queued: app.queued(),
             running: app.running,
         });
         CoreView {

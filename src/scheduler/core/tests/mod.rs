@@ -60,10 +60,8 @@ fn sweep_backlog(pool: &Pool) {
             Behind { app: line.app, each, tickets }
         });
         let lines: Vec<_> = lines.collect();
-        assert_eq!(kept.lines, lines, "lines of {class:?}");
-        same(kept.tickets, lines.iter().map(|line| line.tickets).sum());
-        same(kept.seconds, lines.iter().map(|line| line.tickets * line.each).sum());
-        all += kept.seconds;
+        assert_eq!(*kept, lines, "lines of {class:?}");
+        all += lines.iter().map(|line| line.tickets * line.each).sum::<f64>();
     }
     same(pool.everything(), all);
 }
@@ -81,6 +79,11 @@ fn sweep_sums(core: &Core) {
         sweep_backlog(pool);
         let (by_tag, all) = (core.firsts_by_tag(PoolIndex(index), &able), core.firsts_of_lines(PoolIndex(index)));
         assert_eq!(by_tag, all, "a search by tag finds whom looking at every line finds");
+    }
+    for (index, app) in core.apps.iter().enumerate() {
+        let waiting = || core.waiting.values().filter(|waiting| waiting.app.0 == index);
+        assert_eq!(app.waiting.tickets(), waiting().count(), "what waits of {}", app.name);
+        same(app.waiting.seconds(), waiting().map(|waiting| waiting.expected).sum());
     }
     for (endpoint, site) in &core.sites {
         let there = |pool: &Pool| pool.runners.get(endpoint).is_some_and(Runner::is_in_memory);
