@@ -73,7 +73,7 @@ impl Catalog {
             endpoint: Arc::clone(endpoint),
             model: Arc::clone(model),
         };
-        let mut holders: Vec<Holder> = fleet.holders(name).chain(fleet.last_holders(name)).map(holder).collect();
+        let mut holders: Vec<Holder> = fleet.known_holders(name).map(holder).collect();
         let Some(first) = holders.first() else {
             return Err(absent(&fleet, asked_as, embeds));
         };
@@ -90,7 +90,7 @@ impl Catalog {
     pub async fn moved(&self, name: &ModelName, weights: &str, endpoints: &[EndpointId]) {
         let has = |view: &EndpointView| view.models.get(name).is_some_and(|model| model.weights == weights);
         let moved = |fleet: &Arc<FleetView>| {
-            let now = fleet.holders(name).chain(fleet.last_holders(name)).next();
+            let now = fleet.known_holders(name).next();
             let mut views = endpoints.iter().filter_map(|id| fleet.endpoints.get(usize::from(id.0)));
             now.is_none_or(|(_, model)| model.weights != weights) || !views.any(|view| has(view))
         };

@@ -20,20 +20,25 @@ impl FleetView {
         &'a self,
         name: &'a ModelName,
     ) -> impl Iterator<Item = (&'a Arc<EndpointView>, &'a Arc<ModelView>)> {
-        self.endpoints
-            .iter()
-            .filter(|endpoint| endpoint.trouble.is_none())
-            .filter_map(move |endpoint| endpoint.models.get(name).map(|model| (endpoint, model)))
+        self.with(name, true)
     }
 
-    /// The endpoints that do not answer now and had `name` when they last did.
-    pub fn last_holders<'a>(
+    /// The same, and after them those that do not answer now and had it when they last did.
+    pub fn known_holders<'a>(
         &'a self,
         name: &'a ModelName,
     ) -> impl Iterator<Item = (&'a Arc<EndpointView>, &'a Arc<ModelView>)> {
+        self.with(name, true).chain(self.with(name, false))
+    }
+
+    fn with<'a>(
+        &'a self,
+        name: &'a ModelName,
+        answers: bool,
+    ) -> impl Iterator<Item = (&'a Arc<EndpointView>, &'a Arc<ModelView>)> {
         self.endpoints
             .iter()
-            .filter(|endpoint| endpoint.trouble.is_some())
+            .filter(move |endpoint| endpoint.trouble.is_none() == answers)
             .filter_map(move |endpoint| endpoint.models.get(name).map(|model| (endpoint, model)))
     }
 }

@@ -105,8 +105,7 @@ impl Gateway {
     /// The request as it would be decoded, on a surface that makes what the model makes and that the policy allows.
     fn imagine(&self, asked: &Hypothetical, name: &ModelName) -> InferenceRequest {
         let fleet = self.parts.catalog.fleet();
-        let embeds =
-            fleet.holders(name).chain(fleet.last_holders(name)).next().is_some_and(|(_, model)| !model.generates());
+        let embeds = fleet.known_holders(name).next().is_some_and(|(_, model)| !model.generates());
         let rules = self.parts.desk.rules(&asked.app);
         let fitting = |surface: &&Surface| surface.task().embeds() == embeds;
         let usual = if embeds { &Surface::Embed } else { &Surface::Chat };

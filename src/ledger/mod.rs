@@ -1,6 +1,7 @@
 //! What each request used and how it ended: one record, one log line, the metrics.
 //!
-//! Owns the record and its form as a log line, and the line of what was answered without one. Prompts, answers and keys never enter it. It does not decide anything.
+//! Owns the record and its form as a log line, and the line of what was answered without one. Prompts, answers and keys never
+//! enter it. It does not decide anything.
 
 mod access;
 mod line;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 use rusqlite::{Connection, OpenFlags};
+use url::Url;
 
 use super::embedded::{BUSY, FILE, OPENING, Store, inode};
 use super::{Lease, StoreError, lease, schema};
@@ -82,7 +83,7 @@ fn look_into(path: &Path, quiet: bool) -> Result<Connection, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::sqlite(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = if quiet {
-        Connection::open_with_flags(unchanging(path), flags | OpenFlags::SQLITE_OPEN_URI)
+        Connection::open_with_flags(unchanging(path)?, flags | OpenFlags::SQLITE_OPEN_URI)
     } else {
         Connection::open_with_flags(path, flags)
     };
@@ -93,13 +94,9 @@ fn look_into(path: &Path, quiet: bool) -> Result<Connection, StoreError> {
 }
 
 /// The file's URI for a database that nobody changes.
-fn unchanging(path: &Path) -> String {
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            other => uri.push_str(&format!("%{other:02x}")),
-        }
-    }
-    uri + "?immutable=1"
+fn unchanging(path: &Path) -> Result<String, StoreError> {
+    let whole = std::path::absolute(path).map_err(|error| StoreError::unwritable(path, &error))?;
+    let mut uri = Url::from_file_path(&whole).map_err(|()| StoreError::unwritable(path, &Errno::ENOENT))?;
+    uri.set_query(Some("immutable=1"));
+    Ok(uri.into())
 }
