@@ -43,6 +43,8 @@ pub struct Telemetry {
     pub registry: Registry,
     /// Whether each request gets a log line (not when the log filter keeps `gaucho::request` out).
     pub log_requests: bool,
+    /// Whether probes and scrapes do, too (where the filter lets `gaucho::request=debug` in).
+    pub log_probes: bool,
 }
 
 /// The rooms of a running gateway that others look at.

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Phase, Readiness};
 use crate::config::Settings;
 use crate::domain::Clock;
-use crate::http::{Limits, Server, Shared, Tls, Web, router};
+use crate::http::{AccessLog, Limits, Server, Shared, Tls, Web, router};
 use crate::store::Lease;
 
 use super::build::{House, Telemetry, build, local_rules};
@@ -125,10 +125,10 @@ impl Gaucho {
             Server::bind(self.settings.listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
         let tls = self.settings.tls.as_ref().map(|files| Tls::load(&files.cert, &files.key)).transpose();
         let tls = tls.map_err(|why| vec![why])?;
-        let log = self.telemetry.log_requests.then(|| self.telemetry.lines.clone());
-        let applications = applications.with_tls(tls.clone()).with_log(log);
+        let applications = applications.with_tls(tls.clone()).with_log(self.access_log("applications"));
         let admin =
             Server::bind(self.settings.admin_listen, limits, self.clock.clone()).await.map_err(|why| vec![why])?;
+        let admin = admin.with_log(self.access_log("admin"));
         let addresses = Addresses {
             applications: applications.address().map_err(|why| vec![why])?,
             admin: admin.address().map_err(|why| vec![why])?,
@@ -158,6 +158,12 @@ impl Gaucho {
         tracing::info!(applications = %addresses.applications, speaks, admin = %addresses.admin, "listening");
         self.addresses = Some(addresses);
         Ok(addresses)
+    }
+
+    /// Where a listener logs what the ledger does not know of.
+    fn access_log(&self, listener: &'static str) -> Option<AccessLog> {
+        let Telemetry { lines, log_requests, log_probes, .. } = &self.telemetry;
+        log_requests.then(|| AccessLog { lines: lines.clone(), listener, probes: *log_probes })
     }
 
     /// Waits for the state folder's lease, then serves. Returns once requests are served.

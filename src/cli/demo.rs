@@ -111,7 +111,7 @@ fn telemetry(folder: &Path) -> Result<Telemetry, String> {
     let file = std::fs::File::create(folder.join("gaucho.log")).map_err(|error| error.to_string())?;
     let lines = LogLines::start(file, &registry).map_err(|error| error.to_string())?;
     telemetry::init("info", LogFormat::Json, &lines).map_err(|error| error.to_string())?;
-    Ok(Telemetry { lines, registry, log_requests: true })
+    Ok(Telemetry { lines, registry, log_requests: true, log_probes: false })
 }
 
 fn keys(folder: &Path) -> Result<Vec<(&'static str, String)>, String> {

@@ -101,7 +101,8 @@ pub(super) fn start_telemetry(filter: &str) -> Result<Telemetry, String> {
         .map_err(|error| format!("the log's writer cannot be started: {error}"))?;
     telemetry::init(filter, LogFormat::for_stderr(), &lines).map_err(|error| error.to_string())?;
     let log_requests = tracing::enabled!(target: "gaucho::request", tracing::Level::INFO);
-    Ok(Telemetry { lines, registry, log_requests })
+    let log_probes = tracing::enabled!(target: "gaucho::request", tracing::Level::DEBUG);
+    Ok(Telemetry { lines, registry, log_requests, log_probes })
 }
 
 async fn serve(settings: Settings, telemetry: Telemetry) -> Result<i32, Vec<String>> {

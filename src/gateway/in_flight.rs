@@ -146,10 +146,49 @@ impl Drop for InFlight {
                 // nobody will say how long it took to write: the answer ended before its end
                 record.usage.generation = age.saturating_sub(first);
             }
+            if record.outcome == Outcome::Left && std::thread::panicking() {
+                // nobody left: a defect of ours ends it here
+                record.outcome = Outcome::Faulted(FaultClass::Internal);
+                record.reason = Some("a defect of the gateway".to_owned());
+                if record.status == Record::LEFT {
+                    record.status = 500;
+                }
+            }
             if record.outcome == Outcome::Left && self.cut.is_cancelled() {
                 record.outcome = Outcome::Faulted(FaultClass::Stopped);
             }
             self.settler.send(record);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::gateway::settle::settler;
+    use crate::ledger::Ledger;
+    use crate::telemetry::{Registry, RequestMetrics};
+
+    #[tokio::test]
+    async fn a_request_that_a_panic_ended_is_a_defect_and_nobody_left() {
+        let ledger = Ledger::new(RequestMetrics::register(&Registry::new()), None);
+        let (settler, settling) = settler(ledger.clone());
+        let begin =
+            |settler| InFlight::begin(RequestId(1), "/api/chat", Clock::real(), settler, CancellationToken::new());
+        let flight = begin(settler.clone());
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let _flight = flight;
+            panic!("a defect, for the test");
+        }));
+        assert!(ended.is_err());
+        drop(begin(settler));
+        settling.await;
+        let totals = ledger.totals();
+        assert_eq!((totals.faulted.load(Relaxed), totals.left.load(Relaxed)), (1, 1));
     }
 }

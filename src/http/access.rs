@@ -1,10 +1,15 @@
-//! One log line for each answer that the ledger has no record of: it was made before the request had an application.
+//! One log line for each answer that the ledger has no record of: it was made without an application, for an operator, or a
+//! defect cut the request short.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::Response;
-use http::{Method, Uri};
+use futures_util::FutureExt;
+use http::{Method, StatusCode, Uri};
+use tracing::Level;
 
 use crate::domain::{Clock, Moment};
 use crate::ledger::Access;
@@ -18,8 +23,19 @@ pub(super) struct Entered;
 #[derive(Clone)]
 pub(super) struct Reason(pub(super) String);
 
-/// Probes come every few seconds, and nobody looks for them in a log.
-const QUIET: [&str; 2] = ["/healthz", "/readyz"];
+/// Probes and scrapes come every few seconds, and nobody looks for them in a log.
+const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Where a listener's lines go.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    /// The log.
+    pub lines: LogLines,
+    /// The listener's name in its lines.
+    pub listener: &'static str,
+    /// Whether probes and scrapes have lines, too.
+    pub probes: bool,
+}
 
 /// A request as it arrived.
 pub(super) struct Arrived {
@@ -29,27 +45,49 @@ pub(super) struct Arrived {
     pub(super) at: Moment,
 }
 
-impl Arrived {
-    /// Writes the line of this answer to it, if it is to have one.
-    pub(super) fn answered(&self, response: &Response, clock: &Clock, log: &LogLines) {
-        let (path, told) = (self.uri.path(), response.extensions());
-        if told.get::<Entered>().is_some() || QUIET.contains(&path) {
+impl AccessLog {
+    /// Writes the line of an answer, if it is to have one.
+    pub(super) fn answered(&self, request: &Arrived, response: &Response, clock: &Clock) {
+        let (path, status, told) = (request.uri.path(), response.status(), response.extensions());
+        // one that was refused is no probe that does its work
+        let probe = QUIET.contains(&path) && !status.is_client_error();
+        if told.get::<Entered>().is_some() || (probe && !self.probes) {
             return;
         }
+        let level = match status {
+            StatusCode::INTERNAL_SERVER_ERROR => Level::ERROR,
+            _ if probe => Level::DEBUG,
+            _ => Level::INFO,
+        };
         let access = Access {
             at: clock.wall(),
-            peer: self.peer.ip(),
-            target: Some((self.method.as_str(), path)),
-            status: response.status().as_u16(),
-            total: clock.now().since(self.at),
+            level,
+            listener: self.listener,
+            peer: request.peer.ip(),
+            target: Some((request.method.as_str(), path)),
+            status: status.as_u16(),
+            total: clock.now().since(request.at),
             reason: told.get::<Reason>().map(|Reason(why)| why.as_str()),
         };
-        access.enter(log);
+        access.enter(&self.lines);
+    }
+
+    /// Writes the line of an answer to what could not be read as a request.
+    pub(super) fn unreadable(&self, peer: SocketAddr, status: u16, reason: &str, clock: &Clock) {
+        let (at, total, level, listener) = (clock.wall(), Duration::ZERO, Level::INFO, self.listener);
+        let access = Access { at, level, listener, peer: peer.ip(), target: None, status, total, reason: Some(reason) };
+        access.enter(&self.lines);
     }
 }
 
-/// Writes the line of an answer to what could not be read as a request.
-pub(super) fn unreadable(peer: SocketAddr, status: u16, reason: &str, clock: &Clock, log: &LogLines) {
-    let (at, total) = (clock.wall(), Duration::ZERO);
-    Access { at, peer: peer.ip(), target: None, status, total, reason: Some(reason) }.enter(log);
+/// A panic costs the request it happens in and nothing else; Ollama, too, answers 500 without a body then.
+pub(super) async fn guarded(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        let why = "a defect of the gateway; please report it with the panic's text above";
+        tracing::error!("a request met {why}");
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response.extensions_mut().insert(Reason(why.to_owned()));
+        response
+    })
 }

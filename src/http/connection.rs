@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +13,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
-use futures_util::FutureExt;
+use http::Version;
 use http::header::{CONNECTION, HOST, HeaderValue};
-use http::{StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -27,9 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::domain::Clock;
-use crate::telemetry::LogLines;
 
-use super::access::{Arrived, Entered, unreadable};
+use super::access::{AccessLog, Arrived, guarded};
 use super::leftover::Leftover;
 use super::order::ordered;
 use super::path_key::lift_key;
@@ -57,7 +54,7 @@ pub(super) struct Common {
     pub(super) clock: Clock,
     pub(super) tls: Option<Tls>,
     /// For answers that the ledger does not know of.
-    pub(super) log: Option<LogLines>,
+    pub(super) log: Option<AccessLog>,
     /// Finish what is open and go.
     pub(super) closing: CancellationToken,
     /// Go.
@@ -68,7 +65,7 @@ impl Common {
     /// Logs an answer to what is no request.
     fn unreadable(&self, peer: SocketAddr, status: u16, why: &str) {
         if let Some(log) = &self.log {
-            unreadable(peer, status, why, &self.clock, log);
+            log.unreadable(peer, status, why, &self.clock);
         }
     }
 }
@@ -201,12 +198,12 @@ async fn answer(
     if request.version() == Version::HTTP_2 {
         // a stream ends by itself and takes no other along, so nothing of its body needs to be read
         let busy = pulse.begin();
-        let response = handled(&common, peer, request.map(Body::new)).await?;
+        let response = handled(&common, peer, request.map(Body::new)).await;
         return Ok(ordered(response, &common.clock).map(|body| busy.watch(body)));
     }
     let ends = ends(&request);
     let (request, leftover) = Leftover::lend(request);
-    let mut response = handled(&common, peer, request).await?;
+    let mut response = handled(&common, peer, request).await;
     if ends {
         // what a handler says of it does not hold; hyper says that it closes
         response.headers_mut().remove(CONNECTION);
@@ -219,14 +216,15 @@ async fn answer(
 }
 
 /// The answer of the routes, and its line in the log where it is to have one.
-async fn handled(common: &Common, peer: SocketAddr, request: hyper::Request<Body>) -> Result<Response, Infallible> {
+async fn handled(common: &Common, peer: SocketAddr, request: hyper::Request<Body>) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let arrived = Arrived { peer, method, uri, at: common.clock.now() };
-    let response = guarded(common.app.clone().oneshot(request)).await?;
+    let app = common.app.clone();
+    let response = guarded(async { app.oneshot(request).await.unwrap_or_else(|never| match never {}) }).await;
     if let Some(log) = &common.log {
-        arrived.answered(&response, &common.clock, log);
+        log.answered(&arrived, &response, &common.clock);
     }
-    Ok(response)
+    response
 }
 
 /// A target that names its authority, as on HTTP/2, says more than the header.
@@ -235,21 +233,6 @@ fn name_host<B>(request: &mut hyper::Request<B>) {
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();
     if let Ok(host) = HeaderValue::from_str(host) {
         request.headers_mut().insert(HOST, host);
-    }
-}
-
-/// A panic costs the request it happens in and nothing else; Ollama, too, answers 500 without a body then.
-async fn guarded(answer: impl Future<Output = Result<Response, Infallible>>) -> Result<Response, Infallible> {
-    match AssertUnwindSafe(answer).catch_unwind().await {
-        Ok(answered) => answered,
-        Err(_) => {
-            tracing::error!("a request met a defect of the gateway; please report it with the panic's text above");
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            // that line is its own, and what it began is in the ledger
-            response.extensions_mut().insert(Entered);
-            Ok(response)
-        }
     }
 }
 

@@ -22,6 +22,7 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use access::AccessLog;
 pub use browsers::Web;
 pub use routes::{Shared, router};
 pub use server::{Limits, Server};

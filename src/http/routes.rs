@@ -16,7 +16,7 @@ use http::{HeaderName, StatusCode};
 use crate::domain::{Fault, FaultClass, Surface};
 use crate::gateway::{Answer, Call, Gateway, Listing};
 
-use super::access::Entered;
+use super::access::{Entered, guarded};
 use super::body::Unread;
 use super::browsers::{self, Web};
 use super::caller::From;
@@ -92,23 +92,24 @@ async fn running() -> Response {
 async fn infer(surface: Surface, State(shared): State<Shared>, From(caller): From, request: Request) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
     let body = Box::new(Unread::new(&caller.headers, request.into_body(), shared.body_timeout));
-    respond(gateway.serve(Call { surface, caller, body }).await)
+    // boxed: it is larger than a future should be
+    respond(Box::pin(gateway.serve(Call { surface, caller, body }))).await
 }
 
 async fn show(State(shared): State<Shared>, From(caller): From, request: Request) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
     let body = Box::new(Unread::new(&caller.headers, request.into_body(), shared.body_timeout));
-    respond(gateway.show(caller, body).await)
+    respond(gateway.show(caller, body)).await
 }
 
 async fn list(listing: Listing, State(shared): State<Shared>, From(caller): From) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
-    respond(gateway.list(listing, caller).await)
+    respond(gateway.list(listing, caller)).await
 }
 
 async fn queue(State(shared): State<Shared>, From(caller): From) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
-    respond(gateway.queue(caller).await)
+    respond(gateway.queue(caller)).await
 }
 
 async fn managed(
@@ -121,13 +122,13 @@ async fn managed(
     let text = format!(
         "models are managed by the operator, not through the gateway: run `{advice}` against the Ollama server itself"
     );
-    respond(gateway.closed(path, &caller, Fault::new(FaultClass::Forbidden, text)))
+    respond(async { gateway.closed(path, &caller, Fault::new(FaultClass::Forbidden, text)) }).await
 }
 
 async fn not_yet(path: &'static str, State(shared): State<Shared>, From(caller): From) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
     let text = format!("{path} is not served by this version: use /v1/chat/completions or /api/chat");
-    respond(gateway.closed(path, &caller, Fault::new(FaultClass::NotSupported, text)))
+    respond(async { gateway.closed(path, &caller, Fault::new(FaultClass::NotSupported, text)) }).await
 }
 
 fn standby() -> Response {
@@ -144,10 +145,16 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl In
     response
 }
 
-fn respond(answer: Answer) -> Response {
+/// What the gateway says. Whatever becomes of it, its request is in the ledger.
+pub(super) async fn respond(answer: impl Future<Output = Answer>) -> Response {
+    let mut response = guarded(async { spoken(answer.await) }).await;
+    response.extensions_mut().insert(Entered);
+    response
+}
+
+fn spoken(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = text(status, answer.content_type, Body::new(answer.body));
-    response.extensions_mut().insert(Entered);
     for (name, value) in answer.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             response.headers_mut().insert(name, value);

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::Clock;
-use crate::telemetry::LogLines;
 
+use super::access::AccessLog;
 use super::connection::{self, Common};
 use super::tls::Tls;
 
@@ -38,7 +38,7 @@ pub struct Server {
     limits: Limits,
     clock: Clock,
     tls: Option<Tls>,
-    log: Option<LogLines>,
+    log: Option<AccessLog>,
 }
 
 impl Server {
@@ -61,7 +61,7 @@ impl Server {
 
     /// The same, with a line in this log for each answer that no application is told of.
     #[must_use]
-    pub fn with_log(self, log: Option<LogLines>) -> Self {
+    pub fn with_log(self, log: Option<AccessLog>) -> Self {
         Self { log, ..self }
     }
 

@@ -1,9 +1,10 @@
-//! Connections over real sockets: time limits that only HTTP/2 needs.
+//! Connections over real sockets: time limits that only HTTP/2 needs, and what a panic costs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,12 +14,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::domain::Clock;
+use crate::telemetry::{LogLines, Registry};
 
 /// Says when it is dropped.
 struct Alarm(watch::Sender<bool>);
@@ -105,5 +108,56 @@ async fn a_connection_without_requests_is_told_to_go() {
     assert_eq!(hello.into_body().collect().await.unwrap().to_bytes(), "hello");
     let end = soon("it stays", connection).await.unwrap();
     assert!(end.is_ok(), "told, not torn off: {end:?}");
+    stop.cancel();
+}
+
+/// What the log's writer wrote.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_request_and_has_one_line() {
+    let app = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route(
+            "/bare",
+            get(|| async {
+                if true {
+                    panic!("a defect, for the test")
+                }
+            }),
+        )
+        .route("/entered", get(|| routes::respond(async { panic!("a defect, for the test") })));
+    let (log, registry) = (Log::default(), Registry::new());
+    let lines = LogLines::start(log.clone(), &registry).unwrap();
+    let access = AccessLog { lines: lines.clone(), listener: "applications", probes: false };
+    let limits =
+        Limits { header_timeout: Duration::from_secs(20), write_timeout: Duration::from_secs(20), connections: 10 };
+    let server = Server::bind("127.0.0.1:0".parse().unwrap(), limits, Clock::real()).await.unwrap();
+    let (address, stop) = (server.address().unwrap(), CancellationToken::new());
+    tokio::spawn(server.with_log(Some(access)).run(app, stop.clone(), stop.clone()));
+    let (mut sender, _connection) = client(address).await;
+    for (path, status) in [("/bare", 500), ("/entered", 500), ("/", 200)] {
+        assert_eq!(sender.send_request(request(path)).await.unwrap().status(), status, "{path}");
+    }
+    assert!(lines.flush(Duration::from_secs(10)));
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let written: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |path: &str| written.iter().filter(|line| line["path"] == path).collect::<Vec<_>>();
+    assert_eq!((of("/bare").len(), of("/entered").len(), of("/").len()), (1, 0, 1), "{text}");
+    let line = of("/bare")[0];
+    assert_eq!((&line["status"], &line["level"], &line["method"]), (&json!(500), &json!("ERROR"), &json!("GET")));
+    assert!(line["reason"].as_str().unwrap().contains("a defect"), "{line}");
     stop.cancel();
 }

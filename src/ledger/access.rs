@@ -1,9 +1,10 @@
-//! The line of a request that was answered before it had an application: there is nothing of it to count.
+//! The line of a request that was answered without an application: there is nothing of it to count.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
+use tracing::Level;
 
 use super::line::{ms, timestamp};
 use crate::telemetry::LogLines;
@@ -16,6 +17,10 @@ const LONGEST: usize = 256;
 pub struct Access<'a> {
     /// When it was answered, since 1970.
     pub at: Duration,
+    /// How much it matters.
+    pub level: Level,
+    /// The listener that answered it.
+    pub listener: &'static str,
     /// Who asked.
     pub peer: IpAddr,
     /// How and for what, without the query; `None` where it could not be read.
@@ -33,6 +38,7 @@ struct Line<'a> {
     timestamp: String,
     level: &'static str,
     message: &'static str,
+    listener: &'static str,
     peer: IpAddr,
     method: Option<&'a str>,
     path: Option<String>,
@@ -47,8 +53,9 @@ impl Access<'_> {
     pub fn enter(&self, log: &LogLines) {
         let line = Line {
             timestamp: timestamp(self.at),
-            level: "INFO",
+            level: self.level.as_str(),
             message: "request",
+            listener: self.listener,
             peer: self.peer,
             method: self.target.map(|(method, _)| method),
             path: self.target.map(|(_, path)| shown(path)),

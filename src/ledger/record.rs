@@ -51,6 +51,9 @@ pub struct Record {
 }
 
 impl Record {
+    /// The status of one whose caller left before anything was sent.
+    pub const LEFT: u16 = 499;
+
     /// A request that just arrived; unless something else is noted, its caller will have left.
     #[must_use]
     pub fn new(id: RequestId, route: &'static str, arrived: Duration) -> Self {
@@ -72,7 +75,7 @@ impl Record {
             retried: Vec::new(),
             overflow: None,
             stream: false,
-            status: 499,
+            status: Self::LEFT,
             outcome: Outcome::Left,
             reason: None,
             detail: None,

@@ -1,4 +1,4 @@
-//! What is answered before it has an application has one line in the log, as a web server's access log would.
+//! What is answered without an application has one line in the log, as a web server's access log would.
 
 use serde_json::{Value, json};
 
@@ -83,4 +83,35 @@ async fn what_is_no_request_has_a_line_without_one() {
     assert!(line["reason"].as_str().is_some(), "{line}");
     assert_eq!(lines(&house).len(), 1);
     house.close().await;
+}
+
+#[tokio::test]
+async fn what_operators_ask_has_a_line_that_names_their_listener() {
+    let token = Some(gaucho::config::Secret("open sesame".into()));
+    let house = Plan::new().app("shop").settings(move |settings| settings.admin_token = token).build().await;
+    let bearer = [("Authorization".to_owned(), "Bearer open sesame".to_owned())];
+    for (path, headers, status) in [
+        ("/v1/queue?app=shop", bearer.as_slice(), 200),
+        ("/v1/queue", &[], 401),
+        ("/metrics", &bearer, 200),
+        ("/metrics", &[], 401),
+        ("/readyz", &[], 200),
+        ("/nothing", &[], 404),
+    ] {
+        let reply = raw::send(house.admin, "GET", path, headers, None).await.read().await;
+        assert_eq!(reply.status, status, "{path}");
+    }
+    assert_eq!(house.ask("", "GET", "/metrics", None).await.status, 404);
+    let written = lines(&house);
+    let told = |line: &Value| (line["listener"].clone(), line["path"].clone(), line["status"].clone());
+    let expected = [
+        ("admin", "/v1/queue", 200),
+        ("admin", "/v1/queue", 401),
+        ("admin", "/metrics", 401),
+        ("admin", "/nothing", 404),
+        ("applications", "/metrics", 404),
+    ];
+    let expected = expected.map(|(listener, path, status)| (json!(listener), json!(path), json!(status)));
+    assert_eq!(written.iter().map(told).collect::<Vec<_>>(), expected, "probes and scrapes that work have none");
+    assert!(written.iter().all(|line| line["level"] == "INFO" && line["peer"] == "127.0.0.1"), "{written:#?}");
 }

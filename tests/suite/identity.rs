@@ -164,7 +164,7 @@ async fn a_door_that_a_policy_shut_stays_shut_without_it_and_after_a_new_start()
     gaucho.drain(Duration::from_secs(5), std::future::pending()).await;
     let registry = gaucho::telemetry::Registry::new();
     let lines = gaucho::telemetry::LogLines::start(std::io::sink(), &registry).unwrap();
-    let telemetry = gaucho::app::Telemetry { lines, registry, log_requests: false };
+    let telemetry = gaucho::app::Telemetry { lines, registry, log_requests: false, log_probes: false };
     let mut again = gaucho::app::Gaucho::new(settings, telemetry, Clock::real());
     let addr = again.serve().await.unwrap().applications;
     let reply = raw::send(addr, "GET", "/api/tags", &[], None).await.read().await;

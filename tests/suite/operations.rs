@@ -189,7 +189,7 @@ async fn a_second_gateway_on_the_same_state_stands_by_and_takes_over() {
     let house = Plan::new().app("shop").build().await;
     let registry = Registry::new();
     let lines = LogLines::start(std::io::sink(), &registry).unwrap();
-    let telemetry = Telemetry { lines, registry, log_requests: false };
+    let telemetry = Telemetry { lines, registry, log_requests: false, log_probes: false };
     let mut second = Gaucho::new(house.settings.clone(), telemetry, Clock::real());
     let addresses = second.open().await.unwrap();
     let key = house.key("shop").to_owned();

@@ -230,6 +230,25 @@ async fn lines_that_nobody_reads_any_more_are_counted() {
 }
 
 #[tokio::test]
+async fn probes_and_scrapes_have_lines_where_the_filter_asks_for_them() {
+    let folder = TempDir::new().unwrap();
+    let sim = upstream(50.0).await;
+    let mut process = start(folder.path(), &sim, &["--log", "info,gaucho::request=debug"]);
+    process.until("serving").await;
+    let (applications, admin) = (process.addr.clone(), process.admin.clone());
+    for (listener, addr, path) in
+        [("applications", &applications, "/healthz"), ("admin", &admin, "/readyz"), ("admin", &admin, "/metrics")]
+    {
+        raw::send(addr.parse().unwrap(), "GET", path, &[], None).await.read().await;
+        let line = process.until("request").await;
+        assert_eq!((&line["listener"], &line["path"]), (&json!(listener), &json!(path)), "{line}");
+        assert_eq!(line["level"], "DEBUG", "{line}");
+    }
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn keys_are_made_listed_and_revoked_beside_a_running_gateway() {
     let folder = TempDir::new().unwrap();
     let sim = upstream(50.0).await;

@@ -109,7 +109,7 @@ async fn files_that_cannot_be_used_refuse_the_start_by_name() {
         settings.state = other.path().join("state");
         let registry = Registry::new();
         let lines = LogLines::start(std::io::sink(), &registry).unwrap();
-        let telemetry = Telemetry { lines, registry, log_requests: false };
+        let telemetry = Telemetry { lines, registry, log_requests: false, log_probes: false };
         let mut gaucho = Gaucho::new(settings, telemetry, Clock::real());
         let problems = Box::pin(gaucho.open()).await.unwrap_err().join("\n");
         assert!(problems.contains(wanted), "{wanted}: {problems}");

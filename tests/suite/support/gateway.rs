@@ -161,7 +161,7 @@ impl House {
     async fn open(sim: Sim, dir: TempDir, settings: Settings, keys: Vec<(String, String)>) -> Self {
         let (log, registry) = (Log::default(), Registry::new());
         let lines = LogLines::start(log.clone(), &registry).unwrap();
-        let telemetry = Telemetry { lines: lines.clone(), registry, log_requests: true };
+        let telemetry = Telemetry { lines: lines.clone(), registry, log_requests: true, log_probes: false };
         let mut gaucho = Gaucho::new(settings.clone(), telemetry, Clock::real());
         let addresses = gaucho.serve().await.unwrap();
         let (addr, admin) = (addresses.applications, addresses.admin);
