@@ -233,7 +233,10 @@ impl Core {
     pub(super) fn unload_failed(&mut self, site: EndpointId, pool: PoolIndex, out: &mut Vec<Decision>) {
         let model = self.pools[pool.0].runners.get(&site).map_or_else(String::new, |runner| runner.order.model.clone());
         let healed = self.sites.get(&site).and_then(|state| state.swap.as_ref()).is_some_and(|swap| swap.heals);
-        self.abandon_swap(site, out);
+        // a load that is out already goes on, whoever stays beside it
+        if self.loading(site).is_none() {
+            self.abandon_swap(site, out);
+        }
         if !healed {
             // somebody else may be using it: it is no victim for a while, and nobody else the worse for it
             if let Some(runner) = self.pools[pool.0].runners.get_mut(&site) {

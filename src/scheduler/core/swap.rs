@@ -369,6 +369,13 @@ impl Core {
         self.admit_everywhere(out);
     }
 
+    /// What is being loaded there by our order.
+    pub(super) fn loading(&self, site: EndpointId) -> Option<PoolIndex> {
+        let candidate = self.sites.get(&site)?.swap.as_ref()?.candidate?;
+        let runner = self.pools[candidate.0].runners.get(&site)?;
+        (runner.state == Residency::Loading).then_some(candidate)
+    }
+
     /// Whether a runner is on its way out there.
     fn is_emptying(&self, site: EndpointId) -> bool {
         let leaving = |runner: &Runner| matches!(runner.state, Residency::Leaving | Residency::Unloading);

@@ -4,7 +4,7 @@
 
 use crate::domain::{EndpointId, Moment};
 
-use super::site::{Residency, Runner};
+use super::site::{Fit, Residency, Runner};
 use super::{Core, Decision, Notice, Sighting};
 
 impl Core {
@@ -66,7 +66,26 @@ impl Core {
                 _ => state.saw(total, now),
             }
         }
+        self.make_way(site);
         self.admit_everywhere(out);
+    }
+
+    /// What somebody else loaded while our load was on its way, and that leaves it no room, goes by our order: Ollama's own
+    /// eviction of it waits for as long as they ask, and for ever once a request that names its `keep_alive` came (defect B2).
+    fn make_way(&mut self, site: EndpointId) {
+        let Some(candidate) = self.loading(site) else { return };
+        let others: Vec<_> = self.in_memory(site).filter(|held| held.pool != candidate).collect();
+        if self.fit_beside(site, candidate, &others) != Fit::No {
+            return;
+        }
+        let now = self.now;
+        for held in others {
+            let Some(runner) = self.pools[held.pool.0].runners.get_mut(&site) else { continue };
+            let idle = runner.state == Residency::Resident && runner.used == 0;
+            if idle && !runner.ours && runner.held_until <= now {
+                runner.enter(Residency::Leaving, now);
+            }
+        }
     }
 }
 

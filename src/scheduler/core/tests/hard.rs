@@ -963,3 +963,45 @@ fn a_load_that_hung_beside_others_is_not_tried_beside_them_again() {
     out = d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
     assert_eq!(loads(&out), [(GPU, "b".to_owned())]);
 }
+
+/// Somebody else's model comes into the only place just as our load is ordered: Ollama would wait with it for as long as they
+/// ask, or for ever (defect B2).
+#[test]
+fn what_strangers_bring_while_a_load_is_under_way_goes_by_our_order() {
+    let mut d = Desk::new(&[room(None, 1)]);
+    let (id, out) = d.submit("x", "a", |_| {});
+    assert_eq!(loads(&out), [(GPU, "a".into())]);
+    let order = seat(GPU, 2).order;
+    let theirs = || vec![Sighting { weights: "theirs".into(), bytes: 10, order: Arc::clone(&order) }];
+    d.at(1.0);
+    let asked = d.core.now;
+    let out = d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() });
+    assert_eq!(unloads(&out), [(GPU, "theirs".into())], "{out:?}");
+    // it is not asked to go again while it goes
+    let out = d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() });
+    assert_eq!(unloads(&out), [], "{out:?}");
+    d.at(2.0);
+    d.step(Input::Unloaded { endpoint: GPU, weights: "theirs".into(), gone: true });
+    let out = d.loaded(GPU, "a");
+    assert_eq!(admitted(&out), [id], "{out:?}");
+    // one that does not go, because it is used all the time, is left alone for a while, and our load goes on
+    let mut d = Desk::new(&[room(None, 1)]);
+    let (id, _) = d.submit("x", "a", |_| {});
+    d.at(1.0);
+    let asked = d.core.now;
+    d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() });
+    d.at(2.0);
+    let mut out = d.step(Input::Unloaded { endpoint: GPU, weights: "theirs".into(), gone: false });
+    out.extend(d.at(3.0));
+    let asked = d.core.now;
+    out.extend(d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() }));
+    assert_eq!((loads(&out), unloads(&out), d.state(GPU, "a")), (vec![], vec![], "loading"), "{out:?}");
+    assert_eq!(admitted(&d.loaded(GPU, "a")), [id]);
+    // one that has room beside is theirs to keep
+    let mut d = Desk::new(&[room(None, 2)]);
+    d.submit("x", "a", |_| {});
+    d.at(1.0);
+    let asked = d.core.now;
+    let out = d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() });
+    assert_eq!(unloads(&out), [], "{out:?}");
+}
