@@ -255,7 +255,8 @@ impl World {
             }
             self.now = next;
             match first {
-                Some((id, _)) if ends == Some(next) => {
+                // by roundings its end may lie a little before now
+                Some((id, _)) if ends.is_some_and(|ends| ends <= next) => {
                     let (app, _) = self.running.remove(&id).unwrap();
                     assert!(self.ended.insert(id), "ended twice");
                     self.step(Input::Finish { id, observed: Observed { complete: true, ..Observed::default() } }, work);
