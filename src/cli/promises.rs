@@ -23,7 +23,8 @@ pub(super) fn write(
     if learned.is_empty() {
         return writeln!(
             out,
-            "no speed of a model has been saved by this gateway yet (it saves them every five minutes, and when it stops): waits are promised once they are known"
+            "no speed of a model has been saved by this gateway yet (it saves them every five minutes, and when it stops): \
+             waits are promised once they are known"
         );
     }
     let mut endpoints: BTreeMap<&str, Vec<&Kept>> = BTreeMap::new();
