@@ -28,5 +28,5 @@ pub use json::{Json, JsonField, field};
 pub use model_name::{InvalidName, ModelName};
 pub use overflow::{Overflow, OverflowEnd, Oversize};
 pub use request::{Dialect, InferenceRequest, Intent, Measure, ReplyShape, Surface, Task};
-pub use residency::{LoadOrder, ResidencyCommand, UnloadReason};
+pub use residency::{LONG_LOAD, LoadOrder, ResidencyCommand, UnloadReason};
 pub use usage::{Outcome, Usage};

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use super::{EndpointId, JsonField};
 
+/// Part of its time limit after which a load takes far longer than usual: it is told of, and room is made for it.
+pub const LONG_LOAD: f64 = 1.0 / 3.0;
+
 /// How a runner is asked for; every call for it says the same.
 #[derive(Debug, Clone)]
 pub struct LoadOrder {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::{Clock, EndpointId, LoadOrder, ResidencyCommand};
+use crate::domain::{Clock, EndpointId, LONG_LOAD, LoadOrder, ResidencyCommand};
 use crate::scheduler::Scheduler;
 use crate::scheduler::core::LoadError;
 use crate::telemetry::RequestMetrics;
@@ -20,8 +20,6 @@ use super::discovery::Discovery;
 
 /// Between two looks at `/api/ps` while something is being unloaded.
 const LOOK: Duration = Duration::from_millis(50);
-/// Part of the time after which a load is given up from which on it is told of.
-const LONG: f64 = 1.0 / 3.0;
 /// Silences in which an unload must be seen; a runner that is still there then counts as resident again.
 const GONE_WITHIN: u32 = 3;
 
@@ -132,12 +130,12 @@ impl Stagehand {
         (endpoint, model): (&str, &str),
     ) -> Result<(), LoadError> {
         let mut load = std::pin::pin!(load);
-        let long = within.mul_f64(LONG);
+        let long = within.mul_f64(LONG_LOAD);
         if let Ok(result) = tokio::time::timeout(long, &mut load).await {
             return result;
         }
         tracing::warn!(%model, endpoint, seconds = long.as_secs(), given_up_after_seconds = within.as_secs(),
-            "the load takes far longer than usual, and nothing else can be loaded there meanwhile");
+            "the load takes far longer than usual: room is made for it, and nothing else can be loaded there meanwhile");
         load.await
     }
 

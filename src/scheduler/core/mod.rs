@@ -217,9 +217,10 @@ impl Core {
     /// When [`Input::Tick`] is due next, if nothing happens before.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
-        // a change under way wakes by its report, an endpoint that is out when it is back
-        let calm = self.sites.iter().filter(|(id, site)| site.swap.is_none() && !self.is_out(**id));
-        let wakes = calm.filter_map(|(_, site)| site.wake).map(|at| at.max(self.look.again));
+        // a change under way wakes by its report, but a load that takes long; an endpoint that is out when it is back
+        let wakes = |id: &EndpointId, site: &Site| site.swap.is_none() || self.loading(*id).is_some();
+        let wakeful = self.sites.iter().filter(|(id, site)| wakes(id, site) && !self.is_out(**id));
+        let wakes = wakeful.filter_map(|(_, site)| site.wake).map(|at| at.max(self.look.again));
         let waits = [self.deadlines.first(), self.silent.first()].into_iter().flatten().map(|(at, _)| *at);
         waits.chain(wakes).chain(self.recovers()).min()
     }

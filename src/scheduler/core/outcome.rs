@@ -38,24 +38,25 @@ impl Core {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
                 self.note_memory(pool, site);
-                let now = self.now;
-                if let (Some(state), Some(together)) =
-                    (self.sites.get_mut(&site), swap.as_ref().and_then(|swap| swap.pushed_out))
-                {
-                    state.broke(together, now);
-                }
-                let together: Vec<_> = self.in_memory(site).collect();
+                self.stay(site);
+                let there: Vec<_> = self.in_memory(site).collect();
+                let together = there.iter().map(|held| held.bytes).fold(0, u64::saturating_add);
+                let (now, pushed_out) = (self.now, swap.as_ref().and_then(|swap| swap.pushed_out));
                 if let Some(state) = self.sites.get_mut(&site) {
+                    if let Some(before) = pushed_out.filter(|before| together < *before) {
+                        state.broke(before, now);
+                    }
                     state.idle_check = Moment::ZERO;
-                }
-                if let Some(state) = self.sites.get_mut(&site).filter(|_| together.len() > 1) {
-                    state.trial = Some((self.now, together.iter().map(|held| held.bytes).sum()));
+                    if there.len() > 1 {
+                        state.trial = Some((now, together));
+                    }
                 }
             }
             Err(error) => {
                 let late = self.now.since(runner.since) >= runner.load_limit();
                 let pushed_out = swap.as_ref().is_some_and(|swap| swap.pushed_out.is_some());
                 let crowded = late || pushed_out || error.is_of_memory();
+                self.stay(site);
                 self.failed(pool, site, error, out);
                 if crowded {
                     self.does_not_fit(pool, site);
@@ -93,6 +94,15 @@ impl Core {
         let (need, now) = (self.need(pool, site), self.now);
         if let Some(state) = self.sites.get_mut(&site).filter(|_| !beside.is_empty()) {
             state.broke(beside.into_iter().fold(need, u64::saturating_add), now);
+        }
+    }
+
+    /// What was to go, and has not begun to when the change is over, stays.
+    pub(super) fn stay(&mut self, site: EndpointId) {
+        for members in &mut self.pools {
+            if let Some(runner) = members.runners.get_mut(&site).filter(|runner| runner.state == Residency::Leaving) {
+                runner.enter(Residency::Resident, self.now);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{LoadOrder, Moment};
+use crate::domain::{LONG_LOAD, LoadOrder, Moment};
 
 use super::TicketId;
 use super::fair::AppIndex;
@@ -218,6 +218,11 @@ impl Runner {
         // a cold cache or a slow disk may make it slower than ever: each failure doubles the patience
         let limit = (times * self.load_time + more) * f64::from(1_u32 << self.failures.min(8));
         Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX)
+    }
+
+    /// After how long a load takes far longer than usual.
+    pub(super) fn long_load(&self) -> Duration {
+        self.load_limit().mul_f64(LONG_LOAD)
     }
 
     /// How long an idle runner is kept for callers that think, seconds: never longer than bringing it back costs.

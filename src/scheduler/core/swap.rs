@@ -11,7 +11,7 @@ use crate::domain::{Class, EndpointId, Moment, ResidencyCommand, UnloadReason};
 use super::fair::AppIndex;
 use super::memory::Held;
 use super::pool::{Pool, PoolIndex};
-use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Swap};
+use super::site::{Fit, Residency, Runner, SWAP_OVERHEAD, Site, Swap};
 use super::turns::{Turn, before};
 use super::{Core, Decision, TicketId};
 
@@ -60,6 +60,7 @@ impl Core {
     fn plan_site(&mut self, site: EndpointId, wanted: Option<&Vec<PoolIndex>>, out: &mut Vec<Decision>) {
         let Some(state) = self.sites.get(&site) else { return };
         if state.swap.is_some() {
+            self.clear_for_load(site);
             self.continue_swap(site, out);
             return;
         }
@@ -361,12 +362,33 @@ impl Core {
     pub(super) fn abandon_swap(&mut self, site: EndpointId, out: &mut Vec<Decision>) {
         let swap = self.sites.get_mut(&site).and_then(|state| state.swap.take());
         self.charge(site, swap.as_ref());
-        for members in &mut self.pools {
-            if let Some(runner) = members.runners.get_mut(&site).filter(|runner| runner.state == Residency::Leaving) {
-                runner.enter(Residency::Resident, self.now);
+        self.stay(site);
+        self.admit_everywhere(out);
+    }
+
+    /// A load that takes far longer than usual may wait inside Ollama for room that others there never leave (defect B2):
+    /// whatever was planned, they are drained and go by our order.
+    fn clear_for_load(&mut self, site: EndpointId) {
+        let due = |state: &Site| state.wake.is_some_and(|at| at <= self.now);
+        if !self.sites.get(&site).is_some_and(due) {
+            return;
+        }
+        let candidate = self.loading(site);
+        let there: Vec<_> = self.in_memory(site).collect();
+        let others = there.iter().filter(|held| candidate.is_some_and(|pool| pool != held.pool));
+        let mut going = false;
+        for held in others {
+            let Some(runner) = self.pools[held.pool.0].runners.get_mut(&site) else { continue };
+            if runner.state == Residency::Resident && !runner.is_pinned() && runner.held_until <= self.now {
+                runner.enter(Residency::Leaving, self.now);
+                going = true;
             }
         }
-        self.admit_everywhere(out);
+        let Some(state) = self.sites.get_mut(&site) else { return };
+        state.wake = None;
+        if let Some(swap) = state.swap.as_mut().filter(|_| going) {
+            swap.pushed_out = Some(there.iter().map(|held| held.bytes).fold(0, u64::saturating_add));
+        }
     }
 
     /// What is being loaded there by our order.
@@ -390,6 +412,10 @@ impl Core {
             runner.order = order;
         }
         runner.enter(Residency::Loading, self.now);
+        let long = self.now.after(runner.long_load());
+        if let Some(state) = self.sites.get_mut(&site) {
+            state.wake = Some(long);
+        }
         out.push(Decision::Residency(ResidencyCommand::Load {
             endpoint: site,
             weights: members.weights.clone(),

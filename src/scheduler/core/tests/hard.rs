@@ -964,6 +964,48 @@ fn a_load_that_hung_beside_others_is_not_tried_beside_them_again() {
     assert_eq!(loads(&out), [(GPU, "b".to_owned())]);
 }
 
+/// The plan has room for both, the server has not: its load waits for room that a busy runner never leaves (defect B2).
+#[test]
+fn what_is_beside_a_load_that_takes_long_goes_by_our_order() {
+    let mut d = Desk::new(&[room(Some(100), 3)]);
+    let (a, _) = d.submit("a", "a", |t| t.seats[0].need = 30);
+    d.loaded(GPU, "a");
+    let (b, out) = d.submit("b", "b", |t| t.seats[0].need = 30);
+    assert_eq!(loads(&out), [(GPU, "b".to_owned())]);
+    let (next, out) = d.submit("a", "a", |t| t.seats[0].need = 30);
+    assert_eq!(admitted(&out), [next], "a load that takes as long as usual keeps nobody from the others");
+    d.tick_until(d.now + 30.0);
+    assert_eq!(d.state(GPU, "a"), "draining", "long before the load would be given up");
+    let (late, mut out) = d.submit("a", "a", |t| t.seats[0].need = 30);
+    out.extend(d.done(a));
+    assert_eq!((admitted(&out), unloads(&out)), (vec![], vec![]));
+    assert_eq!(unloads(&d.done(next)), [(GPU, "a".to_owned())]);
+    d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
+    assert_eq!(admitted(&d.loaded(GPU, "b")), [b]);
+    // from then on they are known not to fit together: the one goes before the other is loaded
+    d.done(b);
+    let out = d.tick_until(d.now + 30.0);
+    assert_eq!((unloads(&out), loads(&out)), (vec![(GPU, "b".to_owned())], vec![]), "{out:?}");
+    let out = d.step(Input::Unloaded { endpoint: GPU, weights: "b".into(), gone: true });
+    assert_eq!(loads(&out), [(GPU, "a".to_owned())]);
+    assert_eq!(admitted(&d.loaded(GPU, "a")), [late]);
+}
+
+/// A load that is only slow takes nobody's place: what was to go for it and still works when it is over stays.
+#[test]
+fn what_still_works_when_a_long_load_is_over_stays() {
+    let mut d = Desk::new(&[room(Some(100), 3)]);
+    d.submit("a", "a", |t| t.seats[0].need = 30);
+    d.loaded(GPU, "a");
+    let (b, _) = d.submit("b", "b", |t| t.seats[0].need = 30);
+    d.tick_until(d.now + 30.0);
+    let (late, _) = d.submit("a", "a", |t| t.seats[0].need = 30);
+    assert_eq!(d.state(GPU, "a"), "draining");
+    let out = d.loaded(GPU, "b");
+    assert_eq!((admitted(&out), d.state(GPU, "a")), (vec![late, b], "resident"), "{out:?}");
+    d.step(Input::Unloaded { endpoint: GPU, weights: "b".into(), gone: true });
+}
+
 /// Somebody else's model comes into the only place just as our load is ordered: Ollama would wait with it for as long as they
 /// ask, or for ever (defect B2).
 #[test]
