@@ -166,10 +166,7 @@ impl Core {
             let runner = runner(id)?;
             match runner.state {
                 Residency::Resident => Some((id, runner, 0.0)),
-                Residency::Loading => {
-                    let gone = self.now.since(runner.since).as_secs_f64();
-                    Some((id, runner, (runner.load_time - gone).max(0.0)))
-                }
+                Residency::Loading => Some((id, runner, runner.load_left(self.now))),
                 _ => None,
             }
         };

@@ -14,7 +14,7 @@ use crate::domain::{EndpointId, Moment, RequestId, ResidencyCommand};
 use super::fair::AppIndex;
 use super::forecast::as_f64;
 use super::pool::PoolIndex;
-use super::site::Residency;
+use super::site::{Residency, still};
 use super::{Bounds, Core, Decision, Input, Observed, TicketId, Waiting};
 
 /// Steps that are played at most, where nobody says otherwise.
@@ -29,8 +29,6 @@ const WAITING: usize = 256;
 const LINES: usize = 1024;
 /// Starts in a line that show its pace.
 const PACE: usize = 8;
-/// Part of its usual time that a load or an unload takes still when it should be over any moment.
-const OVERDUE: f64 = 0.1;
 
 /// Numbers from here on are of requests that come in the play.
 const PLAYED: u64 = 1 << 63;
@@ -259,14 +257,14 @@ impl Rehearsal<'_> {
         let mut due = Vec::new();
         for (at, pool) in self.core.pools.iter().enumerate() {
             for (site, runner) in &pool.runners {
-                let change = match runner.state {
-                    Residency::Loading => Due::Loaded(*site, PoolIndex(at)),
-                    Residency::Unloading => Due::Unloaded(*site, PoolIndex(at)),
+                let (change, left) = match runner.state {
+                    Residency::Loading => (Due::Loaded(*site, PoolIndex(at)), runner.load_left(self.begins)),
+                    Residency::Unloading => {
+                        let change = Due::Unloaded(*site, PoolIndex(at));
+                        (change, still(self.takes(change), self.begins.since(runner.since).as_secs_f64()))
+                    }
                     _ => continue,
                 };
-                let (usual, gone) = (self.takes(change), self.begins.since(runner.since).as_secs_f64());
-                // what is overdue is taken to go on for half as long again
-                let left = (usual - gone).max(OVERDUE * usual).max((gone - usual) / 2.0);
                 due.push((later(self.begins, left), change));
             }
         }

@@ -21,6 +21,10 @@ pub(super) const SWAP_OVERHEAD: f64 = 0.25;
 pub(super) const BESIDE: Share = Share(0.8);
 /// Weight of the newest observation in a learned mean.
 const NEWEST: f64 = 0.3;
+/// A load that took more than so many times the usual counts as one that took that: a disk that hung once says little of the next.
+const ODD: f64 = 3.0;
+/// Part of its usual time that a load or an unload takes still when it should be over any moment.
+const OVERDUE: f64 = 0.1;
 /// Time between an answer and the next request of the same callers, until it is learned, seconds.
 const THINK: f64 = 0.5;
 /// Times that callers usually think for which an idle runner is kept: of callers who think as unevenly as people do, two in a
@@ -220,6 +224,12 @@ impl Runner {
         Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX)
     }
 
+    /// Seconds that a load under way still takes; to where it is given up at most.
+    pub(super) fn load_left(&self, now: Moment) -> f64 {
+        let gone = now.since(self.since).as_secs_f64();
+        still(self.load_time, gone).min((self.load_limit().as_secs_f64() - gone).max(0.0))
+    }
+
     /// After how long a load takes far longer than usual.
     pub(super) fn long_load(&self) -> Duration {
         self.load_limit().mul_f64(LONG_LOAD)
@@ -263,7 +273,8 @@ impl Runner {
     /// A load is over that cost this much, seconds.
     pub(super) fn arrive(&mut self, cost: f64, now: Moment) {
         let took = now.since(self.since).as_secs_f64();
-        self.load_time = if self.guessed { took } else { self.load_time + NEWEST * (took - self.load_time) };
+        let learn = |known: f64, seen: f64| known + NEWEST * (seen.min(ODD * known + 1.0) - known);
+        self.load_time = if self.guessed { took } else { learn(self.load_time, took) };
         self.enter(Residency::Resident, now);
         self.last_work = now;
         self.failures = 0;
@@ -271,7 +282,7 @@ impl Runner {
         self.ours = true;
         self.health.fresh();
         self.paid = cost;
-        self.cost = if self.guessed { cost } else { self.cost + NEWEST * (cost - self.cost) };
+        self.cost = if self.guessed { cost } else { learn(self.cost, cost) };
         self.guessed = false;
     }
 
@@ -283,6 +294,12 @@ impl Runner {
         let shares = std::mem::take(&mut self.served).into_iter();
         if total > 0.0 { shares.map(|(app, service)| (app, paid * service / total)).collect() } else { Vec::new() }
     }
+}
+
+/// Seconds that something still takes that usually takes so many and has taken so many: what is overdue is taken to go on for
+/// half as long again.
+pub(super) fn still(usual: f64, gone: f64) -> f64 {
+    (usual - gone).max(OVERDUE * usual).max((gone - usual) / 2.0)
 }
 
 /// A change of residents under way.

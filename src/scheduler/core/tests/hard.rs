@@ -991,6 +991,38 @@ fn what_is_beside_a_load_that_takes_long_goes_by_our_order() {
     assert_eq!(admitted(&d.loaded(GPU, "a")), [late]);
 }
 
+/// A load that hangs ends at its limit, and what waits for it is told so.
+#[test]
+fn what_waits_for_a_load_that_hangs_is_told_when_it_is_given_up() {
+    for steps in [1024, 0] {
+        let mut d = Desk::new(&[room(None, 1)]);
+        d.core.foresee(steps);
+        let (id, out) = d.submit("a", "a", |_| {});
+        let limit = out.iter().find_map(|decision| match decision {
+            Decision::Residency(ResidencyCommand::Load { within, .. }) => Some(within.as_secs_f64()),
+            _ => None,
+        });
+        let mut told = |part: f64| {
+            d.at(part * limit.unwrap());
+            d.core.estimate(id).unwrap().wait.as_secs_f64() / limit.unwrap()
+        };
+        assert!((0.1..0.35).contains(&told(0.5)), "half as long again");
+        let late = told(0.95);
+            assert!((0.0..0.07).contains(&late), "no longer than it is waited for: {late} of {limit:?}, {steps} steps");
+    }
+}
+
+/// One load that hung says little of the next: neither its limit nor what it costs grows beyond measure.
+#[test]
+fn a_load_that_hung_once_is_not_taken_for_the_usual() {
+    let mut runner = Runner::new(seat(GPU, 2).order, 10, 2.0, Moment::ZERO);
+    runner.arrive(2.0, Moment::from_start(Duration::from_secs(2)));
+    let usual = runner.load_limit();
+    runner.enter(Residency::Loading, Moment::from_start(Duration::from_secs(100)));
+    runner.arrive(38.0, Moment::from_start(Duration::from_secs(138)));
+    assert!(runner.load_limit() < 2 * usual && runner.cost < 4.0, "{:?} {}", runner.load_limit(), runner.cost);
+}
+
 /// A load that is only slow takes nobody's place: what was to go for it and still works when it is over stays.
 #[test]
 fn what_still_works_when_a_long_load_is_over_stays() {
