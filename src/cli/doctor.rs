@@ -84,7 +84,7 @@ pub(crate) fn run(args: &DoctorArgs, out: &mut dyn Write, err: &mut dyn Write) -
 async fn examine(doctor: &Doctor, args: &DoctorArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Verdict> {
     let mut worst = Verdict::Fine;
     for (at, finding) in doctor.findings().enumerate() {
-        tell(&finding, out)?;
+        tell(&finding, args.slots, out)?;
         let verdict = match (args.slots, &finding.view.trouble) {
             (true, _) => slots(doctor, (at, &finding), args.model.as_deref(), out, err).await?,
             (false, None) => Verdict::Fine,
@@ -101,7 +101,7 @@ fn line(out: &mut dyn Write, mark: bool, what: &str, text: &str) -> io::Result<(
     writeln!(out, "{} {what:<9} {text}", if mark { '!' } else { ' ' })
 }
 
-fn tell(finding: &Finding<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn tell(finding: &Finding<'_>, measured: bool, out: &mut dyn Write) -> io::Result<()> {
     let Finding { endpoint, view, gpus } = finding;
     let url = endpoint.url.as_str().trim_end_matches('/');
     writeln!(out, "{}  {url}", endpoint.name)?;
@@ -112,7 +112,8 @@ fn tell(finding: &Finding<'_>, out: &mut dyn Write) -> io::Result<()> {
             line(out, false, "answers", &format!("version {version}, {}", count(view.models.len(), "model")))?;
         }
     }
-    line(out, false, "slots", &format!("{} ({})", endpoint.num_parallel, endpoint.num_parallel_by))?;
+    let hint = if measured { "" } else { "; `--slots` measures them" };
+    line(out, false, "slots", &format!("{} claimed ({}){hint}", endpoint.num_parallel, endpoint.num_parallel_by))?;
     let memory = match endpoint.memory {
         Some(bytes) => format!("{} by `memory`", size(bytes)),
         None if gpus.is_empty() => "not configured (`memory` or `gpus`): learned".to_owned(),

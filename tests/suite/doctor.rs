@@ -168,7 +168,7 @@ async fn each_server_is_described_with_its_gpus_and_what_spilled() {
     assert_eq!((code, err.as_str()), (Some(1), ""), "one of them does not answer: {out}");
     for line in [
         "\n  answers   version 0.32.15, 1 model\n",
-        "\n  slots     2 (num_parallel of its [[endpoint]])\n",
+        "\n  slots     2 claimed (num_parallel of its [[endpoint]]); `--slots` measures them\n",
         "\n  GPU       0 GPU-00000000-0000-0000-0000-000000000000 Stand-in GPU: 4.0 GiB of 24.0 GiB used\n",
         "\n! GPU       GPU-0000beef is not seen on this machine: correct `gpus`\n",
         "\n! in memory spilled:7b 2.0 GiB, context 4096, 1.0 GiB of it NOT on the GPU: slow",
