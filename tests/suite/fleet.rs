@@ -259,3 +259,49 @@ async fn a_model_that_is_removed_while_queued_is_not_found_in_the_callers_dialec
     drop(busy);
     house.close().await;
 }
+
+/// `ollama create` and `ollama cp` give a name other weights while requests for it wait: they wait for those from then on.
+#[tokio::test]
+async fn a_name_that_moves_to_other_weights_while_queued_keeps_its_place() {
+    let plan = Plan::new().app("shop").sim(|sim| sim.speed = 4.0);
+    let house = plan.settings(|settings| settings.endpoints[0].max_loaded_models = 1).build().await;
+    assert_eq!(house.post("shop", "/api/chat", &chat("gemma:a")).await.status, 200);
+    let busy = house.occupied("/api/chat", "gemma:a").await;
+    let rows = async || -> Vec<Value> {
+        let listing: Value =
+            serde_json::from_str(&house.ask("shop", "GET", "/v1/gaucho/queue", None).await.body()).unwrap();
+        listing["data"].as_array().unwrap().clone()
+    };
+    let places = |rows: &[Value]| -> Vec<(String, String, u64)> {
+        let text = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
+        rows.iter().map(|row| (text(row, "id"), text(row, "model"), row["position"].as_u64().unwrap())).collect()
+    };
+    let first = async { house.post("shop", "/api/chat", &chat("gemma:c")).await };
+    let second = async {
+        house.until_queued(1).await;
+        house.post("shop", "/api/chat", &chat("gemma:b")).await
+    };
+    let moves = async {
+        house.until_queued(2).await;
+        let before = places(&rows().await);
+        let id = |model: &str| before.iter().find(|(_, name, _)| name == model).unwrap().0.clone();
+        let (first, second) = (id("gemma:c"), id("gemma:b"));
+        let body = json!({ "source": "gemma:b", "destination": "gemma:c" }).to_string();
+        let copied = raw::send(house.sim.addr(), "POST", "/api/copy", &[], Some(&body)).await.read().await;
+        assert_eq!(copied.status, 200);
+        let moved = [(first, "gemma:b".to_owned(), 1), (second, "gemma:b".to_owned(), 2)];
+        let wait = async {
+            while places(&rows().await) != moved {
+                tokio::task::yield_now().await;
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(10), wait).await;
+        assert!(done.is_ok(), "{before:?} became {:?}, not {moved:?}", places(&rows().await));
+        drop(busy);
+    };
+    let (first, second, ()) = tokio::join!(first, second, moves);
+    assert_eq!((first.status, second.status), (200, 200));
+    let answer: Value = serde_json::from_str(&first.body()).unwrap();
+    assert_eq!(answer["model"], "gemma:c", "it is answered under the name it asked for");
+    house.close().await;
+}

@@ -1008,7 +1008,7 @@ fn what_waits_for_a_load_that_hangs_is_told_when_it_is_given_up() {
         };
         assert!((0.1..0.35).contains(&told(0.5)), "half as long again");
         let late = told(0.95);
-            assert!((0.0..0.07).contains(&late), "no longer than it is waited for: {late} of {limit:?}, {steps} steps");
+        assert!((0.0..0.07).contains(&late), "no longer than it is waited for: {late} of {limit:?}, {steps} steps");
     }
 }
 
