@@ -17,6 +17,7 @@ pub(crate) fn pass_request(surface: Surface, body: &[u8]) {
         keep_alive: Some(Duration::MAX),
         truncate: Some(false),
         output_cap: Some(512),
+        model_cap: None,
     };
     black_box(encode_upstream(&request, &target));
 }

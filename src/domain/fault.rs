@@ -56,6 +56,8 @@ pub enum FaultClass {
     UpstreamError,
     /// Upstream said something that is not its protocol, or stopped before the end.
     UpstreamBroken,
+    /// The model said the same again and again, until Ollama ended its answer.
+    Repetition,
     /// The caller stopped reading and its buffer is full.
     SlowReader,
     /// A key was revoked while the request ran.
@@ -93,6 +95,7 @@ impl FaultClass {
             Self::Recalled => "recalled",
             Self::UpstreamError => "upstream_error",
             Self::UpstreamBroken => "upstream_broken",
+            Self::Repetition => "repetition",
             Self::SlowReader => "slow_reader",
             Self::Revoked => "revoked",
             Self::Internal => "internal",
@@ -108,6 +111,7 @@ impl FaultClass {
             | Self::Recalled
             | Self::UpstreamError
             | Self::UpstreamBroken
+            | Self::Repetition
             | Self::Unloadable
             | Self::NeverFits => Origin::Upstream,
             Self::QueueFull

@@ -106,6 +106,8 @@ pub struct ModelView {
     pub context_length: Option<u64>,
     /// Runner options among the tag's own `PARAMETER`s, as JSON values.
     pub parameters: BTreeMap<String, serde_json::Value>,
+    /// The tag's own `PARAMETER num_predict`, where that bounds.
+    pub output_cap: Option<u64>,
     /// Served from another host (`remote_host`), so using it sends prompts off-site.
     pub remote: bool,
     /// The entry of `/api/tags` as upstream wrote it.

@@ -273,6 +273,7 @@ impl Gateway {
             keep_alive: Some(runner.order.keep_alive),
             truncate: ready.fitting.truncate,
             output_cap: grant.output_cap,
+            model_cap: holder.model.output_cap,
         };
         let body = wire::encode_upstream(request, &target);
         let stream = request.stream && !request.surface.task().embeds();

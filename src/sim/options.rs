@@ -86,7 +86,10 @@ pub(super) fn merge(base: &Base<'_>, request: &Map<String, Value>) -> Result<Opt
         },
         sampling: Sampling {
             seed: int("seed").unwrap_or(-1),
-            num_predict: int("num_predict").and_then(|n| u64::try_from(n).ok()).map(|n| n.min(bound)),
+            num_predict: int("num_predict")
+                .and_then(|n| u64::try_from(n).ok())
+                .filter(|n| *n > 0)
+                .map(|n| n.min(bound)),
             stop: get("stop").and_then(Value::as_array).map(|list| texts(list)).unwrap_or_default(),
         },
     })

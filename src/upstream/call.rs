@@ -13,6 +13,7 @@ use crate::wire;
 
 use super::client::{Client, reason};
 use super::discovery::Discovery;
+use super::echo::Echo;
 use super::health::{Health, Watched};
 use super::outlier::may_wait;
 use super::reply::{Budget, Reply, Sink, pipe};
@@ -76,6 +77,7 @@ impl Upstream {
             sink,
             watched,
             began: false,
+            echo: Echo::default(),
         };
         let task = self.tasks.spawn(pump.run(permit));
         reply.driven_by(task.abort_handle())
@@ -115,6 +117,7 @@ struct Pump {
     watched: Watched,
     /// Whether something has come of it.
     began: bool,
+    echo: Echo,
 }
 
 impl Pump {
@@ -195,7 +198,11 @@ impl Pump {
                 if !last.is_empty() && self.line(&last, observed)? {
                     return Ok(());
                 }
-                return Err(broken(self.began, "the stream ended without done:true"));
+                return Err(if self.echo.ends_an_answer() {
+                    repeated()
+                } else {
+                    broken(self.began, "the stream ended without done:true")
+                });
             };
             lines.push(&chunk);
             while let Some(line) = lines.next_line().map_err(|bad| garbled(self.began, &bad.to_string()))? {
@@ -241,6 +248,7 @@ impl Pump {
             return Err(Fault::new(FaultClass::UpstreamError, text).upstream(500));
         }
         self.watched.spoke();
+        self.echo.heard(&event);
         let last = learn(&event, observed);
         self.sink.event(event, line.len())?;
         Ok(last)
@@ -336,6 +344,13 @@ fn broken(told: bool, detail: &str) -> Fault {
         "the Ollama server broke off before anything of an answer came: try again"
     };
     Fault::new(FaultClass::UpstreamBroken, text).detail(detail.to_owned())
+}
+
+/// Its repeat guard ended the answer.
+fn repeated() -> Fault {
+    let text = "the model repeated itself, and Ollama ended its answer there, unfinished: change the prompt, the temperature \
+                or repeat_penalty, because the same request may end the same way";
+    Fault::new(FaultClass::Repetition, text).detail("the stream ended without done:true after equal pieces".to_owned())
 }
 
 /// It said what is no answer.

@@ -8,6 +8,7 @@
 mod call;
 mod client;
 mod discovery;
+mod echo;
 mod gpu;
 mod health;
 mod outlier;

@@ -103,6 +103,7 @@ pub(super) struct Shown {
     /// The blob of its weights; `None` where it was not told.
     pub(super) weights: Option<String>,
     parameters: BTreeMap<String, Value>,
+    output_cap: Option<u64>,
     kv_bytes_per_token: u64,
 }
 
@@ -189,6 +190,8 @@ pub(super) fn shown(body: &[u8]) -> Shown {
     Shown {
         weights: weights_blob(&reply.modelfile),
         parameters: runner_parameters(&reply.parameters),
+        output_cap: parameters(&reply.parameters)
+            .find_map(|(name, value)| whole(&value).filter(|_| name == "num_predict")),
         kv_bytes_per_token: kv_bytes_per_token(&reply.model_info),
     }
 }
@@ -209,6 +212,7 @@ pub(super) fn model(tag: &Tag, shown: &Shown) -> ModelView {
         kv_bytes_per_token: shown.kv_bytes_per_token,
         context_length: fields.details.context_length,
         parameters: shown.parameters.clone(),
+        output_cap: shown.output_cap.filter(|tokens| *tokens > 0),
         remote: !fields.remote_host.is_empty(),
         entry: tag.entry.clone(),
     }
@@ -261,18 +265,16 @@ fn kv_bytes_per_token(info: &serde_json::Map<String, Value>) -> u64 {
     over_all_layers.saturating_mul(key.saturating_add(value)).saturating_mul(2).min(MOST_KV)
 }
 
-/// The runner options among the lines `name   value` of `parameters`.
+/// The lines `name   value` of `parameters` whose values are JSON.
+fn parameters(text: &str) -> impl Iterator<Item = (&str, Value)> {
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
+    pairs.filter_map(|(name, value)| Some((name, serde_json::from_str(value.trim()).ok()?)))
+}
+
+/// The runner options among them.
 fn runner_parameters(text: &str) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
-    for line in text.lines() {
-        let Some((name, value)) = line.trim().split_once(char::is_whitespace) else { continue };
-        if RUNNER_OPTIONS.contains(&name)
-            && let Ok(value) = serde_json::from_str(value.trim())
-        {
-            found.insert(name.to_owned(), value);
-        }
-    }
-    found
+    let runner = parameters(text).filter(|(name, _)| RUNNER_OPTIONS.contains(name));
+    runner.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]
@@ -304,6 +306,11 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found["num_ctx"], 2048);
         assert_eq!(found["use_mmap"], true);
+        let cap = |text: &str| shown(json!({ "parameters": text }).to_string().as_bytes()).output_cap;
+        assert_eq!(
+            (cap("stop \"x\"\nnum_predict   7"), cap("num_predict -1"), cap("num_predict x"), cap(text)),
+            (Some(7), None, None, None)
+        );
     }
 
     #[test]

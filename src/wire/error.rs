@@ -147,7 +147,7 @@ fn status(dialect: Dialect, fault: &Fault) -> u16 {
         FaultClass::Encoded => 415,
         FaultClass::RateLimited | FaultClass::QueueFull => 429,
         // as Ollama says of a model that needs more memory than there is
-        FaultClass::Internal | FaultClass::NeverFits => 500,
+        FaultClass::Internal | FaultClass::NeverFits | FaultClass::Repetition => 500,
         FaultClass::NotSupported => 501,
         FaultClass::Unreachable | FaultClass::UpstreamBroken => 502,
         FaultClass::Busy

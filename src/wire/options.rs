@@ -108,11 +108,11 @@ impl<'a> Merged<'a> {
     }
 }
 
-/// A token count that bounds: negative ones mean "no limit".
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Go truncates too; not negative here")]
+/// A token count that bounds: with less than one whole token Ollama sets no limit.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Go truncates too; at least 1 here")]
 pub(super) fn bound(token: &str) -> Option<u64> {
     let count = number(token).trunc();
-    (count >= 0.0).then_some(count as u64)
+    (count >= 1.0).then_some(count as u64)
 }
 
 fn check(name: &str, form: Form, value: &str) -> Result<(), Fault> {

@@ -22,6 +22,8 @@ pub struct UpstreamTarget<'a> {
     pub truncate: Option<bool>,
     /// Most tokens to generate; used when it is lower than what the caller asked for, or the caller set no bound.
     pub output_cap: Option<u64>,
+    /// Most tokens that the model's own parameters allow a request which does not say.
+    pub model_cap: Option<u64>,
 }
 
 /// The body of an upstream `/api/show`; `fields` are the caller's own.
@@ -122,6 +124,8 @@ fn options(out: &mut Vec<u8>, request: &InferenceRequest, target: &UpstreamTarge
         }
     }
     if let (Some(cap), false) = (cap, capped) {
+        // a request's own word would go before the model's
+        let cap = target.model_cap.map_or(cap, |own| own.min(cap));
         push(out, if out.len() > first { ",\"num_predict\":" } else { "\"num_predict\":" });
         number(out, cap);
     }

@@ -88,10 +88,13 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
     let fake = Fake::start().await;
     let house = house(&fake).await;
     let begun = format!("{STREAM}{}{}", chunk(&piece("a", false)), chunk(&piece("b", false)));
-    let cases: [(&str, String, bool, &str); 7] = [
+    let echo = chunk(&piece(" c", false)).repeat(31);
+    let cases: [(&str, String, bool, &str); 8] = [
         ("cut between chunks", begun.clone(), false, "upstream_broken"),
         ("cut within a line", format!("{begun}{}0\r\n\r\n", chunk("{\"message\":{\"con")), false, "upstream_broken"),
         ("ends without done", format!("{begun}0\r\n\r\n"), false, "upstream_broken"),
+        // as Ollama's repeat guard ends it: nobody is to try the same again, and it is not the server's fault
+        ("repeats itself", format!("{begun}{echo}0\r\n\r\n"), false, "repetition"),
         ("silent", begun.clone(), true, "upstream_timeout"),
         ("not UTF-8", format!("{begun}{}", chunk("\u{0}\u{1}\n")), false, "upstream_broken"),
         ("a list", format!("{begun}{}", chunk("[1,2]\n")), false, "upstream_broken"),
@@ -104,6 +107,7 @@ async fn a_stream_that_goes_wrong_ends_with_an_error_in_the_dialect() {
             assert!(!reply.cut, "{what}: {path}: {reply:?}");
             let text = dialect::broken_stream(path, &reply);
             assert!(class != "upstream_error" || text.contains("out of memory"), "{what}: {path}: {text}");
+            assert!(text.contains("try again") != (class == "repetition"), "{what}: {path}: {text}");
             assert!(reply.body().contains("\"a\""), "{what}: {path}: what came is passed on: {reply:?}");
             let line = house.until_log(|line| line["outcome"] == class && line["route"] == path).await;
             assert_eq!((&line["status"], &line["reason"]), (&200.into(), &text.into()), "{what}: {line}");

@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::field;
 
 fn target(model: &str) -> UpstreamTarget<'_> {
-    UpstreamTarget { model, runner_options: &[], keep_alive: None, truncate: None, output_cap: None }
+    UpstreamTarget { model, runner_options: &[], keep_alive: None, truncate: None, output_cap: None, model_cap: None }
 }
 
 /// A spelling of `name` that Go folds to it.

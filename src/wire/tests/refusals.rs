@@ -108,6 +108,7 @@ fn every_class_has_its_status_in_each_dialect() {
         (UpstreamTimeout, 504, 504),
         (UpstreamError, 502, 502),
         (UpstreamBroken, 502, 502),
+        (Repetition, 500, 500),
         (SlowReader, 408, 408),
         (Internal, 500, 500),
     ];

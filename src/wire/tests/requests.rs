@@ -18,8 +18,14 @@ fn refused(surface: Surface, body: &str) -> (FaultClass, String, Option<String>)
 
 /// What goes upstream when the gateway decides nothing.
 fn sent(surface: Surface, body: &str) -> Value {
-    let target =
-        UpstreamTarget { model: "copy", runner_options: &[], keep_alive: None, truncate: None, output_cap: None };
+    let target = UpstreamTarget {
+        model: "copy",
+        runner_options: &[],
+        keep_alive: None,
+        truncate: None,
+        output_cap: None,
+        model_cap: None,
+    };
     serde_json::from_slice(&encode_upstream(&read(surface, body), &target)).unwrap()
 }
 
@@ -143,6 +149,7 @@ fn upstream_gets_what_the_gateway_decided() {
         keep_alive: Some(Duration::MAX),
         truncate: Some(false),
         output_cap: Some(100),
+        model_cap: None,
     };
     let body = encode_upstream(&request, &target);
     assert_eq!(
@@ -157,6 +164,23 @@ fn upstream_gets_what_the_gateway_decided() {
     let endless = read(Surface::Generate, r#"{"model":"m","prompt":"x","options":{"num_predict":-1}}"#);
     let body: Value = serde_json::from_slice(&encode_upstream(&endless, &target)).unwrap();
     assert_eq!(body["options"]["num_predict"], 1000);
+    let sent = |request: &InferenceRequest, target: &UpstreamTarget<'_>| -> Value {
+        serde_json::from_slice(&encode_upstream(request, target)).unwrap()
+    };
+    // with less than one token Ollama sets no limit
+    for none in ["0", "0.9", "-0.5", "-2"] {
+        let body = format!(r#"{{"model":"m","prompt":"x","options":{{"num_predict":{none}}}}}"#);
+        let request = read(Surface::Generate, &body);
+        assert_eq!(request.measure.output_cap, None, "{none}");
+        assert_eq!(sent(&request, &target)["options"]["num_predict"], 1000, "{none}");
+    }
+    // the model's own lower bound holds where the request says nothing, as it does without a ceiling
+    target.model_cap = Some(7);
+    let silent = read(Surface::Generate, r#"{"model":"m","prompt":"x"}"#);
+    assert_eq!(sent(&silent, &target)["options"]["num_predict"], 7);
+    assert_eq!(sent(&endless, &target)["options"]["num_predict"], 1000);
+    target.output_cap = None;
+    assert_eq!(sent(&silent, &target)["options"].get("num_predict"), None, "Ollama knows it itself");
 }
 
 #[test]
