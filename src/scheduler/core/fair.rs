@@ -7,7 +7,6 @@
 //! callers take between an answer and their next request is no idleness.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
@@ -121,9 +120,7 @@ impl Core {
             for id in ids {
                 let Some(waiting) = self.waiting.get_mut(&id) else { continue };
                 let old = std::mem::replace(&mut waiting.class, class);
-                let (expected, seats) = (waiting.expected, Arc::clone(&waiting.seats));
-                self.steps_out(old, &seats);
-                self.lines_up(class, &seats);
+                let expected = waiting.expected;
                 self.pools[pool.0].waiting[old as usize].sub(expected);
                 self.pools[pool.0].waiting[class as usize].add(expected);
             }
@@ -204,7 +201,7 @@ impl Core {
         }
         let speed = &self.pools[pool.0].speed;
         let turns = firsts.into_iter().flatten().map(|(app, head, site)| {
-            let rank = self.rank(site, head.class, speed.predict(app, head.work));
+            let rank = self.rank(site, app, speed.predict(app, head.work));
             ((rank, tag(app)), (head.id, site))
         });
         turns.min_by(|(a, _), (b, _)| by_turn(a, b)).map(|(_, next)| next)

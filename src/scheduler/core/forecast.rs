@@ -174,7 +174,7 @@ impl Core {
         let wait = if there > 0.0 {
             // they share the line, and each its GPU with what else runs there
             let waits = usable().filter_map(arrives).map(|(id, runner, arrives)| {
-                let place = (self.rank(id, asker.class, asker.each), tag);
+                let place = (self.rank(id, asker.app, asker.each), tag);
                 let ahead = self.ahead(id, asker.pool, place, asker.app) + own;
                 // before it has begun nothing shares its GPU, as far as is known
                 let share = if runner.used == 0 { 1.0 } else { f64::from(self.active(id)) / f64::from(runner.used) };
@@ -209,7 +209,7 @@ impl Core {
                 continue;
             }
             for line in backlog.classes[class as usize].iter().filter(|line| line.app != except) {
-                let rank = claims.map_or(usual, |service| service.rank(class, line.each).cmp(&place.0));
+                let rank = claims.map_or(usual, |service| service.rank((line.app, class), line.each).cmp(&place.0));
                 seconds += line.each * self.before(rank, line, place.1);
             }
         }

@@ -135,7 +135,7 @@ impl Core {
         members.waiting[class as usize].add(waiting.expected);
         members.lines.push(app, Head::of(id, &waiting), again);
         members.lines.of(app).asks(self.now, &waiting);
-        self.lines_up(class, &waiting.seats);
+        self.lines_up(app, &waiting.seats);
         self.queued_bytes += waiting.bytes;
         self.deadlines.insert((waiting.deadline, id));
         self.waiting.insert(id, waiting);

@@ -238,7 +238,7 @@ impl Core {
         if dt == 0.0 {
             return;
         }
-        self.service.values_mut().for_each(|service| service.pass(dt));
+        self.service.values_mut().for_each(|service| service.pass(dt, &self.apps));
         for (id, site) in &mut self.sites {
             let running = self.service.get(id).is_some_and(|service| service.active() > 0);
             let lost = if site.swap.is_some() { lost(&self.pools, &site.held, *id) } else { 0.0 };
@@ -257,7 +257,7 @@ impl Core {
         let waiting = self.waiting.remove(&id)?;
         self.deadlines.remove(&(waiting.deadline, id));
         self.queued_bytes -= waiting.bytes;
-        self.steps_out(waiting.class, &waiting.seats);
+        self.steps_out(waiting.app, &waiting.seats);
         self.look.forget(waiting.pool, id);
         self.apps[waiting.app.0].waiting.sub(waiting.expected);
         let alive = &self.waiting;
@@ -333,7 +333,7 @@ impl Core {
             self.silent.remove(&(at, id));
         }
         let service = self.service.get_mut(&run.endpoint).map_or(0.0, |service| {
-            service.leave(run.class);
+            service.leave(run.app);
             service.reading() - run.entered
         });
         let service = if run.recalled { 0.0 } else { service };
@@ -377,7 +377,7 @@ impl Core {
             let Some(waiting) = self.take(id) else { break };
             let predicted = self.pools[pool.0].speed.predict(waiting.app, waiting.work);
             let service = self.service.entry(endpoint).or_default();
-            service.enter(waiting.class);
+            service.enter(waiting.app);
             let entered = service.reading();
             self.pools[pool.0].occupy(endpoint, id, waiting.app);
             self.pools[pool.0].running.add(predicted);

@@ -1,34 +1,48 @@
 //! What an endpoint gives to whom: the service of what runs there, and the least share of each class.
 //!
 //! A GPU second is sold once: requests that run together share it evenly. A class that waits for an endpoint earns its least
-//! share of the service that is given there, pays with what it has there itself, and goes first there once that covers its
-//! next request. Every endpoint keeps its own account: service elsewhere is of no use to whom can only run here, and
-//! what others have elsewhere is no reason to be given more here.
+//! share of the service that is given there, for the application of it that had the least so far; each pays with what it has
+//! there itself, and goes first there once what it earned covers its next request. What others of its class get beside
+//! urgent work, because their model is the one in memory, is not taken from who waits for another model. Every endpoint
+//! keeps its own accounts: service elsewhere is of no use to whom can only run here, and what others have elsewhere is no
+//! reason to be given more here.
 
 use crate::domain::{Class, EndpointId};
 
+use super::fair::{App, AppIndex};
 use super::{Core, Seat};
 
-/// A class may claim its least share of this many seconds at most, so that an old claim cannot crowd others out for long.
+/// A claim is the least share of its class of this many seconds at most, so that an old one cannot crowd others out for long.
 const MOST_OWED: f64 = 600.0;
 
-/// One endpoint's account.
+/// One application's account at an endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+struct Account {
+    /// Requests of it that run here.
+    active: u32,
+    /// Tickets of it that wait and may run here.
+    waiting: usize,
+    /// Seconds it may claim ahead of more urgent ones.
+    owed: f64,
+}
+
+/// One endpoint's accounts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Service {
-    /// Requests running now, by class.
-    active: [u32; 3],
-    /// Tickets that wait and may run here, by class.
-    backlog: [usize; 3],
+    /// Requests running now.
+    active: u32,
+    /// By application.
+    accounts: Vec<Account>,
+    /// The classes of which somebody may claim anything.
+    claims: [bool; 3],
     /// Σ dt ÷ active, seconds: the service that one request running all the time would have had.
     reading: f64,
-    /// Seconds a class may claim ahead of more urgent ones.
-    owed: [f64; 3],
 }
 
 impl Service {
     /// Requests running now.
     pub(super) fn active(&self) -> u32 {
-        self.active.iter().sum()
+        self.active
     }
 
     /// What one request that ran all the time would have had, seconds.
@@ -36,50 +50,81 @@ impl Service {
         self.reading
     }
 
-    pub(super) fn enter(&mut self, class: Class) {
-        self.active[class as usize] += 1;
+    fn account(&mut self, app: AppIndex) -> &mut Account {
+        if self.accounts.len() <= app.0 {
+            self.accounts.resize(app.0 + 1, Account::default());
+        }
+        &mut self.accounts[app.0]
     }
 
-    pub(super) fn leave(&mut self, class: Class) {
-        self.active[class as usize] -= 1;
+    pub(super) fn enter(&mut self, app: AppIndex) {
+        self.active += 1;
+        self.account(app).active += 1;
+    }
+
+    pub(super) fn leave(&mut self, app: AppIndex) {
+        self.active -= 1;
+        self.account(app).active -= 1;
     }
 
     /// Time passes.
-    pub(super) fn pass(&mut self, dt: f64) {
-        let active = self.active();
-        let given = if active > 0 { dt } else { 0.0 };
-        let each = given / f64::from(active.max(1));
+    pub(super) fn pass(&mut self, dt: f64, apps: &[App]) {
+        let given = if self.active > 0 { dt } else { 0.0 };
+        let each = given / f64::from(self.active.max(1));
         self.reading += each;
-        for class in Class::ALL {
-            let at = class as usize;
-            let most = MOST_OWED * class.least_share();
-            let earned = class.least_share() * given - each * f64::from(self.active[at]);
-            self.owed[at] = if self.backlog[at] == 0 { 0.0 } else { (self.owed[at] + earned).clamp(-most, most) };
+        let mut least: [Option<(f64, usize)>; 3] = [None; 3];
+        self.claims = [false; 3];
+        for (at, (account, app)) in self.accounts.iter_mut().zip(apps).enumerate() {
+            if account.waiting == 0 {
+                account.owed = 0.0;
+                continue;
+            }
+            let most = most_owed(app.class);
+            account.owed = (account.owed - each * f64::from(account.active)).max(-most);
+            let class = app.class as usize;
+            self.claims[class] |= account.owed > 0.0;
+            // one that cannot use its claim, for whatever reason, keeps the others from theirs no longer once that is full
+            let earns = account.owed < most && app.may_run();
+            if earns && least[class].is_none_or(|(tag, _)| app.tag() < tag) {
+                least[class] = Some((app.tag(), at));
+            }
+        }
+        for (_, at) in least.into_iter().flatten() {
+            let class = apps[at].class;
+            let account = &mut self.accounts[at];
+            account.owed = (account.owed + class.least_share() * given).min(most_owed(class));
+            self.claims[class as usize] |= account.owed > 0.0;
         }
     }
 
-    /// Whether a class may claim anything.
+    /// Whether anybody of a class may claim anything.
     pub(super) fn claims(&self, class: Class) -> bool {
-        self.owed[class as usize] > 0.0
+        self.claims[class as usize]
     }
 
-    /// Requests of a class that run here, and that wait and may run here.
+    /// Requests of an application that run here, and that wait and may run here.
     #[cfg(test)]
-    pub(super) fn counts(&self, class: Class) -> (usize, usize) {
-        (self.active[class as usize] as usize, self.backlog[class as usize])
+    pub(super) fn counts(&self, app: AppIndex) -> (usize, usize) {
+        let account = self.accounts.get(app.0).copied().unwrap_or_default();
+        (account.active as usize, account.waiting)
     }
 
-    /// 0 goes first: a class whose least share is due, then the classes by urgency.
-    pub(super) fn rank(&self, class: Class, predicted: f64) -> usize {
-        if self.is_due(class, predicted) { 0 } else { 1 + class as usize }
+    /// 0 goes first: one whose part of the least share of its class is due, then the classes by urgency.
+    pub(super) fn rank(&self, (app, class): (AppIndex, Class), predicted: f64) -> usize {
+        if self.is_due(app, class, predicted) { 0 } else { 1 + class as usize }
     }
 
-    /// Whether a class may claim service for a request that is predicted to need so many seconds.
-    fn is_due(&self, class: Class, predicted: f64) -> bool {
-        // a claim is never larger than ten minutes' share: a request that is need not wait for more
-        let least = class.least_share();
-        least > 0.0 && self.owed[class as usize] >= predicted.min(0.9 * MOST_OWED * least)
+    /// Whether it may claim service for a request that is predicted to need so many seconds.
+    fn is_due(&self, app: AppIndex, class: Class, predicted: f64) -> bool {
+        let most = most_owed(class);
+        // a claim is never larger than that: a request that is need not wait for more
+        let owed = self.accounts.get(app.0).map_or(0.0, |account| account.owed);
+        most > 0.0 && owed >= predicted.min(0.9 * most)
     }
+}
+
+fn most_owed(class: Class) -> f64 {
+    MOST_OWED * class.least_share()
 }
 
 impl Core {
@@ -89,21 +134,22 @@ impl Core {
     }
 
     /// A ticket with these seats begins to wait.
-    pub(super) fn lines_up(&mut self, class: Class, seats: &[Seat]) {
+    pub(super) fn lines_up(&mut self, app: AppIndex, seats: &[Seat]) {
         for seat in seats {
-            self.service.entry(seat.endpoint).or_default().backlog[class as usize] += 1;
+            self.service.entry(seat.endpoint).or_default().account(app).waiting += 1;
         }
     }
 
     /// A ticket with these seats waits no longer.
-    pub(super) fn steps_out(&mut self, class: Class, seats: &[Seat]) {
+    pub(super) fn steps_out(&mut self, app: AppIndex, seats: &[Seat]) {
         for seat in seats {
-            self.service.entry(seat.endpoint).or_default().backlog[class as usize] -= 1;
+            self.service.entry(seat.endpoint).or_default().account(app).waiting -= 1;
         }
     }
 
-    /// The rank of a class there, for a request that is predicted to need so many seconds.
-    pub(super) fn rank(&self, site: EndpointId, class: Class, predicted: f64) -> usize {
-        self.service.get(&site).map_or(1 + class as usize, |service| service.rank(class, predicted))
+    /// The rank of an application there, for a request that is predicted to need so many seconds.
+    pub(super) fn rank(&self, site: EndpointId, app: AppIndex, predicted: f64) -> usize {
+        let class = self.apps[app.0].class;
+        self.service.get(&site).map_or(1 + class as usize, |service| service.rank((app, class), predicted))
     }
 }

@@ -70,7 +70,7 @@ impl Core {
         let mut lowest: Option<(Turn, Class, TicketId)> = None;
         for (class, first) in Class::ALL.into_iter().zip(firsts) {
             let Some(first) = first else { continue };
-            let rank = service.map_or(1 + class as usize, |service| service.rank(class, first.each));
+            let rank = service.map_or(1 + class as usize, |service| service.rank((first.app, class), first.each));
             let turn = (rank, first.tag, first.since);
             if lowest.as_ref().is_none_or(|lowest| before(&turn, &lowest.0).is_lt()) {
                 lowest = Some((turn, class, first.id));

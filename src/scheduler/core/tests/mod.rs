@@ -92,10 +92,10 @@ fn sweep_sums(core: &Core) {
     }
     for (endpoint, service) in &core.service {
         let here = |waiting: &&Waiting| waiting.seats.iter().any(|seat| seat.endpoint == *endpoint);
-        for class in Class::ALL {
-            let runs = core.running.values().filter(|run| (run.endpoint, run.class) == (*endpoint, class)).count();
-            let waits = core.waiting.values().filter(|w| w.class == class).filter(here).count();
-            assert_eq!(service.counts(class), (runs, waits), "{class:?} runs and waits on {endpoint:?}");
+        for app in (0..core.apps.len()).map(fair::AppIndex) {
+            let runs = core.running.values().filter(|run| (run.endpoint, run.app) == (*endpoint, app)).count();
+            let waits = core.waiting.values().filter(|w| w.app == app).filter(here).count();
+            assert_eq!(service.counts(app), (runs, waits), "{app:?} runs and waits on {endpoint:?}");
         }
     }
 }
@@ -346,6 +346,43 @@ fn urgent_classes_go_first_and_the_others_keep_their_least_share() {
     assert!(share("api") >= 0.14, "{:?}", world.served);
     assert!(share("night") >= 0.045, "{:?}", world.served);
     assert!(share("ui") >= 0.75, "{:?}", world.served);
+}
+
+/// Two chats and one of the standard class on the model in memory; another of the standard class, with more weight, waits for
+/// a second model. What its neighbour gets beside the chats is not taken from it.
+#[test]
+fn who_waits_for_another_model_is_not_starved_by_its_own_class() {
+    let work = |app: &str| if app == "web" { 5.0 } else { 2.5 };
+    let mut world = World::with(
+        Bounds { queued: 1_000, queued_bytes: usize::MAX },
+        vec![Room { bytes: None, models: 1, gpus: GpuSet::default() }],
+        4.0,
+    );
+    let apps = [("ui", Class::Interactive, 1.0), ("etl", Class::Standard, 1.0), ("web", Class::Standard, 2.0)];
+    let ask = |world: &mut World, app: &str| {
+        let (_, class, weight) = *apps.iter().find(|(name, ..)| *name == app).unwrap();
+        let edit = |t: &mut Ticket| {
+            (t.class, t.weight) = (class, weight);
+            t.weights = if app == "web" { "mb" } else { "ma" }.into();
+        };
+        world.submit(edit, app, &work)
+    };
+    for app in ["ui", "ui", "etl", "web"] {
+        ask(&mut world, app);
+    }
+    let (mut starts, mut last) = (0, 0.0_f64);
+    let mut worst = 0.0_f64;
+    while world.now < 2000.0 {
+        let app = world.run_one(&work).unwrap();
+        if app == "web" {
+            starts += 1;
+            worst = worst.max(world.now - last);
+            last = world.now;
+        }
+        ask(&mut world, &app);
+    }
+    assert!(worst < 100.0, "{starts} answers, once none for {worst:.0} s: {:?}", world.served);
+    assert!(world.served["web"] > 0.1 * world.now, "{:?}", world.served);
 }
 
 #[test]
