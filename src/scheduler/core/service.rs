@@ -15,15 +15,29 @@ use super::{Core, Seat};
 /// A claim is the least share of its class of this many seconds at most, so that an old one cannot crowd others out for long.
 const MOST_OWED: f64 = 600.0;
 
+/// Applications up to which what was given is shared out at every step.
+const FEW: usize = 32;
+/// Seconds of service after which it is shared out among more.
+const LULL: f64 = 0.05;
+
 /// One application's account at an endpoint.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
     /// Requests of it that run here.
     active: u32,
     /// Tickets of it that wait and may run here.
-    waiting: usize,
+    waiting: u32,
     /// Seconds it may claim ahead of more urgent ones.
     owed: f64,
+    /// The reading up to which it has paid for what runs.
+    paid: f64,
+}
+
+impl Account {
+    fn pay(&mut self, reading: f64) {
+        self.owed -= (reading - self.paid) * f64::from(self.active);
+        self.paid = reading;
+    }
 }
 
 /// One endpoint's accounts.
@@ -33,8 +47,10 @@ pub(super) struct Service {
     active: u32,
     /// By application.
     accounts: Vec<Account>,
-    /// The classes of which somebody may claim anything.
-    claims: [bool; 3],
+    /// Seconds of service of which the classes have not got their least share yet.
+    unshared: f64,
+    /// The largest claim of each class, seconds: who wants more need not be looked up.
+    largest: [f64; 3],
     /// Σ dt ÷ active, seconds: the service that one request running all the time would have had.
     reading: f64,
 }
@@ -59,30 +75,44 @@ impl Service {
 
     pub(super) fn enter(&mut self, app: AppIndex) {
         self.active += 1;
-        self.account(app).active += 1;
+        let reading = self.reading;
+        let account = self.account(app);
+        account.pay(reading);
+        account.active += 1;
     }
 
     pub(super) fn leave(&mut self, app: AppIndex) {
         self.active -= 1;
-        self.account(app).active -= 1;
+        let reading = self.reading;
+        let account = self.account(app);
+        account.pay(reading);
+        account.active -= 1;
     }
 
     /// Time passes.
     pub(super) fn pass(&mut self, dt: f64, apps: &[App]) {
-        let given = if self.active > 0 { dt } else { 0.0 };
-        let each = given / f64::from(self.active.max(1));
-        self.reading += each;
+        if self.active > 0 {
+            self.reading += dt / f64::from(self.active);
+            self.unshared += dt;
+        }
+        if apps.len() <= FEW || self.unshared >= LULL {
+            self.share_out(apps);
+        }
+    }
+
+    /// Everybody pays, and of each class the one that had the least so far gets its least share.
+    fn share_out(&mut self, apps: &[App]) {
         let mut least: [Option<(f64, usize)>; 3] = [None; 3];
-        self.claims = [false; 3];
+        self.largest = [0.0; 3];
         for (at, (account, app)) in self.accounts.iter_mut().zip(apps).enumerate() {
+            account.pay(self.reading);
             if account.waiting == 0 {
                 account.owed = 0.0;
                 continue;
             }
-            let most = most_owed(app.class);
-            account.owed = (account.owed - each * f64::from(account.active)).max(-most);
-            let class = app.class as usize;
-            self.claims[class] |= account.owed > 0.0;
+            let (class, most) = (app.class as usize, most_owed(app.class));
+            account.owed = account.owed.max(-most);
+            self.largest[class] = self.largest[class].max(account.owed);
             // one that cannot use its claim, for whatever reason, keeps the others from theirs no longer once that is full
             let earns = account.owed < most && app.may_run();
             if earns && least[class].is_none_or(|(tag, _)| app.tag() < tag) {
@@ -90,23 +120,23 @@ impl Service {
             }
         }
         for (_, at) in least.into_iter().flatten() {
-            let class = apps[at].class;
-            let account = &mut self.accounts[at];
-            account.owed = (account.owed + class.least_share() * given).min(most_owed(class));
-            self.claims[class as usize] |= account.owed > 0.0;
+            let (class, account) = (apps[at].class, &mut self.accounts[at]);
+            account.owed = (account.owed + class.least_share() * self.unshared).min(most_owed(class));
+            self.largest[class as usize] = self.largest[class as usize].max(account.owed);
         }
+        self.unshared = 0.0;
     }
 
     /// Whether anybody of a class may claim anything.
     pub(super) fn claims(&self, class: Class) -> bool {
-        self.claims[class as usize]
+        self.largest[class as usize] > 0.0
     }
 
     /// Requests of an application that run here, and that wait and may run here.
     #[cfg(test)]
     pub(super) fn counts(&self, app: AppIndex) -> (usize, usize) {
         let account = self.accounts.get(app.0).copied().unwrap_or_default();
-        (account.active as usize, account.waiting)
+        (account.active as usize, account.waiting as usize)
     }
 
     /// 0 goes first: one whose part of the least share of its class is due, then the classes by urgency.
@@ -116,10 +146,10 @@ impl Service {
 
     /// Whether it may claim service for a request that is predicted to need so many seconds.
     fn is_due(&self, app: AppIndex, class: Class, predicted: f64) -> bool {
-        let most = most_owed(class);
         // a claim is never larger than that: a request that is need not wait for more
-        let owed = self.accounts.get(app.0).map_or(0.0, |account| account.owed);
-        most > 0.0 && owed >= predicted.min(0.9 * most)
+        let needed = predicted.min(0.9 * most_owed(class));
+        let largest = self.largest[class as usize];
+        largest > 0.0 && largest >= needed && self.accounts.get(app.0).is_some_and(|account| account.owed >= needed)
     }
 }
 
