@@ -375,7 +375,13 @@ impl Inner {
         match notice {
             Notice::Silent { endpoint, model } => {
                 self.metrics.trouble(endpoint.0, "silent");
-                tracing::warn!(endpoint = name(endpoint), %model, "no first token for far longer than usual: asking for one");
+                tracing::warn!(endpoint = name(endpoint), %model,
+                    "nothing was heard of an answer for far longer than usual: asking the model for a token");
+            }
+            Notice::Hushed { endpoint, model, running } => {
+                self.metrics.trouble(endpoint.0, "hushed");
+                tracing::warn!(endpoint = name(endpoint), %model, running,
+                    "every answer of the model stands still for far longer than usual; each is cut off at the idle time-out");
             }
             Notice::Stuck { endpoint, model, recalled } => {
                 self.metrics.trouble(endpoint.0, "stuck");

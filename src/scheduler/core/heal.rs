@@ -29,6 +29,9 @@ const UNHEARD: f64 = 50.0;
 const UNKNOWN: f64 = 9.0;
 /// What is in memory at an endpoint that stays ejected for this long is loaded anew: it may be what hangs.
 const EJECTED: Duration = Duration::from_secs(60);
+/// A number of slots that is smaller than configured is believed this long, doubling to an hour: somebody else's requests on
+/// the same server look the same.
+const CAPPED: Duration = Duration::from_secs(300);
 /// An endpoint that cannot be healed rests this long, doubling to the second.
 const SICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
@@ -39,14 +42,17 @@ pub(super) struct Health {
     pub(super) lost: u32,
     /// Slots there really are, where that contradicts the configuration.
     pub(super) capped: Option<u32>,
-    /// Until when that is believed.
+    /// Until when that is believed, and how often in a row it was found.
     capped_until: Moment,
+    capped_times: u32,
     /// Full runs in a row that waited inside for a slot.
     suspicions: u32,
     /// Answers since the last heal.
     answers: u32,
     healed: bool,
-    probing: bool,
+    pub(super) probing: bool,
+    /// That all its answers stand still was told.
+    told: bool,
     /// The probe found a slot that nobody had.
     free: bool,
     /// A reload is due.
@@ -57,7 +63,8 @@ impl Health {
     /// It was loaded anew: what was lost is back.
     pub(super) fn fresh(&mut self) {
         let healed = self.reload;
-        *self = Self { capped: self.capped, capped_until: self.capped_until, healed, ..Self::default() };
+        let Self { capped, capped_until, capped_times, .. } = *self;
+        *self = Self { capped, capped_until, capped_times, healed, ..Self::default() };
     }
 }
 
@@ -95,6 +102,9 @@ impl Core {
             run.began.get_or_insert(now);
             run.suspect = false;
             self.silent.remove(&(at, id));
+            if let Some(runner) = self.pools[run.pool.0].runners.get_mut(&run.endpoint) {
+                runner.health.told = false;
+            }
         }
     }
 
@@ -118,11 +128,20 @@ impl Core {
             let before_first_word = run.streams && run.began.is_none();
             let within = self.silence(pool, run);
             self.be_patient(id, within);
+            let silent = |id: &TicketId| self.running.get(id).is_some_and(|run| run.suspect);
             let members = &mut self.pools[pool.0];
             let Some(runner) = members.runners.get_mut(&endpoint) else { continue };
-            // one that is full would keep the probe waiting behind answers that only take long
             let free = runner.used < runner.open();
-            if (!free && !before_first_word) || std::mem::replace(&mut runner.health.probing, true) {
+            if !free && !before_first_word {
+                // the probe would wait behind answers that may only take long, and what has begun cannot begin again
+                let told = !runner.inside.iter().all(silent) || std::mem::replace(&mut runner.health.told, true);
+                if !told {
+                    let (model, running) = (runner.order.model.clone(), runner.used);
+                    out.push(Decision::Notice(Notice::Hushed { endpoint, model, running }));
+                }
+                continue;
+            }
+            if std::mem::replace(&mut runner.health.probing, true) {
                 continue;
             }
             runner.health.free = free;
@@ -176,9 +195,13 @@ impl Core {
         };
         if runner.health.capped.is_some() && runner.health.capped_until <= self.now {
             // the server may have been mended: if not, the first waits inside it say so again
-            runner.health = Health { healed: true, lost: runner.health.lost, ..Health::default() };
+            let Health { lost, capped_times, .. } = runner.health;
+            runner.health = Health { healed: true, lost, capped_times, ..Health::default() };
         }
         runner.health.answers += 1;
+        if runner.health.answers > FRESH && runner.health.capped.is_none() {
+            runner.health.capped_times = 0;
+        }
         // a wait for a slot comes before the first word, and is as long as somebody's answer: all else has other causes
         let silent = run.began.map_or(0.0, |began| began.since(run.since).as_secs_f64());
         if seen.slot_wait < (0.5 * service).max(1.0) || silent < 0.8 * seen.slot_wait {
@@ -193,7 +216,10 @@ impl Core {
         let (endpoint, claimed, model) = (run.endpoint, runner.slots, runner.order.model.clone());
         if runner.health.healed && runner.health.answers <= FRESH {
             let seems = runner.open().saturating_sub(1).max(1);
-            (runner.health.capped, runner.health.capped_until) = (Some(seems), self.now.after(RELEARN));
+            let health = &mut runner.health;
+            let believed = (CAPPED * 2_u32.saturating_pow(health.capped_times)).min(RELEARN);
+            health.capped_times = (health.capped_times + 1).min(8);
+            (health.capped, health.capped_until) = (Some(seems), self.now.after(believed));
             out.push(Decision::Notice(Notice::FewerSlots { endpoint, model, claimed, seems }));
         } else if runner.open() > 0 {
             runner.health.lost += 1;

@@ -269,6 +269,15 @@ pub enum Notice {
         /// Which model, by the tag that it is loaded by.
         model: String,
     },
+    /// Every slot of a runner is taken by an answer that has begun and says nothing for far longer than usual.
+    Hushed {
+        /// Where.
+        endpoint: EndpointId,
+        /// Which model, by the tag that it is loaded by.
+        model: String,
+        /// How many answers.
+        running: u32,
+    },
     /// The runner did not answer that: what was silent is withdrawn, the runner is reloaded.
     Stuck {
         /// Where.

@@ -121,6 +121,9 @@ impl Core {
             places: FxHashMap::default(),
             out: Vec::new(),
         };
+        // no probe ends in the play
+        let runners = play.core.pools.iter_mut().flat_map(|pool| pool.runners.values_mut());
+        runners.for_each(|runner| runner.health.probing = false);
         // a map has no order, and equal ends must come in the same order each time
         play.running.sort_unstable_by_key(|(id, ..)| *id);
         play.note_changes();

@@ -333,7 +333,8 @@ impl Core {
                     runner.enter(Residency::Resident, self.now);
                     spared = true;
                 }
-                Residency::Leaving if runner.used == 0 => {
+                // a probe that is out would bring it back
+                Residency::Leaving if runner.used == 0 && !runner.health.probing => {
                     going = true;
                     self.unload(pool, site, if heals { UnloadReason::Reload } else { UnloadReason::Room }, out);
                 }
@@ -454,7 +455,11 @@ impl Core {
             let members = &self.pools[held.pool.0];
             let busy = members.alive() > 0;
             let Some(runner) = members.runners.get(&site) else { continue };
-            if runner.state != Residency::Resident || runner.is_pinned() || runner.held_until > self.now {
+            if runner.state != Residency::Resident
+                || runner.is_pinned()
+                || runner.held_until > self.now
+                || runner.health.probing
+            {
                 continue;
             }
             let busy = busy || runner.used > 0;

@@ -81,8 +81,7 @@ impl Core {
         let now = self.now;
         for held in others {
             let Some(runner) = self.pools[held.pool.0].runners.get_mut(&site) else { continue };
-            let idle = runner.state == Residency::Resident && runner.used == 0;
-            if idle && !runner.ours && runner.held_until <= now {
+            if runner.state == Residency::Resident && !runner.ours && runner.held_until <= now {
                 runner.enter(Residency::Leaving, now);
             }
         }

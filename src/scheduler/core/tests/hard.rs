@@ -744,11 +744,41 @@ fn an_answer_that_only_pauses_is_left_alone() {
     let (other, _) = d.submit("a", "a", |_| {});
     d.step(Input::Began(other));
     assert_eq!(d.core.active(GPU), 2);
-    assert_eq!(probes(&d.step(Input::Hushed(slow))) + probes(&d.tick_until(600.0)), 0);
+    let out = d.step(Input::Hushed(slow));
+    assert_eq!((probes(&out), hushed(&out)), (0, 0), "the other one speaks");
+    // but where none of them says anything, that is told once
+    let out = d.step(Input::Hushed(other));
+    assert_eq!((probes(&out), hushed(&out)), (0, 1));
+    let out = d.tick_until(600.0);
+    assert_eq!(probes(&out) + hushed(&out), 0);
+    d.step(Input::Began(slow));
+    assert_eq!(hushed(&d.step(Input::Hushed(slow))), 1, "and again after a word");
+}
+
+fn hushed(out: &[Decision]) -> usize {
+    out.iter().filter(|decision| matches!(decision, Decision::Notice(Notice::Hushed { .. }))).count()
+}
+
+/// A probe that arrives after the unload would load the model again, inside the server.
+#[test]
+fn what_is_asked_for_a_token_goes_once_that_is_answered() {
+    let mut d = Desk::new(&[room(None, 1)]);
+    learn(&mut d);
+    let (slow, _) = d.submit("a", "a", |_| {});
+    d.step(Input::Began(slow));
+    d.now += 20.0;
+    assert_eq!(probes(&d.step(Input::Hushed(slow))), 1);
+    let (b, _) = d.submit("b", "b", |_| {});
+    d.step(Input::Withdraw(slow));
+    d.done(slow);
+    assert_eq!(unloads(&d.tick_until(d.now + 30.0)), []);
+    assert!(d.core.estimate(b).unwrap().wait < Duration::from_secs(30), "a wait for it can be foretold");
+    let out = d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: true });
+    assert_eq!(unloads(&out), [(GPU, "a".to_owned())]);
 }
 
 #[test]
-fn what_a_server_once_could_not_do_is_tried_again_after_an_hour() {
+fn what_a_server_once_could_not_do_is_tried_again() {
     let mut d = Desk::new(&[room(None, 3)]);
     learn(&mut d);
     // pairs of which the second waits inside for the first: a slot is lost, and after the reload it is still
@@ -769,7 +799,7 @@ fn what_a_server_once_could_not_do_is_tried_again_after_an_hour() {
         pair(&mut d, 4.0);
     }
     assert_eq!(open(&d), 1, "the smaller number is believed");
-    d.now += 3600.0;
+    d.now += 300.0;
     pair(&mut d, 0.0);
     assert_eq!(open(&d), 2);
     // nothing was mended: known again without a reload
@@ -778,6 +808,22 @@ fn what_a_server_once_could_not_do_is_tried_again_after_an_hour() {
         pair(&mut d, 4.0);
     }
     assert_eq!((open(&d), d.core.pools[0].runners[&GPU].since), (1, before));
+    // and believed for twice as long; once it was mended, that is forgotten
+    d.now += 500.0;
+    pair(&mut d, 0.0);
+    assert_eq!(open(&d), 1);
+    d.now += 100.0;
+    for _ in 0..20 {
+        pair(&mut d, 0.0);
+    }
+    assert_eq!(open(&d), 2);
+    for _ in 0..10 {
+        pair(&mut d, 4.0);
+    }
+    assert_eq!(open(&d), 1);
+    d.now += 300.0;
+    pair(&mut d, 0.0);
+    assert_eq!(open(&d), 2);
 }
 
 #[test]
@@ -958,6 +1004,7 @@ fn a_load_that_hung_beside_others_is_not_tried_beside_them_again() {
     let mut out = d.step(Input::Loaded { endpoint: GPU, weights: "b".into(), result });
     out.extend(d.tick_until(d.now + 100.0));
     assert_eq!((loads(&out), d.state(GPU, "a")), (Vec::new(), "draining"));
+    d.step(Input::Probed { endpoint: GPU, weights: "a".into(), alive: true });
     out = d.done(a);
     assert_eq!(unloads(&out), [(GPU, "a".to_owned())]);
     out = d.step(Input::Unloaded { endpoint: GPU, weights: "a".into(), gone: true });
@@ -1071,6 +1118,16 @@ fn what_strangers_bring_while_a_load_is_under_way_goes_by_our_order() {
     out.extend(d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() }));
     assert_eq!((loads(&out), unloads(&out), d.state(GPU, "a")), (vec![], vec![], "loading"), "{out:?}");
     assert_eq!(admitted(&d.loaded(GPU, "a")), [id]);
+    // what ours do there ends first, and no more of them come
+    let mut d = Desk::new(&[room(None, 1)]);
+    d.submit("x", "a", |_| {});
+    let asked = Moment::from_start(Duration::from_secs_f64(d.now + 1.0));
+    let (ours, _) = d.submit("y", "theirs", |_| {});
+    d.at(1.5);
+    let seen = |asked| Input::Seen { endpoint: GPU, asked, residents: theirs() };
+    let mut out = d.step(seen(asked));
+    out.extend(d.done(ours));
+    assert_eq!((admitted(&out), unloads(&out)), (vec![], vec![(GPU, "theirs".into())]), "{out:?}");
     // one that has room beside is theirs to keep
     let mut d = Desk::new(&[room(None, 2)]);
     d.submit("x", "a", |_| {});
