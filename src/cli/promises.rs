@@ -7,9 +7,9 @@ use std::io::{self, Write};
 
 use crate::app::{Kept, kept};
 use crate::config::Settings;
-use crate::domain::AppName;
+use crate::domain::{AppName, Class};
 use crate::policy::Policies;
-use crate::scheduler::core::{Contender, longest_head_wait, swap_overhead};
+use crate::scheduler::core::{Contender, longest_claim, longest_head_wait, swap_overhead};
 use crate::store::Store;
 
 /// Writes the table; nothing where no gateway has served from the state folder yet.
@@ -49,8 +49,27 @@ pub(super) fn write(
                 time(contender.cost),
             )?;
         }
+        for class in less_urgent(policies) {
+            let more = longest_claim(&contenders, class);
+            let more = if wait.is_finite() { format!("up to {} more", time(more)) } else { "without bound".to_owned() };
+            let class = class.as_str();
+            writeln!(
+                out,
+                "  on {endpoint}, beside endless work of more urgent classes, that of a {class} application {more}"
+            )?;
+        }
     }
     Ok(())
+}
+
+/// The classes that some application has and a more urgent one is above.
+fn less_urgent(policies: &Policies) -> Vec<Class> {
+    let mut classes: Vec<Class> = policies.apps().into_iter().map(|(_, rules)| rules.class).collect();
+    // an application without a file of its own
+    classes.push(policies.app(&AppName::local()).class);
+    classes.sort_unstable();
+    classes.dedup();
+    classes.split_off(1.min(classes.len()))
 }
 
 const NO_BOUND: &str = "waits without bound: set max_output_tokens for every application";

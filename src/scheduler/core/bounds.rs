@@ -1,5 +1,8 @@
 //! What the rules promise, in seconds: the bounds of ARCHITECTURE.md for given models.
 
+use crate::domain::Class;
+
+use super::service::longest_to_earn;
 use super::site::SWAP_OVERHEAD;
 use super::swap::FINISHING;
 
@@ -25,6 +28,14 @@ pub fn longest_head_wait(models: &[Contender]) -> f64 {
     let drain = models.iter().map(|model| model.longest_run).fold(0.0, f64::max);
     let turn = |model: &Contender| (model.cost + dearest) * pace + FINISHING * model.cost * pace + drain + model.cost;
     dearest + models.iter().map(turn).sum::<f64>()
+}
+
+/// How much longer it may wait, seconds, where more urgent classes ask without end: until the least share of its class has
+/// earned its request, and before that the first one of every other of `models`.
+#[must_use]
+pub fn longest_claim(models: &[Contender], class: Class) -> f64 {
+    let earning = models.iter().map(|model| longest_to_earn(class, model.longest_run));
+    earning.sum::<f64>() / (1.0 - SWAP_OVERHEAD)
 }
 
 /// The share of an endpoint's time that displacing swaps may take under load.

@@ -40,7 +40,7 @@ use rustc_hash::FxHashMap;
 
 use crate::domain::{AppName, Class, EndpointId, Moment, RequestId};
 
-pub use bounds::{Contender, longest_head_wait, swap_overhead};
+pub use bounds::{Contender, longest_claim, longest_head_wait, swap_overhead};
 use fair::{App, AppIndex};
 pub use input::{
     Decision, Input, LoadError, Notice, Observed, Refused, Room, Seat, Sighting, Ticket, TicketId, Work, WorkKind,

@@ -15,6 +15,8 @@ use super::{Core, Seat};
 /// A claim is the least share of its class of this many seconds at most, so that an old one cannot crowd others out for long.
 const MOST_OWED: f64 = 600.0;
 
+/// Part of the largest claim that any request may use: one that is larger need not wait for more.
+const ENOUGH: f64 = 0.9;
 /// Applications up to which what was given is shared out at every step.
 const FEW: usize = 32;
 /// Seconds of service after which it is shared out among more.
@@ -146,11 +148,16 @@ impl Service {
 
     /// Whether it may claim service for a request that is predicted to need so many seconds.
     fn is_due(&self, app: AppIndex, class: Class, predicted: f64) -> bool {
-        // a claim is never larger than that: a request that is need not wait for more
-        let needed = predicted.min(0.9 * most_owed(class));
+        let needed = predicted.min(ENOUGH * most_owed(class));
         let largest = self.largest[class as usize];
         largest > 0.0 && largest >= needed && self.accounts.get(app.0).is_some_and(|account| account.owed >= needed)
     }
+}
+
+/// Seconds of service after which a class has earned a request that needs so many; none for who needs no claim.
+pub(super) fn longest_to_earn(class: Class, needed: f64) -> f64 {
+    let share = class.least_share();
+    if share > 0.0 { (needed / share).min(ENOUGH * MOST_OWED) } else { 0.0 }
 }
 
 fn most_owed(class: Class) -> f64 {

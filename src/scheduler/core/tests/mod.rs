@@ -382,6 +382,9 @@ fn who_waits_for_another_model_is_not_starved_by_its_own_class() {
         ask(&mut world, &app);
     }
     assert!(worst < 100.0, "{starts} answers, once none for {worst:.0} s: {:?}", world.served);
+    let models = [2.5, 5.0].map(|run| Contender { cost: 4.4, longest_run: 2.0 * run });
+    let promised = longest_head_wait(&models) + longest_claim(&models, Class::Standard);
+    assert!(worst < promised, "{worst} {promised}");
     assert!(world.served["web"] > 0.1 * world.now, "{:?}", world.served);
 }
 
