@@ -119,8 +119,11 @@ async fn managed(
     From(caller): From,
 ) -> Response {
     let Some(gateway) = shared.gateway.get() else { return standby() };
+    // `ollama run` of a name that is not there comes here
+    let missing =
+        if path == "/api/pull" { " (`ollama run` pulls what is not listed here: is the name right?)" } else { "" };
     let text = format!(
-        "models are managed by the operator, not through the gateway: run `{advice}` against the Ollama server itself"
+        "models are managed by the operator, not through the gateway: run `{advice}` against the Ollama server itself{missing}"
     );
     respond(async { gateway.closed(path, &caller, Fault::new(FaultClass::Forbidden, text)) }).await
 }

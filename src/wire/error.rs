@@ -50,8 +50,8 @@ pub fn refusal(dialect: Dialect, fault: &Fault) -> Refusal {
     if let Some(wait) = wait {
         headers.push(("retry-after", whole_seconds(wait).max(1).to_string()));
     }
-    if fault.class == FaultClass::NeverFits && dialect != Dialect::Ollama {
-        // the official clients of both dialects try every 500 again unless they are told not to
+    if matches!(fault.class, FaultClass::NeverFits | FaultClass::NotSupported) && dialect != Dialect::Ollama {
+        // the official clients of both dialects try every 5xx again unless they are told not to
         headers.push(("x-should-retry", "false".to_owned()));
     }
     if let Some(place) = &fault.place {

@@ -122,11 +122,13 @@ fn every_class_has_its_status_in_each_dialect() {
 }
 
 #[test]
-fn what_never_fits_tells_no_client_to_come_back() {
-    let fault = Fault::new(FaultClass::NeverFits, "x");
-    assert_eq!(refusal(Dialect::Ollama, &fault).headers, []);
-    for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
-        assert_eq!(refusal(dialect, &fault).headers, [("x-should-retry", "false".to_owned())]);
+fn what_never_fits_or_is_not_served_tells_no_client_to_come_back() {
+    for class in [FaultClass::NeverFits, FaultClass::NotSupported] {
+        let fault = Fault::new(class, "x");
+        assert_eq!(refusal(Dialect::Ollama, &fault).headers, []);
+        for dialect in [Dialect::OpenAi, Dialect::Anthropic] {
+            assert_eq!(refusal(dialect, &fault).headers, [("x-should-retry", "false".to_owned())]);
+        }
     }
 }
 
