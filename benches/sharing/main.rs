@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use gaucho::lab::table::table;
 use gaucho::lab::targets::Target;
-use gaucho::lab::{Comparison, Mode, Workload, calibration, compare, foresight, mixes, report, scenes, traces};
+use gaucho::lab::{
+    Comparison, Foresight, Mode, Workload, calibration, compare, foresight, mixes, report, scenes, traces,
+};
 
 /// Minutes of the traces of 2023 that are played, and how busy they keep the GPU.
 const AZURE: (f64, f64) = (5.0, 0.7);
@@ -63,10 +65,12 @@ fn foretelling(comparison: &Comparison) -> String {
     let own = |mode| comparison.runs.iter().zip(&comparison.results).find(|(run, _)| run.mode == mode);
     let (run, result) = own(Mode::Gaucho).unwrap();
     let known = foresight(&comparison.workload, run).unwrap();
-    let known = known.map(|(error, over)| {
+    let known = known.map(|Foresight { sizes, spread, over }| {
         format!(
-            "  foretold by who knows all sizes, not the future: p90 of the error {:.0} % over {over}\n",
-            100.0 * error
+            "  foretold by who knows all sizes, not the future: p90 of the error {:.0} % over {over}\n  \
+             foretold by who knows how lengths are spread, not those of answers to come: {:.0} %\n",
+            100.0 * sizes,
+            100.0 * spread
         )
     });
     let told =

@@ -27,7 +27,7 @@ mod workload;
 pub use compare::{Comparison, compare};
 pub use dice::Dice;
 pub use film::{Phase, Span};
-pub use foresight::foresight;
+pub use foresight::{Foresight, foresight};
 pub use modes::Mode;
 pub use play::{Ending, Record, Run, play};
 pub use workload::{AppSpec, Client, Demand, Goal, Host, ModelSpec, Patience, Workload};
