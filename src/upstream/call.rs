@@ -211,7 +211,7 @@ impl Pump {
                 }
                 if self.line(line, observed)? {
                     // its end of file means that Ollama has let go of the slot, and that the connection can be reused
-                    let _ = tokio::time::timeout(Duration::from_millis(250), response.chunk()).await;
+                    let _ = tokio::time::timeout(Duration::from_secs(1), response.chunk()).await;
                     return Ok(());
                 }
             }
