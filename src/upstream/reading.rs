@@ -191,7 +191,7 @@ pub(super) fn shown(body: &[u8]) -> Shown {
         weights: weights_blob(&reply.modelfile),
         parameters: runner_parameters(&reply.parameters),
         output_cap: parameters(&reply.parameters)
-            .find_map(|(name, value)| whole(&value).filter(|_| name == "num_predict")),
+            .find_map(|(name, value)| whole(&value).filter(|tokens| name == "num_predict" && *tokens > 0)),
         kv_bytes_per_token: kv_bytes_per_token(&reply.model_info),
     }
 }
@@ -212,7 +212,7 @@ pub(super) fn model(tag: &Tag, shown: &Shown) -> ModelView {
         kv_bytes_per_token: shown.kv_bytes_per_token,
         context_length: fields.details.context_length,
         parameters: shown.parameters.clone(),
-        output_cap: shown.output_cap.filter(|tokens| *tokens > 0),
+        output_cap: shown.output_cap,
         remote: !fields.remote_host.is_empty(),
         entry: tag.entry.clone(),
     }

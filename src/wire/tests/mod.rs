@@ -19,6 +19,11 @@ use crate::domain::{Dialect, Event, Surface, Task};
 use crate::wire::go_json::{unquote, write_string};
 use recordings::{Recording, recordings};
 
+/// What goes upstream where the gateway decides nothing but the tag.
+fn undecided(model: &str) -> UpstreamTarget<'_> {
+    UpstreamTarget { model, runner_options: &[], keep_alive: None, truncate: None, output_cap: None, model_cap: None }
+}
+
 /// JSON with every string as Go writes it once it has read it: escapes that need not be are gone, a lone surrogate is
 /// replaced.
 fn as_go_reads(json: &str) -> String {

@@ -6,10 +6,6 @@ use serde_json::Value;
 use super::*;
 use crate::domain::field;
 
-fn target(model: &str) -> UpstreamTarget<'_> {
-    UpstreamTarget { model, runner_options: &[], keep_alive: None, truncate: None, output_cap: None, model_cap: None }
-}
-
 /// A spelling of `name` that Go folds to it.
 fn spelling(name: &'static str) -> impl Strategy<Value = String> {
     prop::collection::vec(0..3u8, name.len()).prop_map(move |how| {
@@ -54,7 +50,7 @@ proptest! {
         let key = serde_json::to_string(&name).unwrap();
         let body = format!(r#"{{{key}:{{"a":[{number}]}},"model":"m","prompt":"p"}}"#);
         let request = decode(Surface::Generate, body.as_bytes()).unwrap();
-        let sent = encode_upstream(&request, &target("copy"));
+        let sent = encode_upstream(&request, &undecided("copy"));
         let kept = field(&request.fields, &name).unwrap();
         prop_assert_eq!(kept.get(), format!(r#"{{"a":[{number}]}}"#));
         prop_assert!(String::from_utf8(sent.clone()).unwrap().contains(&number));
@@ -74,7 +70,7 @@ proptest! {
         prop_assert_eq!(&request.model, "secret");
         prop_assert!(!request.stream);
         prop_assert_eq!(request.runner_options.len(), 2);
-        let sent = encode_upstream(&request, &target("copy"));
+        let sent = encode_upstream(&request, &undecided("copy"));
         let sent: Value = serde_json::from_slice(&sent).unwrap();
         let keys: Vec<&str> = sent.as_object().unwrap().keys().map(String::as_str).collect();
         prop_assert_eq!(keys, ["model", "messages", "_debug_render_only", "stream"]);

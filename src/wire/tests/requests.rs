@@ -18,14 +18,7 @@ fn refused(surface: Surface, body: &str) -> (FaultClass, String, Option<String>)
 
 /// What goes upstream when the gateway decides nothing.
 fn sent(surface: Surface, body: &str) -> Value {
-    let target = UpstreamTarget {
-        model: "copy",
-        runner_options: &[],
-        keep_alive: None,
-        truncate: None,
-        output_cap: None,
-        model_cap: None,
-    };
+    let target = undecided("copy");
     serde_json::from_slice(&encode_upstream(&read(surface, body), &target)).unwrap()
 }
 

@@ -8,14 +8,7 @@ const TABLE: &str = include_str!("responses.txt");
 
 #[test]
 fn bodies_become_the_native_ones_that_ollama_makes_of_them() {
-    let target = UpstreamTarget {
-        model: "copy",
-        runner_options: &[],
-        keep_alive: None,
-        truncate: None,
-        output_cap: None,
-        model_cap: None,
-    };
+    let target = undecided("copy");
     let lines: Vec<&str> = TABLE.lines().collect();
     let mut wrong = Vec::new();
     for pair in lines.chunks(2) {
