@@ -90,7 +90,8 @@ fn taken(surface: Surface, body: &[u8], request: &InferenceRequest, capped: bool
         runner_options: &request.runner_options,
         keep_alive: request.keep_alive,
         truncate: field(&request.fields, "truncate").map(|wish| wish.get() == "true"),
-        output_cap: capped.then_some(7), model_cap: None,
+        output_cap: capped.then_some(7),
+        model_cap: None,
     };
     let sent = encode_upstream(request, &target);
     let members = json::members(&sent);
