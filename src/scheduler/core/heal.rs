@@ -242,14 +242,7 @@ impl Core {
             return false;
         }
         runner.enter(Residency::Leaving, self.now);
-        state.swap = Some(Swap {
-            candidate: Some(pool),
-            displaces: !free,
-            holds: false,
-            heals: true,
-            pushed_out: None,
-            cost: 0.0,
-        });
+        state.swap = Some(Swap { candidate: Some(pool), displaces: !free, heals: true, ..Swap::default() });
         state.wake = None;
         self.continue_swap(site, out);
         true

@@ -303,7 +303,7 @@ pub(super) fn still(usual: f64, gone: f64) -> f64 {
 }
 
 /// A change of residents under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Swap {
     /// Who comes; `None` when somebody only goes.
     pub(super) candidate: Option<PoolIndex>,

@@ -295,20 +295,12 @@ impl Core {
             }
             // one on an endpoint that shares a GPU goes by a change of its own
             if let Some(state) = self.sites.get_mut(&victim.site).filter(|_| victim.site != site) {
-                state.swap = Some(Swap {
-                    candidate: None,
-                    displaces: false,
-                    holds: false,
-                    heals: false,
-                    pushed_out: None,
-                    cost: 0.0,
-                });
+                state.swap = Some(Swap::default());
             }
         }
         if let Some(state) = self.sites.get_mut(&site) {
             let displaces = !victims.is_empty() && !dry;
-            state.swap =
-                Some(Swap { candidate: Some(candidate), displaces, holds, heals: false, pushed_out: None, cost: 0.0 });
+            state.swap = Some(Swap { candidate: Some(candidate), displaces, holds, ..Swap::default() });
             state.wake = None;
             state.finishing = None;
         }
@@ -476,8 +468,7 @@ impl Core {
             state.idle_check = next;
             return false;
         };
-        state.swap =
-            Some(Swap { candidate: None, displaces: false, holds: false, heals: false, pushed_out: None, cost: 0.0 });
+        state.swap = Some(Swap::default());
         self.unload(pool, site, UnloadReason::Idle, out);
         true
     }
