@@ -381,12 +381,14 @@ impl Inner {
             Notice::Hushed { endpoint, model, running } => {
                 self.metrics.trouble(endpoint.0, "hushed");
                 tracing::warn!(endpoint = name(endpoint), %model, running,
-                    "every answer of the model stands still for far longer than usual; each is cut off at the idle time-out");
+                    "every answer of the model stands still for far longer than usual: unless they go on, or a slot comes free and \
+                     the model can be asked for a token, each is cut off at the idle time-out");
             }
             Notice::Stuck { endpoint, model, recalled } => {
                 self.metrics.trouble(endpoint.0, "stuck");
                 tracing::error!(endpoint = name(endpoint), %model, recalled,
-                    "the model answers nothing: its silent requests go back into the queue and it is loaded anew");
+                    "the model answers nothing: it is loaded anew; its silent requests go back into the queue, and those \
+                     whose answer had begun end with an error");
             }
             Notice::SlotLost { endpoint, model, left, claimed } => {
                 self.metrics.trouble(endpoint.0, "slot_lost");
@@ -396,7 +398,7 @@ impl Inner {
             Notice::FewerSlots { endpoint, model, claimed, seems } => {
                 self.metrics.trouble(endpoint.0, "fewer_slots");
                 tracing::warn!(endpoint = name(endpoint), %model, claimed, seems,
-                    "the server serves fewer requests at once than configured, or others use it as well: \
+                    "the server serves fewer requests at once than configured, or others keep its slots busy: \
                      check OLLAMA_NUM_PARALLEL there and num_parallel here (gaucho doctor --slots)");
             }
             Notice::Overdue { class, waited, told } => self.metrics.foretold(class.as_str(), *waited, *told),

@@ -3,6 +3,7 @@
 //! A load is a request of our own: no caller's departure can kill it (defects B4, B5, B9). An unload counts only once
 //! the runner is seen gone from `/api/ps`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -88,11 +89,17 @@ impl Stagehand {
                 let _changing = self.discovery.changing(endpoint);
                 let name = self.name(endpoint);
                 tracing::info!(model = %order.model, endpoint = name, why = why.as_str(), "unloading");
-                let gone = self.unload(endpoint, &weights, &order).await;
+                self.discovery.list(endpoint).await;
+                let result = match self.named(endpoint, &weights, &order) {
+                    Some(named) if self.unload(endpoint, &weights, &named).await => Ok(()),
+                    Some(_) => Err("it is still there"),
+                    None => Err("no tag names it any more: it stays until Ollama's own keep-alive for it is over"),
+                };
+                let gone = result.is_ok();
                 self.metrics.unload(name, &order.model, why, gone);
                 self.discovery.ordered(endpoint, &weights, !gone);
-                if !gone {
-                    tracing::warn!(model = %order.model, endpoint = name, "the unload did not happen");
+                if let Err(why) = result {
+                    tracing::warn!(model = %order.model, endpoint = name, why, "the unload did not happen");
                 }
                 self.scheduler.unloaded(endpoint, weights, gone);
             }
@@ -145,6 +152,20 @@ impl Stagehand {
         let body = wire::encode_probe(&order.model, &order.options, order.keep_alive, order.embeds);
         // a refusal is an answer too: the runner is alive
         matches!(self.client.ask_within(endpoint, route(order), body, within).await, Ok((200 | 400, _)))
+    }
+
+    /// The order by a tag that names these weights now: Ollama unloads whatever the tag it is told stands for, and tags move
+    /// (`ollama-facts` 4). `None` where no tag does.
+    fn named<'a>(&self, id: EndpointId, weights: &str, order: &'a LoadOrder) -> Option<Cow<'a, LoadOrder>> {
+        let fleet = self.discovery.watch();
+        let fleet = fleet.borrow();
+        let view = fleet.endpoints.get(usize::from(id.0)).filter(|view| !view.models.is_empty());
+        let Some(view) = view else { return Some(Cow::Borrowed(order)) };
+        let tags = || view.tags_of(weights).map(ToString::to_string);
+        if tags().any(|tag| tag == order.model) {
+            return Some(Cow::Borrowed(order));
+        }
+        tags().next().map(|model| Cow::Owned(LoadOrder { model, ..order.clone() }))
     }
 
     async fn unload(&self, id: EndpointId, weights: &str, order: &LoadOrder) -> bool {

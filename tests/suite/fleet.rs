@@ -305,3 +305,31 @@ async fn a_name_that_moves_to_other_weights_while_queued_keeps_its_place() {
     assert_eq!(answer["model"], "gemma:c", "it is answered under the name it asked for");
     house.close().await;
 }
+
+/// A tag that was made anew names other weights: what it named before goes by another tag of it, or stays, and nobody else goes.
+#[tokio::test]
+async fn a_runner_goes_by_a_tag_that_names_it_still_and_by_no_other() {
+    for kept in [true, false] {
+        let pin = if kept { "[models.\"gemma:a\"]\nkeep_alive = -1\n" } else { "" };
+        let plan = Plan::new().app("shop").policy("models.toml", pin);
+        let house = plan.settings(|settings| settings.endpoints[0].max_loaded_models = 2).build().await;
+        assert_eq!(house.post("shop", "/api/chat", &chat("gemma:b")).await.status, 200);
+        assert_eq!(house.post("shop", "/api/chat", &chat("gemma:a")).await.status, 200);
+        let copy = async |source: &str, destination: &str| {
+            let body = json!({ "source": source, "destination": destination }).to_string();
+            let addr = house.sim.addr();
+            assert_eq!(raw::send(addr, "POST", "/api/copy", &[], Some(&body)).await.read().await.status, 200);
+        };
+        if kept {
+            copy("gemma:b", "old:b").await;
+            house.until_known(house.sim.addr(), "old:b").await;
+        }
+        copy("gemma:a", "gemma:b").await;
+        assert_eq!(house.post("shop", "/api/chat", &chat("gemma:c")).await.status, 200);
+        let metrics = house.metrics().await;
+        assert!(!metrics.contains("trouble=\"vanished\""), "{metrics}");
+        let loaded = raw::send(house.sim.addr(), "GET", "/api/ps", &[], None).await.read().await.body();
+        assert_eq!(loaded.contains("\"gemma:a"), kept, "{loaded}");
+        house.close().await;
+    }
+}

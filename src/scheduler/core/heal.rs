@@ -4,21 +4,28 @@
 //! itself, so nothing that runs is cut and no caller notices more than a wait.
 //!
 //! Evidence (`ollama-facts` 2.7, 2.8 B6): a request of ours waited inside Ollama for a slot although we hold no more than
-//! there are; or a request stays silent for far longer than its kind ever took, and a generation of one token that is asked
+//! there are, and got one the moment another of ours ended (what waits for others' prompts, whose batches go first, is told
+//! by Ollama in the same figure); or a request stays silent for far longer than its kind ever took, and a generation of one token that is asked
 //! for then is not answered either. The first lowers the slots we use by one; the second withdraws what is silent (it goes
 //! back into the queue), because our own waiters would keep the runner from being unloaded. A runner that is still full too
 //! early right after it was healed has fewer slots than configured: then the smaller number is believed and told.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::domain::{EndpointId, Moment, ResidencyCommand};
 
 use super::pool::PoolIndex;
 use super::site::{RELEARN, Residency, Runner, Swap};
-use super::{Core, Decision, Notice, Observed, Running, TicketId};
+use super::{Core, Decision, Notice, Observed, Running, TicketId, WorkKind};
 
-/// Waits for a slot inside Ollama that count: one may be anything.
+/// Waits for a slot inside Ollama that count, less those that were none: one may be anything.
 const SUSPICIONS: u32 = 2;
+/// The least that counts, seconds; and how much earlier or later than a slot came free it may end, and as a part of itself.
+const LEAST_WAIT: f64 = 0.5;
+const SAME_TIME: (f64, f64) = (0.05, 0.1);
+/// Ends that are remembered, for what may have waited for them.
+const ENDS: usize = 16;
 /// Answers after a heal in which the same evidence means that the configured number is wrong.
 const FRESH: u32 = 20;
 /// A silence is suspicious after this many times what was predicted, and never before the least silence.
@@ -35,6 +42,22 @@ const CAPPED: Duration = Duration::from_secs(300);
 /// An endpoint that cannot be healed rests this long, doubling to the second.
 const SICK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
+/// A slot came free.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    at: Moment,
+    /// What came to an end, seconds: reading its prompt, writing its answer.
+    prompt: f64,
+    output: f64,
+}
+
+impl End {
+    /// Seconds after `since` in which it may have kept others from reading their prompts.
+    fn read_after(&self, since: Moment) -> f64 {
+        (self.at.since(since).as_secs_f64() - self.output).clamp(0.0, self.prompt)
+    }
+}
+
 /// What is wrong with a runner, as far as is known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
@@ -45,8 +68,10 @@ pub(super) struct Health {
     /// Until when that is believed, and how often in a row it was found.
     capped_until: Moment,
     capped_times: u32,
-    /// Full runs in a row that waited inside for a slot.
+    /// Full runs that waited inside for a slot, less those that did not.
     suspicions: u32,
+    /// The latest ends.
+    ends: VecDeque<End>,
     /// Answers since the last heal.
     answers: u32,
     healed: bool,
@@ -65,6 +90,24 @@ impl Health {
         let healed = self.reload;
         let Self { capped, capped_until, capped_times, .. } = *self;
         *self = Self { capped, capped_until, capped_times, healed, ..Self::default() };
+    }
+
+    fn ended(&mut self, end: End) {
+        self.ends.truncate(ENDS - 1);
+        self.ends.push_front(end);
+    }
+
+    /// Seconds that a run waited for a slot that another one of the runner's had; 0 where none came free at the end of
+    /// the wait. A wait for a slot comes before the first word: all else has other causes.
+    fn waited(&self, run: &Running, seen: Observed) -> f64 {
+        let silent = run.began.map_or(0.0, |began| began.since(run.since).as_secs_f64());
+        let near = SAME_TIME.0 + SAME_TIME.1 * seen.slot_wait;
+        let after = |end: &End| end.at.since(run.since).as_secs_f64();
+        let during = || self.ends.iter().filter(|end| end.at > run.since && after(end) <= seen.slot_wait + near);
+        if silent < 0.8 * seen.slot_wait || !during().any(|end| after(end) >= seen.slot_wait - near) {
+            return 0.0;
+        }
+        seen.slot_wait - during().map(|end| end.read_after(run.since)).sum::<f64>()
     }
 }
 
@@ -187,28 +230,32 @@ impl Core {
         }
     }
 
-    /// What an answer's own figures say of the slots.
+    /// What an answer's own figures say of the slots. Those of vectors do not tell what the time went into.
     pub(super) fn judge_slots(&mut self, run: &Running, seen: Observed, service: f64, out: &mut Vec<Decision>) {
+        let now = self.now;
         let members = &mut self.pools[run.pool.0];
-        let Some(runner) = members.runners.get_mut(&run.endpoint).filter(|_| seen.complete && run.filled) else {
+        let tells = seen.complete && run.work.kind == WorkKind::Generate;
+        let Some(runner) = members.runners.get_mut(&run.endpoint).filter(|_| tells) else { return };
+        let waited = runner.health.waited(run, seen);
+        runner.health.ended(End { at: now, prompt: seen.prompt_seconds, output: seen.output_seconds });
+        if !run.filled {
             return;
-        };
+        }
         if runner.health.capped.is_some() && runner.health.capped_until <= self.now {
             // the server may have been mended: if not, the first waits inside it say so again
             let Health { lost, capped_times, .. } = runner.health;
-            runner.health = Health { healed: true, lost, capped_times, ..Health::default() };
+            let ends = std::mem::take(&mut runner.health.ends);
+            runner.health = Health { healed: true, lost, capped_times, ends, ..Health::default() };
         }
         runner.health.answers += 1;
         if runner.health.answers > FRESH && runner.health.capped.is_none() {
             runner.health.capped_times = 0;
         }
-        // a wait for a slot comes before the first word, and is as long as somebody's answer: all else has other causes
-        let silent = run.began.map_or(0.0, |began| began.since(run.since).as_secs_f64());
-        if seen.slot_wait < (0.5 * service).max(1.0) || silent < 0.8 * seen.slot_wait {
-            runner.health.suspicions = 0;
-            return;
+        if waited <= 0.0 {
+            runner.health.suspicions = runner.health.suspicions.saturating_sub(1);
+        } else if waited >= (0.5 * service).max(LEAST_WAIT) {
+            runner.health.suspicions += 1;
         }
-        runner.health.suspicions += 1;
         if runner.health.suspicions < SUSPICIONS || runner.health.reload {
             return;
         }

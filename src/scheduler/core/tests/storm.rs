@@ -128,6 +128,7 @@ struct Server {
 struct Run {
     endpoint: EndpointId,
     model: usize,
+    began: f64,
     ends: f64,
 }
 
@@ -151,6 +152,7 @@ struct Storm {
     next: u64,
     waiting: BTreeMap<TicketId, Wait>,
     running: BTreeMap<TicketId, Run>,
+    last_end: f64,
     ended: u64,
     /// What is under way: when it is over, and what is reported then.
     reports: Vec<(f64, Input)>,
@@ -207,6 +209,7 @@ impl Storm {
             next: 0,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
+            last_end: 0.0,
             ended: 0,
             reports: Vec::new(),
             longest_wait: 0.0,
@@ -258,7 +261,7 @@ impl Storm {
         self.longest_wait = self.longest_wait.max(self.now - wait.since);
         let hung = server.hung.contains(&wait.model);
         let run = if hung { 1e9 } else { self.dice.between(0.05, LONGEST_RUN) };
-        self.running.insert(id, Run { endpoint, model: wait.model, ends: self.now + run });
+        self.running.insert(id, Run { endpoint, model: wait.model, began: self.now, ends: self.now + run });
     }
 
     fn model(&self, weights: &str) -> usize {
@@ -413,10 +416,13 @@ impl Storm {
     }
 
     fn finish(&mut self, id: TicketId, complete: bool) {
-        self.running.remove(&id);
+        let run = self.running.remove(&id);
         self.ended += 1;
         let leaks = self.faults.slots_leak && !self.calm && self.dice.chance(60);
-        let slot_wait = if leaks { 3.0 } else { 0.0 };
+        // it got the slot of whoever ended last
+        let waited = run.map_or(0.0, |run| (self.last_end - run.began).max(0.0));
+        let slot_wait = if leaks { waited } else { 0.0 };
+        self.last_end = self.now;
         let observed = Observed { complete, slot_wait, ..Observed::default() };
         self.step(Input::Finish { id, observed });
     }
