@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::{Catalog, EndpointPlan};
+use crate::catalog::{self, Catalog, EndpointPlan};
 use crate::config::{self, Settings, endpoint_problems};
-use crate::domain::{Clock, EndpointId, Json, LoadOrder, ResidencyCommand, Resident};
+use crate::domain::{Clock, EndpointId, EndpointView, Json, LoadOrder, ResidencyCommand, Resident};
 use crate::gateway::{Gateway, Parts, settler};
 use crate::identity::{Doorkeeper, Keyring, LocalRules, PolicyKeys, keep_fresh};
 use crate::ledger::Ledger;
@@ -114,7 +114,8 @@ pub(super) async fn build(
     let ledger = Ledger::new(metrics.clone(), log);
     let (settler, settling) = settler(ledger.clone());
     tasks.spawn(settling);
-    start(tasks, stop, &scheduler, &discovery, health);
+    let configured = settings.endpoints.iter().map(|endpoint| endpoint.num_parallel).collect();
+    start(tasks, stop, &scheduler, (&discovery, configured), health);
     feed(tasks, stop, &scheduler, &gpus);
     let keep_alive = settings.keep_alive.unwrap_or(KEEP_ALIVE);
     let parts = Parts {
@@ -209,7 +210,13 @@ pub(super) fn client(settings: &Settings) -> Result<Client, String> {
 }
 
 /// The rooms' own tasks, and the wire from the fleet view to the scheduler.
-fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, discovery: &Discovery, health: Health) {
+fn start(
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    scheduler: &Scheduler,
+    (discovery, configured): (&Discovery, Vec<u32>),
+    health: Health,
+) {
     let prober_stop = stop.clone();
     tasks.spawn(async move { health.run(prober_stop).await });
     let (poller, poller_stop) = (discovery.clone(), stop.clone());
@@ -220,9 +227,11 @@ fn start(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, d
     tasks.spawn(async move {
         loop {
             let view = Arc::clone(&fleet.borrow_and_update());
-            for endpoint in &view.endpoints {
+            for (endpoint, num_parallel) in view.endpoints.iter().zip(&configured) {
                 if endpoint.trouble.is_none() {
-                    scheduler.seen(endpoint.id, endpoint.asked, endpoint.resident.iter().map(sighting).collect());
+                    let residents =
+                        endpoint.resident.iter().map(|resident| sighting(resident, endpoint, *num_parallel));
+                    scheduler.seen(endpoint.id, endpoint.asked, residents.collect());
                 }
                 scheduler.endpoint(endpoint.id, endpoint.is_usable(), endpoint.trouble.is_none());
             }
@@ -242,7 +251,8 @@ fn feed(tasks: &TaskTracker, stop: &CancellationToken, scheduler: &Scheduler, gp
 }
 
 /// A runner that `/api/ps` shows, and how it would be unloaded.
-fn sighting(resident: &Resident) -> Sighting {
+fn sighting(resident: &Resident, endpoint: &EndpointView, num_parallel: u32) -> Sighting {
+    let model = endpoint.models.values().find(|model| model.weights == resident.weights);
     let context = resident.context_length.map(|tokens| Json::known(tokens.to_string()));
     let order = LoadOrder {
         model: resident.name.to_string(),
@@ -250,7 +260,12 @@ fn sighting(resident: &Resident) -> Sighting {
         keep_alive: KEEP_ALIVE.time(),
         embeds: false,
     };
-    Sighting { weights: resident.weights.as_str().into(), bytes: resident.size, order: Arc::new(order) }
+    Sighting {
+        weights: resident.weights.as_str().into(),
+        bytes: resident.size,
+        slots: model.map_or(1, |model| catalog::slots(model, num_parallel)),
+        order: Arc::new(order),
+    }
 }
 
 fn rooms(settings: &Settings, gpus: &Sight) -> Vec<Room> {

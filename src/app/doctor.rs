@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, Holder, RunnerPlan, one_at_a_time};
+use crate::catalog::{Catalog, Holder, RunnerPlan, one_at_a_time, slots};
 use crate::config::{self, Settings};
 use crate::domain::{Clock, EndpointId, EndpointView, FleetView, GpuName, GpuView, GpusView, ModelName, ModelView};
 use crate::policy::{Policies, Problem};
@@ -130,7 +130,7 @@ impl Doctor {
             model: model.name.clone(),
             resident: resident(model),
             one_at_a_time,
-            claimed: if one_at_a_time { 1 } else { endpoint.num_parallel },
+            claimed: slots(model, endpoint.num_parallel),
             plan: self.catalog.runner(&holder, &self.policies.profile(&model.name)),
         })
     }

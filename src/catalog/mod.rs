@@ -10,4 +10,4 @@ mod resolve;
 mod runner;
 
 pub use resolve::{Catalog, Holder, Resolved};
-pub use runner::{EndpointPlan, RunnerPlan, one_at_a_time};
+pub use runner::{EndpointPlan, RunnerPlan, one_at_a_time, slots};

@@ -67,7 +67,8 @@ pub struct EndpointPlan {
 }
 
 /// Slots of a runner on a server configured with `configured` (`OLLAMA_NUM_PARALLEL`): one where Ollama forces one.
-fn slots(model: &ModelView, configured: u32) -> u32 {
+#[must_use]
+pub fn slots(model: &ModelView, configured: u32) -> u32 {
     if one_at_a_time(model) { 1 } else { configured.max(1) }
 }
 

@@ -119,8 +119,8 @@ pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Faul
         Refused::Waited { estimate: Estimate { position, wait, .. }, .. } => {
             let (limit, rule) = (brief(patience.limit), patience.rule);
             let text = format!(
-                "no slot came free within {limit} s ({rule}); the request was number {position} in the queue, \
-                 a new one would start in about {} s",
+                "no slot came free within {limit} s ({rule}); the request was number {position} in the queue and \
+                 would have started in about {} s more",
                 whole(*wait)
             );
             placed(FaultClass::WaitedTooLong, text, Some(*position), *wait)
@@ -135,6 +135,7 @@ pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Faul
             placed(FaultClass::TooLate, text, Some(*position), *wait)
         }
         Refused::TooLarge { need, room } => too_large(*need, *room),
+        Refused::PinnedOut { need, by } => pinned_out(*need, by),
         Refused::Unloadable { reason, retry } => {
             let text = format!("the model could not be loaded ({reason}); it is tried again in {} s", whole(*retry));
             placed(FaultClass::Unloadable, text, None, *retry)
@@ -152,6 +153,16 @@ fn too_large(need: u64, room: u64) -> Fault {
          use a smaller one, or ask the operator for a smaller context (num_ctx) in its profile",
         need >> 20,
         room >> 20
+    );
+    Fault::new(FaultClass::NeverFits, text)
+}
+
+fn pinned_out(need: u64, by: &[String]) -> Fault {
+    let text = format!(
+        "the model needs about {} MiB of memory and has no room on any server beside what is pinned there ({}; keep_alive \
+         = -1): use another one, or ask the operator to unpin",
+        need >> 20,
+        by.join(", ")
     );
     Fault::new(FaultClass::NeverFits, text)
 }

@@ -503,7 +503,7 @@ mod tests {
             metrics,
         );
         clock.advance(Duration::from_secs(1));
-        let loaded = Sighting { weights: "blob".into(), bytes: 1, order: order() };
+        let loaded = Sighting { weights: "blob".into(), bytes: 1, slots: 1, order: order() };
         desk.seen(EndpointId(0), clock.now(), vec![loaded]);
         (desk, clock)
     }

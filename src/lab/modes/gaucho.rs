@@ -126,6 +126,7 @@ impl Gaucho {
         let sighting = |model: usize| Sighting {
             weights: self.weights[model].clone(),
             bytes: server.bytes(model),
+            slots: self.seats[model].slots,
             order: self.seats[model].order.clone(),
         };
         let residents = server.residents().into_iter().map(sighting).collect();

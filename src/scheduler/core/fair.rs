@@ -208,6 +208,7 @@ impl Core {
     }
 
     /// The ticket's place in the line for its weights, 1 = next, as things stand.
+    #[cfg(test)]
     pub(super) fn position(&self, id: TicketId) -> usize {
         let Some(me) = self.waiting.get(&id) else { return 0 };
         let mine = (me.class as usize, self.apps[me.app.0].tag, me.app);

@@ -47,6 +47,8 @@ pub struct Sighting {
     pub weights: Box<str>,
     /// Bytes it takes.
     pub bytes: u64,
+    /// Its slots, as configured.
+    pub slots: u32,
     /// How it is addressed, should nobody have asked for it through us.
     pub order: Arc<LoadOrder>,
 }
@@ -370,6 +372,13 @@ pub enum Refused {
         need: u64,
         /// Bytes the roomiest of its endpoints has.
         room: u64,
+    },
+    /// What is pinned leaves the model no room on any endpoint.
+    PinnedOut {
+        /// Bytes it needs.
+        need: u64,
+        /// The pinned ones, as they are asked for.
+        by: Vec<String>,
     },
     /// The model could not be loaded, several times.
     Unloadable {

@@ -8,9 +8,10 @@ use crate::domain::Moment;
 use super::fair::AppIndex;
 use super::forecast::LONGEST;
 use super::lines::Head;
+use super::memory::Held;
 use super::pool::PoolIndex;
-use super::site::{Residency, Runner};
-use super::{Core, Decision, Estimate, Refused, Ticket, TicketId, Waiting};
+use super::site::{Fit, Residency, Runner};
+use super::{Core, Decision, Estimate, Refused, Seat, Ticket, TicketId, Waiting};
 
 /// A pause up to this is none, seconds.
 const PAUSE: f64 = 1.0;
@@ -63,7 +64,8 @@ impl Core {
         if self.draining {
             return Err(Refused::Draining);
         }
-        if let Some(why) = self.can_never_fit(pool, ticket).or_else(|| self.quarantined(pool)) {
+        let hopeless = self.can_never_fit(pool, ticket).or_else(|| self.pinned_out(pool, &ticket.seats));
+        if let Some(why) = hopeless.or_else(|| self.quarantined(pool)) {
             return Err(why);
         }
         let load = &self.apps[app.0];
@@ -107,6 +109,27 @@ impl Core {
         }
         let need = ticket.seats.iter().map(|seat| self.pools[pool.0].runners.get(&seat.endpoint).map_or(0, |r| r.need));
         Some(Refused::TooLarge { need: need.min().unwrap_or(0), room: roomiest })
+    }
+
+    /// A model for which there is no room beside what is pinned, wherever these seats are, would wait for ever.
+    pub(super) fn pinned_out(&self, pool: PoolIndex, seats: &[Seat]) -> Option<Refused> {
+        let mut by = Vec::new();
+        for seat in seats {
+            let runner = self.pools[pool.0].runners.get(&seat.endpoint)?;
+            if runner.is_in_memory() {
+                return None;
+            }
+            let pinned = self.pinned_near(seat.endpoint);
+            if pinned.is_empty() || self.fit_beside(seat.endpoint, pool, &pinned) != Fit::No {
+                return None;
+            }
+            let name = |held: &Held| self.pools[held.pool.0].runners.get(&held.site).map(|r| r.order.model.clone());
+            by.extend(pinned.iter().filter_map(name));
+        }
+        by.sort_unstable();
+        by.dedup();
+        let need = seats.iter().map(|seat| self.need(pool, seat.endpoint)).min()?;
+        Some(Refused::PinnedOut { need, by })
     }
 
     /// Puts it into the queue, before what its application has there already if it was there before.

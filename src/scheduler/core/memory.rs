@@ -209,6 +209,12 @@ impl Core {
         self.pools[pool.0].runners.get(&site).map_or(0, |runner| runner.need)
     }
 
+    /// What is pinned in memory there, and at endpoints that share a GPU with it.
+    pub(super) fn pinned_near(&self, site: EndpointId) -> Vec<Held> {
+        let there = std::iter::once(site).chain(self.neighbours(site)).flat_map(|site| self.in_memory(site));
+        there.filter(|held| self.runner_at(held).is_some_and(Runner::is_pinned)).collect()
+    }
+
     /// Whether it is no victim: it is pinned, or at another endpoint where something comes or goes already.
     fn must_stay(&self, held: &Held) -> bool {
         let stays = |r: &Runner| r.is_pinned() || r.held_until > self.now || r.state == Residency::Unloading;

@@ -276,16 +276,15 @@ impl Core {
     }
 
     fn expire(&mut self, out: &mut Vec<Decision>) {
-        // many may pass at once: the time is worked out once for each line
-        let mut known: HashMap<(PoolIndex, Class), Duration> = HashMap::new();
+        // many may pass at once: the time is worked out once for each line, whose next one stands behind
+        let mut known: HashMap<(PoolIndex, Class), Estimate> = HashMap::new();
         while let Some((at, id)) = self.deadlines.first().copied()
             && at <= self.now
         {
             let Some(waiting) = self.waiting.get(&id) else { break };
             let line = (waiting.pool, waiting.class);
-            let wait = known.get(&line).copied().or_else(|| self.estimate(id).map(|estimate| estimate.wait));
-            let wait = *known.entry(line).or_insert(wait.unwrap_or_default());
-            let estimate = Estimate { position: self.position(id), wait, reason: self.reason(id) };
+            let Some(estimate) = known.get(&line).copied().or_else(|| self.estimate(id)) else { break };
+            known.insert(line, Estimate { position: estimate.position + 1, ..estimate });
             let Some(waiting) = self.take(id) else { break };
             self.note_overdue(&waiting, out);
             let waited = self.now.since(waiting.since);
@@ -431,9 +430,10 @@ impl Core {
         self.sites.get(&id).and_then(|site| site.sick_until).is_some_and(|until| until > self.now)
     }
 
-    /// Whether nothing may be admitted at an endpoint now.
+    /// Whether nothing may be admitted at an endpoint now. Victims that do not go, or take long, cost nobody else's slots.
     fn is_held(&self, id: EndpointId) -> bool {
-        self.sites.get(&id).and_then(|site| site.swap.as_ref()).is_some_and(|swap| swap.holds)
+        let holds = self.sites.get(&id).and_then(|site| site.swap.as_ref()).is_some_and(|swap| swap.holds);
+        holds && (self.loading(id).is_some() || !self.is_emptying(id))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::{EndpointId, Moment};
 
 use super::pool::PoolIndex;
 use super::site::{Residency, Runner, Swap};
-use super::{Core, Decision, LoadError, Refused};
+use super::{Core, Decision, LoadError, Refused, TicketId};
 
 /// Failures in a row after which callers are told instead of kept waiting.
 const PATIENCE: u32 = 3;
@@ -37,8 +37,12 @@ impl Core {
             Ok(()) => {
                 let cost = swap.as_ref().map_or(0.0, |swap| swap.cost);
                 runner.arrive(cost, self.now);
+                let pinned = runner.is_pinned();
                 self.note_memory(pool, site);
                 self.stay(site);
+                if pinned {
+                    self.refuse_pinned_out(out);
+                }
                 let there: Vec<_> = self.in_memory(site).collect();
                 let together = there.iter().map(|held| held.bytes).fold(0, u64::saturating_add);
                 let (now, pushed_out) = (self.now, swap.as_ref().and_then(|swap| swap.pushed_out));
@@ -137,12 +141,30 @@ impl Core {
     /// Everything that waits for weights that cannot be loaded anywhere learns why.
     fn refuse_pool(&mut self, pool: PoolIndex, out: &mut Vec<Decision>) {
         let Some(why) = self.quarantined(pool) else { return };
-        let lines = self.pools[pool.0].lines.ids().flat_map(|(_, line)| line.iter().copied());
-        let ids: Vec<_> = lines.filter(|id| self.waiting.contains_key(id)).collect();
-        for id in ids {
+        for id in self.waiting_for(pool) {
             self.take(id);
             out.push(Decision::Refuse { id, why: why.clone() });
         }
+    }
+
+    /// So does what waits for weights to which something that is pinned leaves no room now.
+    fn refuse_pinned_out(&mut self, out: &mut Vec<Decision>) {
+        for pool in
+            (0..self.pools.len()).map(PoolIndex).filter(|pool| self.pools[pool.0].alive() > 0).collect::<Vec<_>>()
+        {
+            for id in self.waiting_for(pool) {
+                let seats = self.waiting.get(&id).map(|waiting| waiting.seats.clone());
+                if let Some(why) = seats.and_then(|seats| self.pinned_out(pool, &seats)) {
+                    self.take(id);
+                    out.push(Decision::Refuse { id, why });
+                }
+            }
+        }
+    }
+
+    fn waiting_for(&self, pool: PoolIndex) -> Vec<TicketId> {
+        let lines = self.pools[pool.0].lines.ids().flat_map(|(_, line)| line.iter().copied());
+        lines.filter(|id| self.waiting.contains_key(id)).collect()
     }
 
     /// Why nothing of this pool can run now, if every runner of it keeps failing.

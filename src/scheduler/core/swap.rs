@@ -392,7 +392,7 @@ impl Core {
     }
 
     /// Whether a runner is on its way out there.
-    fn is_emptying(&self, site: EndpointId) -> bool {
+    pub(super) fn is_emptying(&self, site: EndpointId) -> bool {
         let leaving = |runner: &Runner| matches!(runner.state, Residency::Leaving | Residency::Unloading);
         self.in_memory(site).any(|held| self.pools[held.pool.0].runners.get(&site).is_some_and(leaving))
     }

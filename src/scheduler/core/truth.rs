@@ -15,7 +15,12 @@ impl Core {
         for resident in &residents {
             let pool = self.pool_of(&resident.weights);
             let now = self.now;
-            let new = || Runner::new(resident.order.clone(), resident.bytes, guess(resident.bytes), Moment::ZERO);
+            let new = || {
+                let guess = guess(resident.bytes);
+                let mut runner = Runner::new(resident.order.clone(), resident.bytes, guess, Moment::ZERO);
+                runner.slots = resident.slots;
+                runner
+            };
             let known = self.pools[pool.0].runners.len();
             let runner = self.runner(pool, site, new);
             // a size of nothing says nothing

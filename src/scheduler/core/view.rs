@@ -77,7 +77,7 @@ impl Core {
             pool.runners.iter().map(|(endpoint, runner)| RunnerLoad {
                 weights: pool.weights.clone(),
                 endpoint: *endpoint,
-                slots: runner.open(),
+                slots: if runner.is_in_memory() { runner.open() } else { 0 },
                 used: runner.used,
                 state: runner.state.as_str(),
                 need: runner.need,

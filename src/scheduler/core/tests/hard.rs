@@ -245,7 +245,11 @@ fn the_first_of_a_line_that_may_run_elsewhere_only_does_not_hold_the_others() {
     let asked = Moment::from_start(Duration::from_secs_f64(d.now + 1.0));
     d.now += 2.0;
     let order = seat(B, 1).order;
-    d.step(Input::Seen { endpoint: B, asked, residents: vec![Sighting { weights: "m".into(), bytes: 10, order }] });
+    d.step(Input::Seen {
+        endpoint: B,
+        asked,
+        residents: vec![Sighting { weights: "m".into(), bytes: 10, slots: 1, order }],
+    });
     let (y, out) = d.submit("y", "m", two);
     assert_eq!(admitted(&out), [y]);
     // x's first try failed at GPU: it may run at B only, where y runs for long
@@ -267,7 +271,11 @@ fn a_spilled_model_that_worked_is_not_refused_for_ever() {
     let asked = Moment::from_start(Duration::from_secs_f64(d.now));
     d.now += 1.0;
     let order = seat(GPU, 2).order;
-    d.step(Input::Seen { endpoint: GPU, asked, residents: vec![Sighting { weights: "a".into(), bytes: 110, order }] });
+    d.step(Input::Seen {
+        endpoint: GPU,
+        asked,
+        residents: vec![Sighting { weights: "a".into(), bytes: 110, slots: 1, order }],
+    });
     d.done(a);
     d.now += 5.0;
     let asked = Moment::from_start(Duration::from_secs_f64(d.now));
@@ -466,7 +474,7 @@ fn a_model_seen_elsewhere_does_not_keep_it_from_where_it_is_wanted() {
     let mut all = d.step(Input::Seen {
         endpoint: GPU,
         asked,
-        residents: vec![Sighting { weights: "m".into(), bytes: 10, order }],
+        residents: vec![Sighting { weights: "m".into(), bytes: 10, slots: 1, order }],
     });
     all.extend(d.step(Input::Endpoint { id: B, usable: true, answers: true }));
     all.extend(d.tick_until(3000.0));
@@ -517,7 +525,11 @@ fn a_runner_with_other_options_is_reloaded_by_us_not_inside_ollama() {
         keep_alive: Duration::from_secs(900),
         embeds: false,
     });
-    d.step(Input::Seen { endpoint: GPU, asked, residents: vec![Sighting { weights: "m".into(), bytes: 10, order }] });
+    d.step(Input::Seen {
+        endpoint: GPU,
+        asked,
+        residents: vec![Sighting { weights: "m".into(), bytes: 10, slots: 1, order }],
+    });
     let value = Json::known("32768");
     let order = Arc::new(LoadOrder {
         model: "m".into(),
@@ -545,7 +557,7 @@ fn an_idle_unload_that_others_prevent_does_not_stop_the_whole_endpoint() {
     let up = |d: &mut Desk| {
         let asked = Moment::from_start(Duration::from_secs_f64(d.now - 0.1));
         let residents =
-            ["a", "theirs"].map(|w| Sighting { weights: w.into(), bytes: 10, order: order.clone() }).to_vec();
+            ["a", "theirs"].map(|w| Sighting { weights: w.into(), bytes: 10, slots: 1, order: order.clone() }).to_vec();
         d.step(Input::Seen { endpoint: GPU, asked, residents })
     };
     for second in 10..3600 {
@@ -1144,7 +1156,7 @@ fn what_strangers_bring_while_a_load_is_under_way_goes_by_our_order() {
     let (id, out) = d.submit("x", "a", |_| {});
     assert_eq!(loads(&out), [(GPU, "a".into())]);
     let order = seat(GPU, 2).order;
-    let theirs = || vec![Sighting { weights: "theirs".into(), bytes: 10, order: Arc::clone(&order) }];
+    let theirs = || vec![Sighting { weights: "theirs".into(), bytes: 10, slots: 1, order: Arc::clone(&order) }];
     d.at(1.0);
     let asked = d.core.now;
     let out = d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() });
@@ -1186,4 +1198,67 @@ fn what_strangers_bring_while_a_load_is_under_way_goes_by_our_order() {
     let asked = d.core.now;
     let out = d.step(Input::Seen { endpoint: GPU, asked, residents: theirs() });
     assert_eq!(unloads(&out), [], "{out:?}");
+}
+
+#[test]
+fn what_has_no_room_beside_the_pinned_is_refused_and_what_waited_for_it_as_well() {
+    let mut d = Desk::new(&[Room { bytes: Some(100), models: 3, gpus: GpuSet::default() }]);
+    let of = |bytes: u64| move |t: &mut Ticket| t.seats = vec![Seat { need: bytes, ..seat(GPU, 2) }];
+    let pinned_out = |out: &[Decision]| -> Vec<Vec<String>> {
+        let by = |decision: &Decision| match decision {
+            Decision::Refuse { why: Refused::PinnedOut { by, .. }, .. } => Some(by.clone()),
+            _ => None,
+        };
+        out.iter().filter_map(by).collect()
+    };
+    let (pin, _) = d.submit("a", "pin", |t| {
+        t.seats = vec![Seat { need: 40, keep_alive: Duration::MAX, ..seat(GPU, 2) }];
+    });
+    // it came while the pinned one was still on its way
+    let (_, out) = d.submit("b", "large", of(90));
+    assert_eq!(pinned_out(&out).len(), 1, "what is coming is known to stay: {out:?}");
+    d.loaded(GPU, "pin");
+    d.done(pin);
+    assert_eq!(pinned_out(&d.submit("b", "large", of(90)).1), [["m".to_owned()]]);
+    let (small, _) = d.submit("b", "small", of(30));
+    d.tick_until(d.now + 30.0);
+    d.loaded(GPU, "small");
+    assert!(d.core.running.contains_key(&small), "what fits beside it is loaded");
+}
+
+#[test]
+fn what_waits_for_a_model_that_a_pin_shuts_out_is_told_when_that_is_in_memory() {
+    let mut d = Desk::new(&[Room { bytes: Some(100), models: 1, gpus: GpuSet::default() }]);
+    let (first, _) = d.submit("a", "first", |_| {});
+    d.loaded(GPU, "first");
+    d.submit("a", "pin", |t| t.seats[0].keep_alive = Duration::MAX);
+    let (waits, _) = d.submit("b", "other", |_| {});
+    d.done(first);
+    let mut out = d.tick_until(d.now + 60.0);
+    out.extend(d.step(Input::Unloaded { endpoint: GPU, weights: "first".into(), gone: true }));
+    assert_eq!(loads(&out), [(GPU, "pin".to_owned())], "{out:?}");
+    let out = d.loaded(GPU, "pin");
+    let told = |d: &Decision| matches!(d, Decision::Refuse { id, why: Refused::PinnedOut { .. } } if *id == waits);
+    assert!(out.iter().any(told), "{out:?}");
+}
+
+#[test]
+fn a_victim_that_does_not_go_costs_nobody_elses_slots() {
+    let mut d = Desk::new(&[room(None, 2)]);
+    for weights in ["a", "b"] {
+        let (id, _) = d.submit("a", weights, |_| {});
+        d.loaded(GPU, weights);
+        d.done(id);
+    }
+    d.tick_until(d.now + 60.0);
+    // whether c fits beside b nobody knows, so that nothing may run while it is loaded
+    let (_, out) = d.submit("c", "c", |_| {});
+    let victim = unloads(&out)[0].1.clone();
+    let stays = if victim == "a" { "b" } else { "a" };
+    let (beside, _) = d.submit("a", stays, |_| {});
+    assert!(d.core.running.contains_key(&beside), "{victim} may take long to go");
+    assert_eq!(loads(&d.step(Input::Unloaded { endpoint: GPU, weights: victim.as_str().into(), gone: true })), []);
+    let (later, _) = d.submit("a", stays, |_| {});
+    assert!(!d.core.running.contains_key(&later), "it would never drain");
+    assert_eq!(loads(&d.done(beside)), [(GPU, "c".to_owned())]);
 }

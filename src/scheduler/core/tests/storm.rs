@@ -509,6 +509,7 @@ impl Storm {
             .map(|model| Sighting {
                 weights: self.models[model].weights.clone(),
                 bytes: bytes(model),
+                slots: self.models[model].slots,
                 order: order.clone(),
             })
             .collect();
