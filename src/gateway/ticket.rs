@@ -102,7 +102,7 @@ pub(super) fn refusal(why: &Refused, grant: &Grant, patience: &Patience) -> Faul
         Refused::AppQueueFull { queued, limit, estimate } => {
             let text =
                 format!("application '{}' has {queued} requests waiting and may have {limit} (max_queued)", grant.app);
-            full(FaultClass::QueueFull, &text, *queued as usize + 1, estimate)
+            full(FaultClass::QueueFull, &text, estimate.position, estimate)
         }
         Refused::QueueFull { queued, bytes, estimate } => {
             let text = format!("the gateway's queue is full ({queued} requests, {bytes} bytes)");
@@ -216,9 +216,9 @@ mod tests {
             (
                 Refused::AppQueueFull { queued: 2, limit: 2, estimate: soon },
                 FaultClass::QueueFull,
-                Some(3),
+                Some(4),
                 Some(5),
-                &["may have 2 (max_queued)", "number 3 ", "about 5 s"],
+                &["may have 2 (max_queued)", "number 4 ", "about 5 s"],
             ),
             (
                 Refused::QueueFull { queued: 9, bytes: 80, estimate: soon },
@@ -232,7 +232,7 @@ mod tests {
                 FaultClass::WaitedTooLong,
                 Some(4),
                 Some(5),
-                &["within 1.5 s (X-Gaucho-Deadline)", "number 4 ", "about 5 s"],
+                &["within 1.5 s (X-Gaucho-Deadline)", "number 4 ", "about 5 s more"],
             ),
             (
                 Refused::TooLate { estimate, limit },
@@ -280,5 +280,14 @@ mod tests {
         let fault = refusal(&Refused::AppQueueFull { queued: 2, limit: 2, estimate }, &grant, &patience);
         assert_eq!((fault.class, fault.retry_after), (FaultClass::QueueFull, Some(BACK)));
         assert!(fault.place.is_none() && fault.message.ends_with("can be used now"), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_a_pin_shuts_out_names_the_pin() {
+        let grant = Grant::for_tests(AppName::parse("shop").unwrap(), AppRules::default(), RunnerProfile::default());
+        let patience = Patience { until: Moment::ZERO, limit: Duration::ZERO, rule: "max_wait" };
+        let fault = refusal(&Refused::PinnedOut { need: 3 << 20, by: vec!["gemma:a".to_owned()] }, &grant, &patience);
+        assert_eq!((fault.class, fault.retry_after), (FaultClass::NeverFits, None));
+        assert!(fault.message.contains("3 MiB") && fault.message.contains("(gemma:a; keep_alive = -1)"), "{fault:?}");
     }
 }

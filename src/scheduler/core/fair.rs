@@ -7,6 +7,7 @@
 //! callers take between an answer and their next request is no idleness.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use crate::domain::{AppName, Class, EndpointId, Moment};
 
@@ -34,9 +35,28 @@ pub(super) struct App {
     /// What waits of it.
     pub(super) waiting: Load,
     pub(super) running: u32,
+    /// When those that its full queue refused were told to come back.
+    turned_away: VecDeque<Moment>,
 }
 
+/// Refused requests of an application that are taken to come back, at most.
+const TURNED_AWAY: usize = 32;
+
 impl App {
+    /// Its refused requests that are still to come back.
+    pub(super) fn away(&self, now: Moment) -> u32 {
+        let away = self.turned_away.iter().filter(|back| **back > now).count();
+        u32::try_from(away).unwrap_or(u32::MAX)
+    }
+
+    /// One more is refused and told to come back then.
+    pub(super) fn turn_away(&mut self, back: Moment, now: Moment) {
+        self.turned_away.retain(|back| *back > now);
+        if self.turned_away.len() < TURNED_AWAY {
+            self.turned_away.push_back(back);
+        }
+    }
+
     /// Whether its own limit lets one more run.
     pub(super) fn may_run(&self) -> bool {
         self.max_concurrent.is_none_or(|limit| self.running < limit)
@@ -144,6 +164,7 @@ impl Core {
             last_end: Moment::ZERO,
             waiting: Load::default(),
             running: 0,
+            turned_away: VecDeque::new(),
         });
         self.app_index.insert(ticket.app.clone(), index);
         index

@@ -82,6 +82,11 @@ impl Core {
         Estimate { position: start.position, wait: shown(start.wait), reason: self.why(app, pool, seats) }
     }
 
+    /// When the first of what waits of an application starts, where that can be played.
+    pub(super) fn first_place(&self, app: AppIndex) -> Option<Duration> {
+        self.rehearsal()?.first_of(app).map(shown)
+    }
+
     /// What waits, next to start first: of one application, or everything.
     #[must_use]
     pub fn queue(&mut self, now: Moment, app: Option<&AppName>) -> Vec<Queued> {

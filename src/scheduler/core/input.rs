@@ -347,7 +347,7 @@ pub enum Refused {
         queued: u32,
         /// Its `max_queued`.
         limit: u32,
-        /// What it would have waited for.
+        /// What it would wait for behind those and the refused ones that come back first; its position is among all of those.
         estimate: Estimate,
     },
     /// The gateway's queue is full.

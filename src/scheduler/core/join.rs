@@ -31,7 +31,14 @@ impl Core {
             self.admit_from(pool, out);
         }
         match self.judge(app, pool, &ticket) {
-            Err(why) => out.push(Decision::Refuse { id, why }),
+            Err(why) => {
+                if let Refused::AppQueueFull { estimate: Estimate { wait, .. }, .. } = why
+                    && wait < LONGEST
+                {
+                    self.apps[app.0].turn_away(self.now.after(wait), self.now);
+                }
+                out.push(Decision::Refuse { id, why });
+            }
             Ok(forecast) => {
                 let waiting = Waiting { forecast, ..self.waiting(app, pool, &ticket) };
                 self.enqueue(id, waiting, ticket.again.is_some());
@@ -77,6 +84,7 @@ impl Core {
         // what was in already keeps its place
         let new = ticket.again.is_none();
         if new && load.queued() >= ticket.max_queued {
+            let estimate = self.behind_a_full_queue(app, estimate);
             return Err(Refused::AppQueueFull { queued: load.queued(), limit: ticket.max_queued, estimate });
         }
         let too_many = self.waiting.len() >= self.bounds.queued;
@@ -93,6 +101,17 @@ impl Core {
             return Err(Refused::TooLate { estimate, limit });
         }
         Ok(known.then_some(estimate))
+    }
+
+    /// When one that its application's full queue refuses should come back: not before there is a place, and each of those
+    /// that are refused together one place after the other, or they would all come back for the same one.
+    fn behind_a_full_queue(&self, app: AppIndex, estimate: Estimate) -> Estimate {
+        let (load, away) = (&self.apps[app.0], self.apps[app.0].away(self.now));
+        let place = self.first_place(app).unwrap_or_default();
+        let ahead = f64::from(load.queued() + 1);
+        let wait = estimate.wait.max(place).mul_f64((ahead + f64::from(away)) / ahead).min(LONGEST);
+        let position = usize::try_from(load.queued() + 1 + away).unwrap_or(usize::MAX);
+        Estimate { position, wait, ..estimate }
     }
 
     /// A model that is larger than every endpoint it could run on is refused at once, not tried (defect B10).

@@ -185,6 +185,16 @@ impl Rehearsal<'_> {
         (started >= PACE).then_some(Start { wait, position })
     }
 
+    /// Plays until one of an application's has started, and says in how many seconds.
+    pub(super) fn first_of(mut self, app: AppIndex) -> Option<f64> {
+        let own: Vec<_> =
+            self.core.waiting.iter().filter(|(_, waiting)| waiting.app == app).map(|(id, _)| *id).collect();
+        let first =
+            |starts: &Starts| own.iter().filter_map(|id| starts.get(id)).map(|start| start.wait).reduce(f64::min);
+        self.play(|starts| first(starts).is_some());
+        first(&self.starts)
+    }
+
     /// Plays until everything that waits has started, or as many steps as are played.
     pub(super) fn all(mut self) -> Starts {
         let all = self.core.waiting.len();

@@ -1262,3 +1262,52 @@ fn a_victim_that_does_not_go_costs_nobody_elses_slots() {
     assert!(!d.core.running.contains_key(&later), "it would never drain");
     assert_eq!(loads(&d.done(beside)), [(GPU, "c".to_owned())]);
 }
+
+#[test]
+fn callers_that_a_full_queue_refuses_come_back_one_place_after_the_other() {
+    let mut d = Desk::new(&[room(None, 3)]);
+    learn(&mut d);
+    let one = |t: &mut Ticket| (t.seats, t.max_queued) = (vec![seat(GPU, 1)], 2);
+    let running = d.submit("a", "a", one).0;
+    d.submit("a", "a", one);
+    d.submit("a", "a", one);
+    let refused = |d: &mut Desk| -> Vec<(usize, Duration)> {
+        let told = |decision: &Decision| match decision {
+            Decision::Refuse { why: Refused::AppQueueFull { estimate, .. }, .. } => {
+                Some((estimate.position, estimate.wait))
+            }
+            _ => None,
+        };
+        (0..4).flat_map(|_| d.submit("a", "a", one).1).filter_map(|decision| told(&decision)).collect()
+    };
+    let first = refused(&mut d);
+    assert_eq!(first.iter().map(|told| told.0).collect::<Vec<_>>(), [3, 4, 5, 6]);
+    let each = first[0].1 / 3;
+    for (at, (_, wait)) in first.iter().enumerate() {
+        let wanted = each * (3 + u32::try_from(at).unwrap());
+        assert!(wait.abs_diff(wanted) < Duration::from_millis(10), "{first:?}");
+    }
+    // who has been told to come back by now counts no longer
+    d.now += first[3].1.as_secs_f64() + 0.1;
+    let second = d.submit("a", "a", one).1;
+    assert!(
+        matches!(&second[..], [Decision::Refuse { why: Refused::AppQueueFull { estimate, .. }, .. }] if estimate.position == 3)
+    );
+    d.done(running);
+}
+
+#[test]
+fn a_full_queue_has_no_place_before_one_of_it_starts_whatever_the_next_asks_for() {
+    let mut d = Desk::new(&[room(None, 1)]);
+    learn(&mut d);
+    let limit = |t: &mut Ticket| t.max_queued = 1;
+    let (running, _) = d.submit("b", "a", limit);
+    d.submit("a", "elsewhere", |t| (t.max_queued, t.seats[0].guess) = (1, 20.0));
+    let busy = d.submit("b", "a", limit).0;
+    // of the model in memory one could start soon, but the only place is taken by one that waits for a load
+    let (_, out) = d.submit("a", "a", limit);
+    let [Decision::Refuse { why: Refused::AppQueueFull { estimate, .. }, .. }] = &out[..] else { panic!("{out:?}") };
+    assert!(estimate.wait > Duration::from_secs(2), "{estimate:?}");
+    d.done(running);
+    d.done(busy);
+}
