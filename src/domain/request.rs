@@ -16,6 +16,16 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// That of a route, of those that are no surface, too.
+    #[must_use]
+    pub fn of(route: &str) -> Self {
+        match route {
+            "/v1/messages" => Self::Anthropic,
+            _ if route.starts_with("/v1/") => Self::OpenAi,
+            _ => Self::Ollama,
+        }
+    }
+
     /// The word for logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -57,16 +57,11 @@ impl Record {
     /// A request that just arrived; unless something else is noted, its caller will have left.
     #[must_use]
     pub fn new(id: RequestId, route: &'static str, arrived: Duration) -> Self {
-        let dialect = match route {
-            "/v1/messages" => Dialect::Anthropic,
-            _ if route.starts_with("/v1/") => Dialect::OpenAi,
-            _ => Dialect::Ollama,
-        };
         Self {
             id,
             arrived,
             route,
-            dialect,
+            dialect: Dialect::of(route),
             app: None,
             key: None,
             class: None,

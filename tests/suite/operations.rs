@@ -7,12 +7,12 @@ use gaucho::app::{Cut, Gaucho, Telemetry};
 use gaucho::domain::Clock;
 use gaucho::sim::Fault;
 use gaucho::telemetry::{LogLines, Registry};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::support::dialect::{TEXT, broken_stream, request};
-use crate::support::gateway::{House, Plan};
+use crate::support::dialect::{self, TEXT, broken_stream, request};
+use crate::support::gateway::{House, Log, Plan, read_log};
 use crate::support::raw;
 
 fn short() -> serde_json::Value {
@@ -188,8 +188,9 @@ async fn a_second_signal_cuts_and_tells_callers_and_operators_what_it_cut() {
 async fn a_second_gateway_on_the_same_state_stands_by_and_takes_over() {
     let house = Plan::new().app("shop").build().await;
     let registry = Registry::new();
-    let lines = LogLines::start(std::io::sink(), &registry).unwrap();
-    let telemetry = Telemetry { lines, registry, log_requests: false, log_probes: false };
+    let log = Log::default();
+    let lines = LogLines::start(log.clone(), &registry).unwrap();
+    let telemetry = Telemetry { lines: lines.clone(), registry, log_requests: true, log_probes: false };
     let mut second = Gaucho::new(house.settings.clone(), telemetry, Clock::real());
     let addresses = second.open().await.unwrap();
     let key = house.key("shop").to_owned();
@@ -205,6 +206,20 @@ async fn a_second_gateway_on_the_same_state_stands_by_and_takes_over() {
     let path = format!("/k/{key}/api/tags");
     let refused = get(addresses.applications, &path).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")));
+    for route in dialect::ALL.into_iter().chain(["/api/show", "/v1/audio/transcriptions"]) {
+        let body = dialect::request(route, "gemma:a", true).to_string();
+        let refused = raw::send(addresses.applications, "POST", route, &[], Some(&body)).await.read().await;
+        let text = dialect::refusal(route, 503, &refused);
+        assert!(text.contains("a standby") && text.contains("try again"), "{route}: {text}");
+        assert_eq!(refused.header("retry-after"), Some("2"), "{route}: {refused:?}");
+        let id = refused.header("x-request-id").unwrap();
+        assert!(id.starts_with("req_"), "{route}: {id}");
+        let named = route == "/v1/messages";
+        assert_eq!(refused.body().contains(id), named, "{route}: {refused:?}");
+        let told = |line: &Value| line["reason"].as_str().is_some_and(|why| why.contains(id));
+        let line = read_log(&log, &lines).into_iter().find(told);
+        assert_eq!(line.map(|line| line["status"].clone()), Some(json!(503)), "{route}");
+    }
     let House { gaucho, sim, .. } = house;
     gaucho.drain(Duration::from_secs(5), std::future::pending()).await;
     let second = tokio::time::timeout(Duration::from_secs(10), takes_over).await.unwrap().unwrap();

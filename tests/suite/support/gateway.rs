@@ -135,7 +135,8 @@ pub(crate) fn make_key(state: &std::path::Path, app: &str) -> String {
     keys.create(&AppName::parse(app).unwrap(), None, None).unwrap().text.expose().to_owned()
 }
 
-fn read_log(log: &Log, lines: &LogLines) -> Vec<serde_json::Value> {
+/// The request lines logged so far.
+pub(crate) fn read_log(log: &Log, lines: &LogLines) -> Vec<serde_json::Value> {
     assert!(lines.flush(Duration::from_secs(5)), "the log is not written");
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
