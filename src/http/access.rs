@@ -23,8 +23,8 @@ pub(super) struct Entered;
 #[derive(Clone)]
 pub(super) struct Reason(pub(super) String);
 
-/// Probes and scrapes come every few seconds, and nobody looks for them in a log.
-const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Probes, scrapes and what dashboards read come every few seconds, and nobody looks for them in a log.
+const QUIET: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/v1/queue", "/v1/fleet"];
 
 /// Where a listener's lines go.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct AccessLog {
     pub lines: LogLines,
     /// The listener's name in its lines.
     pub listener: &'static str,
-    /// Whether probes and scrapes have lines, too.
+    /// Whether probes, scrapes and dashboards' reads have lines, too.
     pub probes: bool,
 }
 
@@ -49,8 +49,9 @@ impl AccessLog {
     /// Writes the line of an answer, if it is to have one.
     pub(super) fn answered(&self, request: &Arrived, response: &Response, clock: &Clock) {
         let (path, status, told) = (request.uri.path(), response.status(), response.extensions());
-        // one that was refused is no probe that does its work
-        let probe = QUIET.contains(&path) && !status.is_client_error();
+        // one that was refused, or met a defect, is no probe that does its work
+        let failed = status.is_client_error() || status == StatusCode::INTERNAL_SERVER_ERROR;
+        let probe = QUIET.contains(&path) && !failed;
         if told.get::<Entered>().is_some() || (probe && !self.probes) {
             return;
         }

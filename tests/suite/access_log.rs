@@ -93,6 +93,10 @@ async fn what_operators_ask_has_a_line_that_names_their_listener() {
     for (path, headers, status) in [
         ("/v1/queue?app=shop", bearer.as_slice(), 200),
         ("/v1/queue", &[], 401),
+        ("/v1/queue?stray=1", &bearer, 400),
+        ("/v1/fleet", &bearer, 200),
+        ("/v1/fleet", &[], 401),
+        ("/v1/explain?app=shop&model=gemma:a", &bearer, 200),
         ("/metrics", &bearer, 200),
         ("/metrics", &[], 401),
         ("/readyz", &[], 200),
@@ -101,17 +105,26 @@ async fn what_operators_ask_has_a_line_that_names_their_listener() {
         let reply = raw::send(house.admin, "GET", path, headers, None).await.read().await;
         assert_eq!(reply.status, status, "{path}");
     }
-    assert_eq!(house.ask("", "GET", "/metrics", None).await.status, 404);
+    for path in ["/metrics", "/v1/fleet"] {
+        assert_eq!(house.ask("", "GET", path, None).await.status, 404);
+    }
     let written = lines(&house);
     let told = |line: &Value| (line["listener"].clone(), line["path"].clone(), line["status"].clone());
     let expected = [
-        ("admin", "/v1/queue", 200),
         ("admin", "/v1/queue", 401),
+        ("admin", "/v1/queue", 400),
+        ("admin", "/v1/fleet", 401),
+        ("admin", "/v1/explain", 200),
         ("admin", "/metrics", 401),
         ("admin", "/nothing", 404),
         ("applications", "/metrics", 404),
+        ("applications", "/v1/fleet", 404),
     ];
     let expected = expected.map(|(listener, path, status)| (json!(listener), json!(path), json!(status)));
-    assert_eq!(written.iter().map(told).collect::<Vec<_>>(), expected, "probes and scrapes that work have none");
+    assert_eq!(
+        written.iter().map(told).collect::<Vec<_>>(),
+        expected,
+        "probes, scrapes and a dashboard's reads that work have none"
+    );
     assert!(written.iter().all(|line| line["level"] == "INFO" && line["peer"] == "127.0.0.1"), "{written:#?}");
 }

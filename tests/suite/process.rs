@@ -236,9 +236,13 @@ async fn probes_and_scrapes_have_lines_where_the_filter_asks_for_them() {
     let mut process = start(folder.path(), &sim, &["--log", "info,gaucho::request=debug"]);
     process.until("serving").await;
     let (applications, admin) = (process.addr.clone(), process.admin.clone());
-    for (listener, addr, path) in
-        [("applications", &applications, "/healthz"), ("admin", &admin, "/readyz"), ("admin", &admin, "/metrics")]
-    {
+    for (listener, addr, path) in [
+        ("applications", &applications, "/healthz"),
+        ("admin", &admin, "/readyz"),
+        ("admin", &admin, "/metrics"),
+        ("admin", &admin, "/v1/queue"),
+        ("admin", &admin, "/v1/fleet"),
+    ] {
         raw::send(addr.parse().unwrap(), "GET", path, &[], None).await.read().await;
         let line = process.until("request").await;
         assert_eq!((&line["listener"], &line["path"]), (&json!(listener), &json!(path)), "{line}");
