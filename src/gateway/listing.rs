@@ -3,11 +3,15 @@
 //! These calls hold no slot, so they do not pass the scheduler; identity, policy, ledger and metrics hold as on every
 //! route.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{AppName, EndpointId, Fault, FaultClass, InvalidName, ModelName, ModelView};
+use crate::domain::{
+    AppName, EndpointId, EndpointView, Fault, FaultClass, FleetView, InvalidName, ModelName, ModelView,
+};
+use crate::policy::AppRules;
 use crate::wire::{self, ListedModel};
 
 use super::answer::{Answer, AnswerBody};
@@ -85,16 +89,16 @@ impl Gateway {
     }
 
     /// The models `app` may use, each once, in the servers' order.
-    fn visible(&self, app: &AppName) -> Vec<std::sync::Arc<ModelView>> {
-        let fleet = self.parts.catalog.fleet();
-        let mut models: Vec<_> = Vec::new();
-        for endpoint in fleet.endpoints.iter().filter(|endpoint| endpoint.trouble.is_none()) {
+    fn visible(&self, app: &AppName) -> Vec<Arc<ModelView>> {
+        let (fleet, rules) = (self.parts.catalog.fleet(), self.parts.desk.rules(app));
+        let mut models: Vec<Arc<ModelView>> = Vec::new();
+        for endpoint in fleet.endpoints.iter().filter(|endpoint| opens(endpoint, &rules)) {
             let mut here: Vec<_> = endpoint.models.values().collect();
             here.sort_by_key(|model| model.rank);
             for model in here {
-                let known = models.iter().any(|other: &std::sync::Arc<ModelView>| other.name == model.name);
-                if !known && !model.remote && self.parts.desk.may_see(app, &model.name) {
-                    models.push(std::sync::Arc::clone(model));
+                let known = models.iter().any(|other| other.name == model.name);
+                if !known && rules.models.allow(&model.name) && is_meant(&fleet, model) {
+                    models.push(Arc::clone(model));
                 }
             }
         }
@@ -102,9 +106,10 @@ impl Gateway {
     }
 
     fn loaded(&self, app: &AppName) -> Vec<Box<serde_json::value::RawValue>> {
-        let fleet = self.parts.catalog.fleet();
-        let residents = fleet.endpoints.iter().filter(|e| e.trouble.is_none()).flat_map(|e| &e.resident);
-        residents.filter(|loaded| self.parts.desk.may_see(app, &loaded.name)).map(|l| l.entry.clone()).collect()
+        let (fleet, rules) = (self.parts.catalog.fleet(), self.parts.desk.rules(app));
+        let endpoints = fleet.endpoints.iter().filter(|endpoint| opens(endpoint, &rules));
+        let residents = endpoints.flat_map(|endpoint| &endpoint.resident);
+        residents.filter(|loaded| rules.models.allow(&loaded.name)).map(|loaded| loaded.entry.clone()).collect()
     }
 
     /// The lowest version among the servers that answer: what every caller can rely on.
@@ -141,26 +146,27 @@ impl Gateway {
         let request = wire::decode_show(&body)?;
         let bad = |bad: InvalidName| Fault::new(FaultClass::BadRequest, bad.to_string()).at("model");
         let name = ModelName::parse(&request.model).map_err(bad)?;
-        if !self.parts.desk.may_see(principal.app(), &name) {
+        let rules = self.parts.desk.rules(principal.app());
+        if !rules.models.allow(&name) {
             return Err(not_found(&name.to_string(), "the application may not use it"));
         }
-        let endpoint = match self.holder(&name) {
+        let endpoint = match self.holder(&name, &rules) {
             Some(endpoint) => endpoint,
             None => {
                 // it may have been pulled a moment ago
                 self.parts.discovery.refresh(FRESH).await;
-                self.holder(&name).ok_or_else(|| not_found(&name.to_string(), ""))?
+                self.holder(&name, &rules).ok_or_else(|| not_found(&name.to_string(), ""))?
             }
         };
         self.parts.upstream.show(endpoint, wire::encode_show(&name.to_string(), request.verbose, &request.fields)).await
     }
 
-    /// The first endpoint that has the model itself, a usable one if there is one; a stub of one elsewhere is no more shown
-    /// than listed.
-    fn holder(&self, name: &ModelName) -> Option<EndpointId> {
+    /// The first endpoint that has the model for an application with these rules, a usable one if there is one; nothing is
+    /// shown that is not listed.
+    fn holder(&self, name: &ModelName, rules: &AppRules) -> Option<EndpointId> {
         let fleet = self.parts.catalog.fleet();
-        let holders = fleet.holders(name).filter(|(_, model)| !model.remote).map(|(endpoint, _)| endpoint);
-        holders.min_by_key(|endpoint| !endpoint.is_usable()).map(|endpoint| endpoint.id)
+        let holders = fleet.holders(name).filter(|(endpoint, model)| opens(endpoint, rules) && is_meant(&fleet, model));
+        holders.map(|(endpoint, _)| endpoint).min_by_key(|endpoint| !endpoint.is_usable()).map(|endpoint| endpoint.id)
     }
 
     /// A route that exists at Ollama and is not for applications, or not served yet.
@@ -171,6 +177,17 @@ impl Gateway {
             Err(unknown) => refused(unknown, flight),
         }
     }
+}
+
+/// Whether the endpoint answers, and to applications with these rules.
+fn opens(endpoint: &EndpointView, rules: &AppRules) -> bool {
+    endpoint.trouble.is_none() && rules.endpoints.allow(&endpoint.name, &endpoint.url)
+}
+
+/// Whether its name stands for this one: it runs here, and no server before has other weights under that name.
+fn is_meant(fleet: &FleetView, model: &ModelView) -> bool {
+    let first = fleet.known_holders(&model.name).next();
+    !model.remote && first.is_none_or(|(_, first)| first.weights == model.weights)
 }
 
 fn good(body: Vec<u8>, listing: &Listing, mut flight: InFlight) -> Answer {

@@ -1,5 +1,6 @@
 //! Lists and closed routes: an application sees what it may use, and nothing more.
 
+use gaucho::sim;
 use serde_json::{Value, json};
 
 use crate::support::dialect;
@@ -89,5 +90,51 @@ async fn models_that_run_elsewhere_are_neither_shown_nor_used() {
         assert_eq!(house.post("shop", "/api/show", &json!({ "model": model })).await.status, 404, "{model}");
     }
     assert_eq!(fake.said(), 0, "no prompt went upstream");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn lists_show_only_what_is_on_the_servers_that_an_application_may_use() {
+    let sim = async |names: &[&str], edit: fn(&mut sim::Model)| {
+        let mut models = sim::recorded_models();
+        models.retain(|model| names.contains(&model.name.as_str()));
+        models.iter_mut().for_each(edit);
+        sim::Sim::start(sim::Settings { models, speed: 50.0, ..sim::Settings::default() }).await.unwrap()
+    };
+    let near = sim(&["gemma:a", "gemma:b", "tinybert:latest"], |_| {}).await;
+    let far = sim(&["gemma:a", "gemma:b", "thinky:latest"], |model| {
+        if model.name == "gemma:b" {
+            model.weights = "other".to_owned();
+        }
+    })
+    .await;
+    let plan = Plan::new().app("shop").app("all").policy("shop.toml", &format!("endpoints = [\"{}\"]\n", far.url()));
+    let house = plan.upstreams(&[&near.url(), &far.url()]).build().await;
+    for model in ["tinybert", "thinky"] {
+        let path = if model == "tinybert" { "/api/embed" } else { "/api/chat" };
+        let load = house.post("all", path, &dialect::request(path, model, false)).await;
+        assert_eq!(load.status, 200, "{load:?}");
+    }
+    let names = async |app: &str, path: &str| -> Vec<String> {
+        let reply = house.ask(app, "GET", path, None).await;
+        let body: Value = serde_json::from_str(&reply.body()).unwrap();
+        let (list, name) = if path == "/v1/models" { ("data", "id") } else { ("models", "name") };
+        body[list].as_array().unwrap().iter().map(|model| model[name].as_str().unwrap().to_owned()).collect()
+    };
+    for path in ["/api/tags", "/v1/models"] {
+        assert_eq!(names("shop", path).await, ["thinky:latest", "gemma:a"], "{path}: gemma:b is near's");
+        assert_eq!(names("all", path).await, ["tinybert:latest", "gemma:b", "gemma:a", "thinky:latest"], "{path}");
+    }
+    assert_eq!(names("shop", "/api/ps").await, ["thinky:latest"]);
+    assert_eq!(names("all", "/api/ps").await, ["tinybert:latest", "thinky:latest"]);
+    for (model, status) in [("gemma:a", 200), ("thinky", 200), ("gemma:b", 404), ("tinybert", 404)] {
+        let one = house.ask("shop", "GET", &format!("/v1/models/{model}"), None).await;
+        assert_eq!(one.status, status, "{model}: {one:?}");
+        let show = house.post("shop", "/api/show", &json!({ "model": model })).await;
+        assert_eq!(show.status, status, "{model}: {show:?}");
+        let path = if model == "tinybert" { "/api/embed" } else { "/api/chat" };
+        let used = house.post("shop", path, &dialect::request(path, model, false)).await;
+        assert_eq!(used.status == 200, status == 200, "what is listed is what can be used: {model}: {used:?}");
+    }
     house.close().await;
 }
