@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::domain::{EndpointId, EndpointView, Fault, FaultClass, FleetView, ModelName, ModelView};
+use crate::domain::{EndpointId, EndpointView, Fault, FaultClass, FleetView, ModelName, ModelView, field};
 use crate::policy::{KeepAlive, RunnerProfile};
 
-use super::runner::{EndpointPlan, RunnerKey, RunnerPlan, settle};
+use super::runner::{EndpointPlan, RunnerKey, RunnerPlan, resident, settle};
 
 /// What a name means now.
 #[derive(Debug, Clone)]
@@ -39,11 +39,19 @@ pub struct Holder {
     pub model: Arc<ModelView>,
 }
 
+/// What is settled for a runner, and known of it.
+#[derive(Debug)]
+struct Settled {
+    plan: Arc<RunnerPlan>,
+    /// Its context where it was last seen in memory.
+    context: Option<u64>,
+}
+
 /// The desk that resolves names; one per gateway.
 #[derive(Debug)]
 pub struct Catalog {
     fleet: watch::Receiver<Arc<FleetView>>,
-    settled: Mutex<HashMap<RunnerKey, Arc<RunnerPlan>>>,
+    settled: Mutex<HashMap<RunnerKey, Settled>>,
     endpoints: Vec<EndpointPlan>,
     keep_alive: KeepAlive,
 }
@@ -104,25 +112,44 @@ impl Catalog {
     #[must_use]
     pub fn once_known_as(&self, weights: &str) -> Option<ModelName> {
         let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = settled.iter().find(|(key, _)| *key.weights == *weights).map(|(_, plan)| plan)?;
+        let plan = settled.iter().find(|(key, _)| *key.weights == *weights).map(|(_, known)| &known.plan)?;
         ModelName::parse(&plan.order.model).ok()
     }
 
     /// How this holder's runner is run. The first call settles what the profile leaves open, and it stays so while the
     /// gateway runs; a profile that changes settles anew.
     pub fn runner(&self, holder: &Holder, profile: &RunnerProfile) -> Arc<RunnerPlan> {
+        self.settled(holder, profile).0
+    }
+
+    /// Tokens of context that the holder's runner has: what it is asked for with, else what its server gave it, now or when
+    /// it was last in memory. `None` where neither says: it is not known until it is loaded.
+    pub fn context(&self, holder: &Holder, profile: &RunnerProfile) -> Option<u64> {
+        // what is in memory may be news since the name was resolved
+        let endpoint = self.fleet().endpoints.get(usize::from(holder.endpoint.id.0)).map(Arc::clone);
+        let endpoint = endpoint.unwrap_or_else(|| Arc::clone(&holder.endpoint));
+        let (plan, seen) = self.settled(&Holder { endpoint, model: Arc::clone(&holder.model) }, profile);
+        let asked: Option<u64> = field(&plan.order.options, "num_ctx").and_then(|value| value.get().parse().ok());
+        // Ollama gives none more than the model was trained for
+        asked.map(|asked| asked.min(holder.model.context_length.unwrap_or(u64::MAX))).or(seen)
+    }
+
+    fn settled(&self, holder: &Holder, profile: &RunnerProfile) -> (Arc<RunnerPlan>, Option<u64>) {
         let key = RunnerKey { endpoint: holder.endpoint.id, weights: holder.model.weights.as_str().into() };
+        let now = resident(holder).and_then(|resident| resident.context_length);
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        match settled.get(&key) {
-            Some(plan) if plan.holds(holder, profile) => Arc::clone(plan),
+        let known = settled.get(&key);
+        let context = now.or(known.and_then(|known| known.context));
+        let plan = match known {
+            Some(known) if known.plan.holds(holder, profile) => Arc::clone(&known.plan),
             _ => {
                 let endpoint = self.endpoints.get(usize::from(key.endpoint.0)).copied();
                 let endpoint = endpoint.unwrap_or(EndpointPlan { num_parallel: 1, memory: None });
-                let plan = Arc::new(settle(holder, profile, endpoint, self.keep_alive));
-                settled.insert(key, Arc::clone(&plan));
-                plan
+                Arc::new(settle(holder, profile, endpoint, self.keep_alive))
             }
-        }
+        };
+        settled.insert(key, Settled { plan: Arc::clone(&plan), context });
+        (plan, context)
     }
 }
 

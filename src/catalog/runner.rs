@@ -201,7 +201,7 @@ fn guess(size: u64) -> f64 {
 }
 
 /// The loaded runner of the holder's weights, if `/api/ps` shows one under any tag of them.
-fn resident(holder: &Holder) -> Option<&Resident> {
+pub(super) fn resident(holder: &Holder) -> Option<&Resident> {
     holder.endpoint.resident.iter().find(|loaded| {
         let tag = holder.endpoint.models.get(&loaded.name);
         tag.is_some_and(|tag| tag.weights == holder.model.weights)

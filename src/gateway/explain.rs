@@ -16,6 +16,7 @@ use crate::policy::Grant;
 use crate::scheduler::core::Outlook;
 
 use super::line::Gateway;
+use super::overflow::{Case, Fitting};
 use super::queue::{eta, seconds};
 use super::ticket;
 use super::wishes::Wishes;
@@ -79,27 +80,20 @@ impl Gateway {
         request.measure.prompt_bytes = bytes(asked.prompt_tokens.saturating_mul(SAMPLE as u64) / tokens);
         let patience = Wishes::default().patience(grant.rules.max_wait, self.parts.clock.now());
         let ticket = ticket::make(&self.parts, &grant, &request, &resolved, RequestId(0), patience.until)?;
-        if let Some(text) = self.foresee(asked.prompt_tokens, &request, &grant, &resolved)? {
+        let outlook = self.parts.scheduler.outlook(&ticket);
+        if let Outlook::Refused(why) = &outlook {
+            return Err(ticket::refusal(why, &grant, &patience));
+        }
+        let start = if let Outlook::Starts { endpoint } = &outlook { Some(*endpoint) } else { None };
+        let seats = ticket.seats.iter().map(|seat| seat.endpoint);
+        let seats = seats.filter(|seat| start.is_none_or(|start| start == *seat));
+        let holders: Vec<_> = seats.filter_map(|seat| resolved.at(seat)).collect();
+        let case = Case { fitting: Fitting::of(&request), request: &request, grant: &grant, resolved: &resolved };
+        if let Some(text) = self.foresee(asked.prompt_tokens, &case, &holders)? {
             account["overflow"] = json!(text);
         }
-        match self.parts.scheduler.outlook(&ticket) {
-            Outlook::Starts { endpoint } => {
-                account["verdict"] = json!("starts");
-                account["starts"] = json!({ "endpoint": resolved.at(endpoint).map(|holder| &holder.endpoint.name) });
-                Ok(())
-            }
-            Outlook::Waits(estimate) => {
-                account["verdict"] = json!("waits");
-                account["waits"] = json!({
-                    "position": estimate.position,
-                    "eta_seconds": eta(&estimate),
-                    "reason": estimate.reason.as_str(),
-                    "reason_text": estimate.reason.text(),
-                });
-                Ok(())
-            }
-            Outlook::Refused(why) => Err(ticket::refusal(&why, &grant, &patience)),
-        }
+        tell_outlook(&outlook, start.and_then(|start| resolved.at(start)), account);
+        Ok(())
     }
 
     /// The request as it would be decoded, on a surface that makes what the model makes and that the policy allows.
@@ -157,6 +151,27 @@ impl Gateway {
             .iter()
             .find(|runner| runner.endpoint == holder.endpoint.id && *runner.weights == *holder.model.weights);
         format!("loaded; {} of {} slots taken", runner.map_or(0, |runner| runner.used), plan.slots)
+    }
+}
+
+/// When it runs, `at` this one if at once.
+fn tell_outlook(outlook: &Outlook, at: Option<&Holder>, account: &mut Value) {
+    match outlook {
+        Outlook::Starts { .. } => {
+            account["verdict"] = json!("starts");
+            account["starts"] = json!({ "endpoint": at.map(|holder| &holder.endpoint.name) });
+        }
+        Outlook::Waits(estimate) => {
+            account["verdict"] = json!("waits");
+            account["waits"] = json!({
+                "position": estimate.position,
+                "eta_seconds": eta(estimate),
+                "reason": estimate.reason.as_str(),
+                "reason_text": estimate.reason.text(),
+            });
+        }
+        // told as every refusal is
+        Outlook::Refused(_) => {}
     }
 }
 

@@ -67,11 +67,11 @@ enum Why {
 }
 
 /// What the plan follows from.
-struct Case<'a> {
-    fitting: Fitting,
-    request: &'a InferenceRequest,
-    grant: &'a Grant,
-    resolved: &'a Resolved,
+pub(super) struct Case<'a> {
+    pub(super) fitting: Fitting,
+    pub(super) request: &'a InferenceRequest,
+    pub(super) grant: &'a Grant,
+    pub(super) resolved: &'a Resolved,
 }
 
 fn plan(case: &Case<'_>) -> Plan {
@@ -164,35 +164,33 @@ impl Gateway {
         Ok(())
     }
 
-    /// What would become of a prompt of `tokens`, in words; nothing where it fits.
+    /// What would become of a prompt of `tokens` at one of these holders, in words; nothing where it fits.
     ///
     /// # Errors
     /// `ContextExceeded` where it would be refused.
-    pub(super) fn foresee(
-        &self,
-        tokens: u64,
-        request: &InferenceRequest,
-        grant: &Grant,
-        resolved: &Resolved,
-    ) -> Result<Option<String>, Fault> {
-        let context = resolved.holders.iter().filter_map(|holder| self.context(holder, grant)).max();
-        let Some(context) = context.filter(|context| tokens > *context) else { return Ok(None) };
-        let what = match plan(&Case { fitting: Fitting::of(request), request, grant, resolved }) {
+    pub(super) fn foresee(&self, tokens: u64, case: &Case<'_>, holders: &[&Holder]) -> Result<Option<String>, Fault> {
+        let known = |holder: &&Holder| self.parts.catalog.context(holder, &case.grant.profile);
+        let contexts: Vec<_> = holders.iter().map(|holder| (known(holder), holder.model.context_length)).collect();
+        if contexts.iter().any(|(known, _)| known.is_some_and(|context| tokens <= context)) {
+            return Ok(None);
+        }
+        // no runner has more than the model was trained for
+        let most = contexts.iter().map(|(known, trained)| known.or(*trained).unwrap_or(u64::MAX)).max();
+        let most = most.unwrap_or(u64::MAX);
+        if tokens <= most {
+            return Ok(Some(unknown(most)));
+        }
+        let is_known = contexts.iter().all(|(known, _)| known.is_some());
+        let what = match plan(case) {
             Plan::Cut => "it is cut by Ollama, and the answer says so (on_overflow = \"truncate\")".to_owned(),
             Plan::Route(model) => format!("'{model}' answers it instead (on_overflow)"),
             Plan::Refuse(why) => {
-                let sizes = Oversize { prompt: Some(tokens), context: Some(context), estimated: false };
-                return Err(too_long(sizes, request.surface, why.remedy()));
+                let sizes = Oversize { prompt: Some(tokens), context: is_known.then_some(most), estimated: false };
+                return Err(too_long(sizes, case.request.surface, why.remedy()));
             }
         };
-        Ok(Some(format!("the prompt has {tokens} tokens and the context {context}: {what}")))
-    }
-
-    /// Tokens of context that the model has where it is held.
-    fn context(&self, holder: &Holder, grant: &Grant) -> Option<u64> {
-        let plan = self.parts.catalog.runner(holder, &grant.profile);
-        let configured = field(&plan.order.options, "num_ctx").and_then(|value| value.get().parse().ok());
-        [configured, holder.model.context_length].into_iter().flatten().min()
+        let bound = if is_known { "" } else { "at most " };
+        Ok(Some(format!("the prompt has {tokens} tokens and the context {bound}{most}: {what}")))
     }
 
     /// Both sizes, as far as Ollama says them, was told before, or can be known here.
@@ -202,7 +200,7 @@ impl Gateway {
             sizes = before.filter(|_| !ready.fitting.routed).unwrap_or(sizes);
         }
         let (request, resolved) = (&ready.request, &ready.resolved);
-        let known = resolved.at(endpoint).and_then(|holder| self.context(holder, &ready.grant));
+        let known = resolved.at(endpoint).and_then(|holder| self.parts.catalog.context(holder, &ready.grant.profile));
         sizes.context = sizes.context.or(known);
         if sizes.prompt.is_none() {
             let bytes = wire::longest_input(request).unwrap_or(request.measure.prompt_bytes);
@@ -233,6 +231,15 @@ impl Why {
             }
         }
     }
+}
+
+/// That nobody can say yet whether a prompt fits, where the model was trained for `most`.
+fn unknown(most: u64) -> String {
+    let most = if most == u64::MAX { String::new() } else { format!(", {most} at most") };
+    format!(
+        "the context is not known until the model is loaded: its profile sets no num_ctx, so the Ollama server \
+         chooses{most}"
+    )
 }
 
 fn too_long(sizes: Oversize, surface: Surface, remedy: &str) -> Fault {

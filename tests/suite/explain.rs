@@ -1,11 +1,14 @@
 //! `gaucho explain` and `gaucho queue` beside a running gateway: what they say, and that asking costs nothing.
 
+use std::time::Duration;
+
 use gaucho::config::Secret;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::support::dialect::request;
 use crate::support::gateway::{House, Plan};
+use crate::support::raw;
 
 /// What a command said.
 #[derive(Debug)]
@@ -177,5 +180,34 @@ async fn it_says_what_becomes_of_a_prompt_that_is_longer_than_the_context() {
         &explain(&house, 1, &long).await,
         &["refused (context_length_exceeded)", "512 tokens here, and the prompt has 900"],
     );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_context_that_the_server_chose_is_that_of_the_runner_and_not_known_before() {
+    let plan = Plan::new().app("shop").sim(|sim| sim.context_length = 512);
+    let house = plan.policy("shop.toml", "on_overflow = \"refuse\"\n").build().await;
+    // no tag of its weights names a context
+    let asks = |tokens: &'static str| ["--model", "gemma:b", "--prompt-tokens", tokens];
+    has(&explain(&house, 0, &asks("900")).await, &["the context is not known until the model is loaded"]);
+    let beyond = explain(&house, 1, &asks("90000")).await;
+    has(&beyond, &["refused (context_length_exceeded)", "the prompt is longer than this model's maximum context"]);
+    let body = |words: usize| {
+        let messages = serde_json::json!([{ "role": "user", "content": "word ".repeat(words) }]);
+        serde_json::json!({ "model": "gemma:b", "stream": false, "messages": messages })
+    };
+    assert_eq!(house.post("shop", "/api/chat", &body(1)).await.status, 200);
+    let words = "this model's maximum context length is 512 tokens here, and the prompt has";
+    let refused = house.post("shop", "/api/chat", &body(900)).await;
+    assert!(refused.status == 400 && refused.body().contains(words), "{refused:?}");
+    has(&explain(&house, 1, &asks("900")).await, &["refused (context_length_exceeded)", words]);
+    assert!(!explain(&house, 0, &asks("300")).await.contains("overflow "));
+
+    let unload = serde_json::json!({ "model": "gemma:b", "keep_alive": 0 }).to_string();
+    let unloaded = raw::send(house.sim.addr(), "POST", "/api/generate", &[], Some(&unload)).await.read().await;
+    assert_eq!(unloaded.status, 200, "{unloaded:?}");
+    let gone = async { while !explain(&house, 1, &asks("900")).await.contains("not loaded;") {} };
+    assert!(tokio::time::timeout(Duration::from_secs(20), gone).await.is_ok(), "it stays in memory");
+    has(&explain(&house, 1, &asks("900")).await, &[words]);
     house.close().await;
 }
