@@ -353,3 +353,16 @@ async fn an_applications_own_ceiling_names_the_field_of_the_prompt() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn the_size_that_a_refusal_names_is_that_of_the_runner_where_the_server_chose_it() {
+    let plan = Plan::new().app("shop").sim(|sim| sim.context_length = 128);
+    let house = plan.policy("shop.toml", "on_overflow = \"refuse\"\n").build().await;
+    for path in EMBEDS {
+        assert_eq!(house.post("shop", path, &request(path, "tinybert", false)).await.status, 200, "{path}");
+        assert_eq!(house.ask("shop", "GET", "/api/ps", None).await.status, 200, "what is in memory is asked");
+        let text = refusal(path, 400, &house.post("shop", path, &long(path, "tinybert", 600)).await);
+        assert!(text.contains("maximum context length is 128 tokens"), "{path}: {text}");
+    }
+    house.close().await;
+}
