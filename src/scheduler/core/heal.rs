@@ -19,8 +19,10 @@ use super::pool::PoolIndex;
 use super::site::{RELEARN, Residency, Runner, Swap};
 use super::{Core, Decision, Notice, Observed, Running, TicketId, WorkKind};
 
-/// Waits for a slot inside Ollama that count, less those that were none: one may be anything.
-const SUSPICIONS: u32 = 2;
+/// What a wait for a slot inside Ollama counts, against an answer without one, and how much is enough: one may be anything,
+/// and where there is a slot too few only every second answer may wait.
+const SUSPICION: u32 = 2;
+const SUSPICIONS: u32 = 5;
 /// The least that counts, seconds; and how much earlier or later than a slot came free it may end, and as a part of itself.
 const LEAST_WAIT: f64 = 0.5;
 const SAME_TIME: (f64, f64) = (0.05, 0.1);
@@ -68,7 +70,7 @@ pub(super) struct Health {
     /// Until when that is believed, and how often in a row it was found.
     capped_until: Moment,
     capped_times: u32,
-    /// Full runs that waited inside for a slot, less those that did not.
+    /// What speaks for a wait for a slot in full runs, less what speaks against it.
     suspicions: u32,
     /// The latest ends.
     ends: VecDeque<End>,
@@ -254,7 +256,7 @@ impl Core {
         if waited <= 0.0 {
             runner.health.suspicions = runner.health.suspicions.saturating_sub(1);
         } else if waited >= (0.5 * service).max(LEAST_WAIT) {
-            runner.health.suspicions += 1;
+            runner.health.suspicions += SUSPICION;
         }
         if runner.health.suspicions < SUSPICIONS || runner.health.reload {
             return;
