@@ -1,5 +1,6 @@
 //! `gaucho serve`: the gateway itself.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -106,7 +107,31 @@ pub(super) fn start_telemetry(filter: &str) -> Result<Telemetry, String> {
 }
 
 async fn serve(settings: Settings, telemetry: Telemetry) -> Result<i32, Vec<String>> {
-    let mut signals = Signals::listen().map_err(|error| vec![format!("signals cannot be heard: {error}")])?;
+    let deaf = |error: std::io::Error| vec![format!("signals cannot be heard: {error}")];
+    let signals = Signals::listen().map_err(deaf)?;
+    let hangups = signal(SignalKind::hangup()).map_err(deaf)?;
+    tokio::select! {
+        ended = live(settings, telemetry, signals) => ended,
+        never = answer_hangups(hangups) => match never {},
+    }
+}
+
+/// A hangup, with which other servers read their files again, ends nothing; it is told what it would have been for.
+async fn answer_hangups(mut hangups: Signal) -> Infallible {
+    loop {
+        // it is heard for as long as the process lives
+        if hangups.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        tracing::info!(
+            signal = "hangup",
+            "nothing to do: policy files are read live by themselves; changes of gaucho.toml, flags and environment need \
+             a restart (a standby takes over)"
+        );
+    }
+}
+
+async fn live(settings: Settings, telemetry: Telemetry, mut signals: Signals) -> Result<i32, Vec<String>> {
     let patience = settings.drain;
     let mut gaucho = Gaucho::new(settings, telemetry, Clock::real());
     tokio::select! {

@@ -121,6 +121,35 @@ async fn a_signal_lets_the_running_stream_finish_and_a_second_one_cuts_it() {
 }
 
 #[tokio::test]
+async fn a_hangup_ends_neither_who_serves_nor_who_stands_by_nor_a_drain() {
+    let folder = TempDir::new().unwrap();
+    let sim = upstream(4.0).await;
+    let mut process = start(folder.path(), &sim, &[]);
+    process.until("serving").await;
+    let mut standby = start(folder.path(), &sim, &[]);
+    standby.until("standing by").await;
+    let (mut exchange, mut head) = process.stream(40).await;
+    for process in [&mut process, &mut standby] {
+        process.signal(Signal::SIGHUP);
+        let line = process.until("policy files are read live").await;
+        assert!(line["level"] == "INFO" && line["message"].as_str().unwrap().contains("need a restart"), "{line}");
+    }
+    process.signal(Signal::SIGTERM);
+    process.until("shutting down").await;
+    process.signal(Signal::SIGHUP);
+    process.until("policy files are read live").await;
+    let mut last = String::new();
+    while let Some(chunk) = exchange.chunk(&mut head).await {
+        last = chunk;
+    }
+    assert!(!head.cut && last.contains("\"done\":true"), "{last}");
+    assert_eq!(process.ended().await.code(), Some(0));
+    standby.until("serving").await;
+    standby.signal(Signal::SIGTERM);
+    assert_eq!(standby.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_drain_that_takes_too_long_is_cut_by_its_own_limit() {
     let folder = TempDir::new().unwrap();
     let sim = upstream(0.2).await;
