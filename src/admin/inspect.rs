@@ -68,7 +68,8 @@ async fn explain(State(answers): State<Answers>, Query(asked): Asked) -> Respons
 
 fn hypothetical(mut asked: HashMap<String, String>) -> Result<Question, String> {
     let app = app(&mut asked)?.ok_or("name the application: ?app=NAME&model=NAME")?;
-    let model = asked.remove("model").ok_or("name the model: ?app=NAME&model=NAME")?;
+    let model = asked.remove("model").filter(|model| !model.is_empty());
+    let model = model.ok_or("name the model: ?app=NAME&model=NAME")?;
     let prompt_tokens = tokens(&mut asked, "prompt_tokens")?.unwrap_or(PROMPT_TOKENS);
     let output_tokens = tokens(&mut asked, "output_tokens")?;
     let question = Question::Explain { app, model, prompt_tokens, output_tokens };
@@ -125,6 +126,7 @@ mod tests {
         for (bad, names) in [
             (&[("model", "gemma:a")][..], "?app="),
             (&[("app", "shop")], "the model"),
+            (&[("app", "shop"), ("model", "")], "the model"),
             (&[("app", "No Good"), ("model", "x")], "No Good"),
             (&[("app", "shop"), ("model", "x"), ("prompt_tokens", "-1")], "prompt_tokens"),
             (&[("app", "shop"), ("model", "x"), ("tokens", "1")], "\"tokens\""),

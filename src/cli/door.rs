@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::config::{Overrides, Secret};
+use crate::config::{Overrides, Secret, Settings};
 
 /// For each step of an exchange: to connect, to send, to read on.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,18 +30,20 @@ pub(crate) struct DoorArgs {
 }
 
 impl DoorArgs {
-    /// Asks for JSON at `path`, with a query of those pairs that have a value.
-    ///
-    /// # Errors
-    /// A sentence that says what stands in the way.
-    pub(super) fn ask(
-        &self,
-        path: &str,
-        query: &[(&str, Option<String>)],
-        err: &mut dyn Write,
-    ) -> Result<Value, String> {
-        let settings = super::settings(self.config.as_deref(), Overrides::default(), err);
-        let settings = settings.ok_or("the settings say neither where the gateway is nor its token")?;
+    /// Asks for JSON at `path`, with a query of those pairs that have a value; says on `err` what stands in the way of it.
+    pub(super) fn ask(&self, path: &str, query: &[(&str, Option<String>)], err: &mut dyn Write) -> Option<Value> {
+        // which say themselves what is wrong with them
+        let settings = super::settings(self.config.as_deref(), Overrides::default(), err)?;
+        match self.answer(&settings, path, query) {
+            Ok(answer) => Some(answer),
+            Err(why) => {
+                let _ = writeln!(err, "gaucho: {why}");
+                None
+            }
+        }
+    }
+
+    fn answer(&self, settings: &Settings, path: &str, query: &[(&str, Option<String>)]) -> Result<Value, String> {
         let door = match &self.admin {
             Some(text) => Door::parse(text)?,
             None => Door::at(settings.admin_listen),

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::Value;
 
 use super::door::{DoorArgs, cell, plain};
@@ -17,7 +18,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "NAME")]
     app: String,
     /// Model it would name
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: String,
     /// Tokens of its prompt [default: 500]
     #[arg(long, value_name = "N")]
@@ -40,13 +41,7 @@ pub(crate) fn run(args: &ExplainArgs, out: &mut dyn Write, err: &mut dyn Write) 
         ("prompt_tokens", text(args.prompt_tokens)),
         ("output_tokens", text(args.output_tokens)),
     ];
-    let account = match args.door.ask("/v1/explain", &query, err) {
-        Ok(account) => account,
-        Err(why) => {
-            let _ = writeln!(err, "gaucho: {why}");
-            return 2;
-        }
-    };
+    let Some(account) = args.door.ask("/v1/explain", &query, err) else { return 2 };
     // an output that is closed early does not change the verdict
     let _ = if args.json { writeln!(out, "{account:#}") } else { tell(&account, out) };
     i32::from(account["verdict"] == "refused")

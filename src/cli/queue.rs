@@ -24,17 +24,10 @@ pub(crate) struct QueueArgs {
 const COLUMNS: [&str; 8] = ["ID", "APP", "MODEL", "CLASS", "PLACE", "WAITING", "STARTS IN", "WHY"];
 
 pub(crate) fn run(args: &QueueArgs, out: &mut dyn Write, err: &mut dyn Write) -> i32 {
-    match args.door.ask("/v1/queue", &[("app", args.app.clone())], err) {
-        Ok(listing) => {
-            // an output that is closed early is the reader's own wish
-            let _ = if args.json { writeln!(out, "{listing:#}") } else { table(&listing, out) };
-            0
-        }
-        Err(why) => {
-            let _ = writeln!(err, "gaucho: {why}");
-            1
-        }
-    }
+    let Some(listing) = args.door.ask("/v1/queue", &[("app", args.app.clone())], err) else { return 1 };
+    // an output that is closed early is the reader's own wish
+    let _ = if args.json { writeln!(out, "{listing:#}") } else { table(&listing, out) };
+    0
 }
 
 fn table(listing: &Value, out: &mut dyn Write) -> io::Result<()> {

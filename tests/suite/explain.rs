@@ -46,6 +46,20 @@ fn has(text: &str, parts: &[&str]) {
 }
 
 #[tokio::test]
+async fn what_cannot_be_asked_is_said_in_one_line() {
+    let nobody = "http://127.0.0.1:9";
+    let args = ["explain", "--app", "shop", "--model", "m", "--config", "nope.toml"];
+    let said = gaucho(nobody, None, &args).await;
+    assert_eq!((said.code, said.err.lines().count()), (2, 1), "{said:?}");
+    has(&said.err, &["nope.toml: cannot be read ("]);
+    let said = gaucho(nobody, None, &["explain", "--app", "shop", "--model", ""]).await;
+    assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+    has(&said.err, &["a value is required for '--model"]);
+    let said = gaucho(nobody, None, &["queue", "--config", "nope.toml"]).await;
+    assert_eq!((said.code, said.err.lines().count()), (1, 1), "{said:?}");
+}
+
+#[tokio::test]
 async fn it_says_who_would_start_wait_or_be_refused_and_sends_nothing() {
     let policy = "models = [\"gemma:*\", \"tinybert\"]\nclass = \"interactive\"\nweight = 4\nmax_context = 2000\n\
                   max_queued = 1\n";
