@@ -12,8 +12,13 @@ use crate::upstream::Slots;
 
 /// Look at every Ollama server: does it answer, what does it have, is it as configured. Exit code 0 if so, 1 if not.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "With --slots the exit code is 0 where every server runs as many requests at once as the \
-                        configuration claims, 1 where one does not, and 2 where it could not be measured.")]
+#[command(
+    after_help = "Not as configured is a server that does not answer, a GPU of `gpus` that is not seen, and a model \
+                        that is partly beside the GPU although what is in memory would fit into the server's `memory` or \
+                        `gpus`; without these, such a model is pointed out and no more. With --slots also a server that \
+                        does not run as many requests at once as the configuration claims; the exit code is 2 where that \
+                        could not be measured."
+)]
 pub(crate) struct DoctorArgs {
     /// An Ollama server; repeat or separate by commas for several [env: GAUCHO_OLLAMA] [default: those of the settings]
     #[arg(long, value_name = "URL")]
@@ -90,10 +95,23 @@ async fn examine(doctor: &Doctor, args: &DoctorArgs, out: &mut dyn Write, err: &
             (false, None) => Verdict::Fine,
             (false, Some(_)) => Verdict::Wrong,
         };
-        worst = worst.max(verdict);
+        worst = worst.max(verdict).max(memory(&finding));
     }
     machine(doctor, out)?;
     Ok(worst)
+}
+
+/// Whether the server's GPUs, and what they hold, are as configured.
+fn memory(finding: &Finding<'_>) -> Verdict {
+    let Finding { endpoint, view, gpus } = finding;
+    let totals: Option<Vec<u64>> = gpus.iter().map(|(_, seen)| seen.map(|gpu| gpu.total)).collect();
+    let Some(totals) = totals else { return Verdict::Wrong };
+    let of_gpus = (!totals.is_empty()).then(|| totals.iter().sum::<u64>());
+    // `memory` beside GPUs is the most that is used of them
+    let Some(room) = endpoint.memory.into_iter().chain(of_gpus).min() else { return Verdict::Fine };
+    let needed: u64 = view.resident.iter().map(|loaded| loaded.size).sum();
+    let spilled = view.resident.iter().any(|loaded| loaded.spilled() > 0);
+    if spilled && needed <= room { Verdict::Wrong } else { Verdict::Fine }
 }
 
 /// A line of a server: what it is about, and what is so. A mark stands before what somebody should look at.

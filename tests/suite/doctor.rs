@@ -181,6 +181,37 @@ async fn each_server_is_described_with_its_gpus_and_what_spilled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_is_not_seen_and_a_spill_into_room_that_is_configured_are_not_as_configured() {
+    let folder = TempDir::new().unwrap();
+    let nvml = Nvml::build(folder.path(), &[]);
+    nvml.show(&[(24 << 30, 20 << 30, 0, 40, 0)]);
+    let mut spilled = model("spilled:7b", 2 << 30);
+    (spilled.memory, spilled.vram) = (Some(2 << 30), Some(1 << 30));
+    let sim = server(1, vec![spilled]).await;
+    let exit = async |more: &str| {
+        let config = folder.path().join("other.toml");
+        let text = format!("nvml = \"./libnvml-stand-in.so\"\n[[endpoint]]\nurl = \"{}\"\n{more}\n", sim.url());
+        std::fs::write(&config, text).unwrap();
+        let (code, out, err) = doctor(folder.path(), &["--config", config.to_str().unwrap()]).await;
+        assert_eq!(err, "", "{out}");
+        (code.unwrap(), out.lines().filter(|line| line.starts_with('!')).count())
+    };
+    assert_eq!(exit("gpus = [0]").await, (0, 0));
+    assert_eq!(exit("gpus = [0, 1]").await, (1, 1), "the second one is not seen");
+    let load = json!({ "model": "spilled:7b" }).to_string();
+    assert_eq!(raw::send(sim.addr(), "POST", "/api/generate", &[], Some(&load)).await.read().await.status, 200);
+    for (more, code) in [
+        ("", 0),
+        ("gpus = [0]", 1),
+        ("memory = \"8GiB\"", 1),
+        ("memory = \"1GiB\"", 0),
+        ("memory = \"1GiB\"\ngpus = [0]", 0),
+    ] {
+        assert_eq!(exit(more).await, (code, 1), "{more}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a real Ollama with a small model: GAUCHO_LIVE_OLLAMA names it, GAUCHO_NUM_PARALLEL its slots"]
 async fn the_slots_of_a_real_server_are_measured_as_they_are() {
     let folder = TempDir::new().unwrap();
