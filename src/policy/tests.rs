@@ -202,6 +202,8 @@ fn overflow_goes_to_a_model_that_the_application_may_use() {
         let found = problems(&[("a.toml", &format!("on_overflow = {text}"))]);
         assert!(found.len() == 1 && found[0].contains(shown) && found[0].contains("{ route = "), "{found:?}");
     }
+    let found = problems(&[("a.toml", "on_overflow = { rout = \"x\", route = \"y\" }")]);
+    assert_eq!(found, ["a.toml:1:17: on_overflow.rout: unknown key; did you mean \"route\"?"]);
 }
 
 #[test]

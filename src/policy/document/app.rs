@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use toml::de::DeValue;
 
 use super::forms::{self, Bytes, Ceiling, Form, Scalar, Span, Whole};
-use super::{Placed, document};
+use super::{Place, Placed, Reader, document};
 use crate::domain::{Class, ModelName, Surface};
 use crate::policy::glob::Glob;
 
@@ -262,12 +262,13 @@ impl fmt::Display for OnOverflow {
     }
 }
 
-impl Scalar for OnOverflow {
+impl OnOverflow {
+    const ALLOWED: &str =
+        "\"truncate\", \"refuse\" or { route = \"model\" } with the name of a model (no pattern, never :cloud)";
+
     fn parse(value: &DeValue<'_>) -> Option<Self> {
         if let Some(table) = value.as_table() {
-            let mut keys = table.iter();
-            let (Some((key, model)), None) = (keys.next(), keys.next()) else { return None };
-            let name = ModelName::parse(model.get_ref().as_str().filter(|_| key.get_ref() == "route")?);
+            let name = ModelName::parse(table.get("route")?.get_ref().as_str()?);
             return name.ok().filter(|name| !name.is_cloud()).map(Self::Route);
         }
         match value.as_str()? {
@@ -276,10 +277,23 @@ impl Scalar for OnOverflow {
             _ => None,
         }
     }
+}
 
-    fn allowed() -> String {
-        "\"truncate\", \"refuse\" or { route = \"model\" } with the name of a model (no pattern, never :cloud)"
-            .to_owned()
+impl Form for OnOverflow {
+    fn read(value: &DeValue<'_>, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut odd = value.as_table().into_iter().flatten().filter(|(key, _)| key.get_ref() != "route").peekable();
+        if odd.peek().is_some() {
+            for (key, _) in odd {
+                let place = reader.key_place(place, key.get_ref(), key.span());
+                reader.unknown_key(&place, key.get_ref(), &["route"]);
+            }
+            return None;
+        }
+        let parsed = Self::parse(value);
+        if parsed.is_none() {
+            reader.refuse(value, place, Self::ALLOWED);
+        }
+        parsed
     }
 
     fn schema() -> Value {
