@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::config::Memory;
+use crate::policy::Scalar;
 use crate::sim::{Model, Scheduler, Settings, Sim, default_models, parse_bytes};
 
 /// What `--help` says of the table of models.
@@ -55,7 +57,7 @@ pub(crate) struct SimArgs {
     #[arg(long, value_name = "N", env = "OLLAMA_MAX_QUEUE", default_value_t = 512)]
     max_queue: usize,
     /// Memory for models, such as 24GB; without it there is plenty
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
     /// Table of models (TOML or JSON, see below); without it there are four for demos
     #[arg(long, value_name = "FILE")]
@@ -72,6 +74,12 @@ pub(crate) struct SimArgs {
 fn max_loaded(text: &str) -> Result<usize, String> {
     let number: usize = text.trim().parse().map_err(|_| format!("\"{text}\" is not a whole number"))?;
     Ok(if number == 0 { 3 } else { number })
+}
+
+/// In the range that a gateway's settings have for a server's memory: a bare "24" is hardly meant as bytes.
+fn memory(text: &str) -> Result<u64, String> {
+    let size = Memory::within(parse_bytes(text)?);
+    size.map(|size| size.0).ok_or_else(|| format!("{text} is not allowed: use {}", Memory::allowed()))
 }
 
 impl SimArgs {
@@ -162,6 +170,8 @@ mod tests {
     fn mistakes_name_the_argument_and_the_remedy() {
         let said = settings("--memory lots").unwrap_err();
         assert!(said.contains("--memory") && said.contains("GB"), "{said}");
+        let said = settings("--memory 24").unwrap_err();
+        assert!(said.contains("24 is not allowed: use a number of bytes or a size such as"), "{said}");
         let said = settings("--models no/such/file").unwrap_err();
         assert!(said.contains("--models no/such/file"), "{said}");
     }

@@ -4,12 +4,14 @@
 
 use serde_json::{Value, json};
 
-use super::forms::{Address, EndpointName, GpuId, UpstreamUrl};
+use super::forms::{Address, EndpointName, GpuId, LogFilter, UpstreamUrl};
 use super::web::{HostName, Origin};
 use crate::policy::{Bytes, Form, OneOrMany, Placed, Span, Whole, document, titled};
 
 /// Slots of a server.
 pub(super) type Slots = Whole<1, 1024>;
+/// Memory of a server.
+pub(crate) type Memory = Bytes<1_048_576, 1_125_899_906_842_624>;
 /// How long a shutdown may take.
 pub(super) type Drain = Span<0, 86_400>;
 /// A time limit on someone else's silence.
@@ -38,7 +40,7 @@ document! {
         /// Folder of the embedded store, relative to this file.
         state: String,
         /// Log filter: error, warn, info, debug, trace, or per part of the gateway.
-        log: String,
+        log: LogFilter,
         /// How long a shutdown lets running and waiting requests finish.
         drain: Drain,
         /// Slots per model of a server that does not say its own: its OLLAMA_NUM_PARALLEL.
@@ -73,7 +75,7 @@ document! {
         /// Its slots per model: the OLLAMA_NUM_PARALLEL it runs with.
         num_parallel: Slots,
         /// Memory it has for models, such as "24GiB"; without it the gateway learns what fits together.
-        memory: Bytes<1_048_576, 1_125_899_906_842_624>,
+        memory: Memory,
         /// The GPUs of this machine that it runs on, each by UUID ("GPU-…") or index; servers may share one. What is free
         /// there is then known; `memory` beside it is the most that is used of them.
         gpus: Vec<Placed<GpuId>>,

@@ -1,4 +1,4 @@
-//! Forms that only settings have: listening addresses, URLs of Ollama servers, endpoint names, GPUs.
+//! Forms that only settings have: listening addresses, URLs of Ollama servers, endpoint names, log filters, GPUs.
 //!
 //! Each but the last reads one text, so that file, flag and variable share it. It does not own which of them wins.
 
@@ -10,6 +10,7 @@ use url::{Host, Url};
 
 use crate::domain::GpuName;
 use crate::policy::{Scalar, Whole};
+use crate::telemetry::{LOG_FILTERS, is_log_filter};
 
 /// A form that is always one text, whatever source it comes from.
 pub(super) trait Textual: Sized {
@@ -59,7 +60,7 @@ impl Textual for UpstreamUrl {
     fn from_text(text: &str) -> Option<Self> {
         let text = text.trim().trim_matches('"');
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-        let mut url = match scheme {
+        let mut url = match scheme.to_ascii_lowercase().as_str() {
             "" => Url::parse(&format!("http://{}", bracketed(rest))).ok()?,
             "http" | "https" => Url::parse(text).ok()?,
             _ => return None,
@@ -132,6 +133,18 @@ impl Textual for EndpointName {
     fn from_text(text: &str) -> Option<Self> {
         let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
         ((1..=63).contains(&text.len()) && text.bytes().all(known)).then(|| Self(text.to_owned()))
+    }
+}
+
+/// What to log.
+#[derive(Debug, Clone)]
+pub(super) struct LogFilter(pub(super) String);
+
+impl Textual for LogFilter {
+    const ALLOWED: &'static str = LOG_FILTERS;
+
+    fn from_text(text: &str) -> Option<Self> {
+        is_log_filter(text).then(|| Self(text.to_owned()))
     }
 }
 

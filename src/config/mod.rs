@@ -12,6 +12,7 @@ mod sources;
 mod watch;
 mod web;
 
+pub(crate) use document::Memory;
 pub use document::schema;
 pub use settings::{Endpoint, Limits, Secret, Settings, UpstreamTimeouts, endpoint_problems, load};
 pub use sources::{Overrides, process_env};

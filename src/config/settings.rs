@@ -10,7 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::document::{Drain, EndpointDocument, LimitsDocument, SettingsDocument, Slots, Timeout, UpstreamDocument};
-use super::forms::{Address, GpuId, Textual, UpstreamUrl};
+use super::forms::{Address, GpuId, LogFilter, Textual, UpstreamUrl};
 use super::sources::{Overrides, Sources};
 use super::web::{self, TlsFiles, Web};
 use crate::domain::GpuName;
@@ -145,10 +145,14 @@ pub fn load(
             .or_else(|| sources.variable("GAUCHO_STATE").map(PathBuf::from))
             .or_else(|| folder(&written.state))
             .unwrap_or_else(|| default_state(&sources)),
-        log: (overrides.log.clone())
-            .or_else(|| sources.variable("GAUCHO_LOG"))
-            .or_else(|| written.log.as_ref().map(|log| log.value.clone()))
-            .unwrap_or_else(|| "info".to_owned()),
+        log: (sources.pick(
+            ("--log", overrides.log.as_deref()),
+            "GAUCHO_LOG",
+            LogFilter::from_text,
+            LogFilter::ALLOWED,
+        ))
+        .or_else(|| written.log.as_ref().map(|placed| placed.value.clone()))
+        .map_or_else(|| "info".to_owned(), |filter| filter.0),
         drain,
         keep_alive: sources.pick(("", None), "OLLAMA_KEEP_ALIVE", KeepAlive::from_text, &KeepAlive::allowed()),
         nvml: (sources.variable("GAUCHO_NVML").map(PathBuf::from))
@@ -279,7 +283,7 @@ fn from_document(
     let document = &entry.value;
     let Some(url) = &document.url else {
         // a URL that is there but wrong is already reported
-        let path = format!("{}.url", entry.place.problem("", "").path);
+        let path = format!("{}.url", entry.place.path());
         if !problems.iter().any(|problem| problem.path == path) {
             problems.push(entry.place.problem("", format!("url is missing: use {}", UpstreamUrl::ALLOWED)));
         }

@@ -50,7 +50,7 @@ fn nothing_at_all_is_a_working_configuration() {
 
 #[test]
 fn flag_beats_environment_beats_file() {
-    let file = "listen = \"127.0.0.1:1\"\nollama = \"file:1\"\nlog = \"file\"\nstate = \"s\"\ndrain = \"1s\"\nnum_parallel = 2";
+    let file = "listen = \"127.0.0.1:1\"\nollama = \"file:1\"\nlog = \"trace\"\nstate = \"s\"\ndrain = \"1s\"\nnum_parallel = 2";
     let vars = [
         ("GAUCHO_LISTEN", "127.0.0.1:2"),
         ("GAUCHO_OLLAMA", " env-a:2, env-b:2 ,"),
@@ -61,7 +61,7 @@ fn flag_beats_environment_beats_file() {
     let settings = load_from(file, flags, &vars).unwrap();
     assert_eq!(settings.listen.to_string(), "127.0.0.1:3");
     assert_eq!(urls(&settings), ["http://env-a:2/", "http://env-b:2/"]);
-    assert_eq!((settings.log.as_str(), settings.drain), ("file", Duration::from_secs(90)));
+    assert_eq!((settings.log.as_str(), settings.drain), ("trace", Duration::from_secs(90)));
     assert!(settings.state.is_absolute() && settings.state.ends_with("s"), "relative to the file");
     assert_eq!(settings.endpoints[1].num_parallel, 2);
     let flags = Overrides { ollama: vec!["a".into(), "b,c".into()], ..Overrides::default() };
@@ -111,6 +111,8 @@ fn servers_are_named_as_ollama_host_names_them() {
         ("http://gpu-1", "http://gpu-1/"),
         ("https://gpu-1/ollama/", "https://gpu-1/ollama"),
         ("gpu-1/base", "http://gpu-1:11434/base"),
+        ("HTTP://gpu-1:8000", "http://gpu-1:8000/"),
+        ("Https://gpu-1", "https://gpu-1/"),
     ];
     for (written, expected) in table {
         assert_eq!(urls(&env(&[("GAUCHO_OLLAMA", written)])), [expected], "{written}");
@@ -163,6 +165,12 @@ fn settings_that_cannot_work_together_are_refused() {
     wrong("ollama = []", "name at least one server");
     wrong("[[endpoint]]\nname = \"x\"\nurl = \"a\"\n[[endpoint]]\nname = \"x\"\nurl = \"b\"", "name of two endpoints");
     wrong("ollama = \"a\"\n[[endpoint]]\nurl = \"b\"", "cannot stand beside [[endpoint]]");
+    wrong(
+        "log = \"info\"\n[endpoint]\nurl = \"a\"",
+        "toml:2:1: endpoint: a table is not allowed: use [[endpoint]], once",
+    );
+    wrong("\n[[endpoint]]\nmemory = \"8GiB\"", "toml:2:1: endpoint[0]: url is missing");
+    wrong("\nlog = \"inf\"", "toml:2:7: log: \"inf\" is not allowed: use a level (error, warn");
     assert!(load_from("listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"", Overrides::default(), &[]).is_ok());
     let missing = load(Some(Path::new("/nonexistent/gaucho.toml")), Overrides::default(), &|_| None).unwrap_err();
     assert!(missing[0].to_string().starts_with("/nonexistent/gaucho.toml: cannot be read ("));

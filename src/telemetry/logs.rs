@@ -27,14 +27,21 @@ impl LogFormat {
     }
 }
 
+/// What a log filter may be, to follow the word "use".
+pub const LOG_FILTERS: &str =
+    "a level (error, warn, info, debug, trace, off), or levels by part, such as `warn,gaucho=debug`";
+
+/// Whether [`init`] would take this log filter.
+#[must_use]
+pub fn is_log_filter(text: &str) -> bool {
+    read_filter(text).is_ok()
+}
+
 /// The log filter cannot be read, or logs were set up before.
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
     /// The text is not a filter.
-    #[error(
-        "log filter {text:?} is not usable: {detail}; use a level (error, warn, info, debug, trace, off), \
-         or levels by part, such as `warn,gaucho=debug`"
-    )]
+    #[error("log filter {text:?} is not usable: {detail}; use {LOG_FILTERS}")]
     Syntax {
         /// What was given.
         text: String,
@@ -64,21 +71,22 @@ fn is_level_or_part(word: &str) -> bool {
         || PARTS.contains(&word)
 }
 
+fn read_filter(text: &str) -> Result<EnvFilter, LogsError> {
+    // a word that is no level would be the name of a part of the program that says nothing
+    let odd = text.split(',').map(str::trim).find(|word| !word.contains(['=', ':', '[']) && !is_level_or_part(word));
+    let wrong = |detail| LogsError::Syntax { text: text.to_owned(), detail };
+    if let Some(odd) = odd {
+        return Err(wrong(format!("{odd:?} is no level")));
+    }
+    EnvFilter::builder().parse(text).map_err(|error| wrong(error.to_string()))
+}
+
 pub(super) fn subscriber(
     filter: &str,
     format: LogFormat,
     lines: &LogLines,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, LogsError> {
-    // a word that is no level would be the name of a part of the program that says nothing
-    let odd = filter.split(',').map(str::trim).find(|word| !word.contains(['=', ':', '[']) && !is_level_or_part(word));
-    if let Some(odd) = odd {
-        let detail = format!("{odd:?} is no level");
-        return Err(LogsError::Syntax { text: filter.to_owned(), detail });
-    }
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| LogsError::Syntax { text: filter.to_owned(), detail: error.to_string() })?;
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.clone());
+    let base = tracing_subscriber::fmt().with_env_filter(read_filter(filter)?).with_writer(lines.clone());
     Ok(match format {
         LogFormat::Json => {
             Box::new(base.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())

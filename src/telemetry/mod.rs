@@ -17,7 +17,7 @@ mod tests;
 
 pub use gpu::GpuMetrics;
 pub use lines::LogLines;
-pub use logs::{LogFormat, LogsError, init};
+pub use logs::{LOG_FILTERS, LogFormat, LogsError, init, is_log_filter};
 pub use metrics::{Counters, Gauges, Histograms, Label, Levels, Registry};
 pub use request::{Finished, RequestMetrics};
 pub use scheduler::SchedulerMetrics;

@@ -22,6 +22,8 @@ macro_rules! document {
         }
 
         impl $crate::policy::Form for $name {
+            const TABLE: bool = true;
+
             fn read(
                 value: &toml::de::DeValue<'_>,
                 place: &$crate::policy::Place,

@@ -11,6 +11,9 @@ use super::{Place, Reader, reader, units};
 
 /// A form that a value in a file may take.
 pub(crate) trait Form: Sized {
+    /// Whether it is written as a table, so that a list of it is written `[[key]]`.
+    const TABLE: bool = false;
+
     /// Reads it; every problem goes to `reader`.
     fn read(value: &DeValue<'_>, place: &Place, reader: &mut Reader<'_>) -> Option<Self>;
 
@@ -52,7 +55,8 @@ impl<T: Scalar> Form for T {
 impl<T: Form> Form for Vec<T> {
     fn read(value: &DeValue<'_>, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
         let Some(items) = value.as_array() else {
-            reader.refuse(value, place, "a list: [\"…\", \"…\"]");
+            let tables = format!("[[{}]], once for each", place.path());
+            reader.refuse(value, place, if T::TABLE { &tables } else { "a list: [\"…\", \"…\"]" });
             return None;
         };
         let read = items.iter().enumerate().map(|(n, item)| {
@@ -189,13 +193,19 @@ impl<const MIN: u64, const MAX: u64> Scalar for Span<MIN, MAX> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bytes<const MIN: u64, const MAX: u64>(pub(crate) u64);
 
+impl<const MIN: u64, const MAX: u64> Bytes<MIN, MAX> {
+    /// Keeps a size that lies in the range.
+    pub(crate) fn within(size: u64) -> Option<Self> {
+        (MIN..=MAX).contains(&size).then_some(Self(size))
+    }
+}
+
 impl<const MIN: u64, const MAX: u64> Scalar for Bytes<MIN, MAX> {
     fn parse(value: &DeValue<'_>) -> Option<Self> {
-        let size = match value.as_str() {
+        Self::within(match value.as_str() {
             Some(text) => units::bytes(text)?,
             None => u64::try_from(integer(value)?).ok()?,
-        };
-        (MIN..=MAX).contains(&size).then_some(Self(size))
+        })
     }
 
     fn allowed() -> String {

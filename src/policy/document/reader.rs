@@ -87,6 +87,11 @@ impl Place {
         }
     }
 
+    /// The field that stands here.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// `file:line`, to point at this place from another problem.
     pub(crate) fn short(&self) -> String {
         format!("{}:{}", self.file.display(), self.line)
@@ -104,6 +109,8 @@ pub(crate) struct Placed<T> {
 
 /// A placed value is read as the value is; lists of them keep the place of every item.
 impl<T: Form> Form for Placed<T> {
+    const TABLE: bool = T::TABLE;
+
     fn read(value: &DeValue<'_>, place: &Place, reader: &mut Reader<'_>) -> Option<Self> {
         T::read(value, place, reader).map(|value| Self { value, place: place.clone() })
     }
