@@ -23,7 +23,7 @@ use crate::upstream::{Budget, Client, Discovery, Endpoint, Health, Stagehand, Ti
 
 use super::gpus::{Sight, follow_gpus};
 use super::lessons;
-use super::reload::Reload;
+use super::reload::{Reload, tell_strays};
 
 /// Bytes of answers that callers have not taken yet: over all, and of one.
 const ANSWERS: (usize, usize) = (1 << 30, 64 << 20);
@@ -92,6 +92,7 @@ pub(super) async fn build(
     let doors = Doorkeeper::new(keyring, clock.clone(), local_rules(settings));
     let desk = Arc::new(Desk::new(policies, clock.clone()));
     if let Some(folder) = folder {
+        tell_strays(&folder);
         let reload = Reload { desk: Arc::clone(&desk), keys: policy_keys, metrics: metrics.clone() };
         let stop = stop.clone();
         tasks.spawn(async move { stop.run_until_cancelled(reload.follow(folder)).await });

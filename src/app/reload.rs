@@ -1,12 +1,13 @@
-//! Live reload of the policies: a good edit reaches every room at once, a bad one changes nothing.
+//! Live reload of the policies: a good edit reaches every room at once, a bad one changes nothing. The settings are not
+//! reloaded: their change is told.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config;
+use crate::config::{self, SettingsFile};
 use crate::identity::PolicyKeys;
-use crate::policy::{Desk, Folder, Policies, Problem};
+use crate::policy::{Desk, Folder, Policies};
 use crate::telemetry::RequestMetrics;
 
 use super::build::policy_keys;
@@ -24,7 +25,9 @@ impl Reload {
         config::watch(seen, |changed| self.take(changed)).await;
     }
 
-    fn take(&self, changed: Result<Policies, Vec<Problem>>) {
+    fn take(&self, folder: &Folder) {
+        tell_strays(folder);
+        let changed = Policies::compile(folder);
         self.metrics.policy_reload(changed.is_ok());
         match changed {
             Ok(policies) => {
@@ -46,5 +49,23 @@ impl Reload {
                 );
             }
         }
+    }
+}
+
+/// Says so when the settings file is changed, which only a restart takes; never ends.
+pub(super) async fn tell_of_settings(seen: SettingsFile) {
+    config::watch(seen, |changed| {
+        tracing::warn!(
+            file = %changed.path().display(),
+            "the settings file changed: it is read at the start only, restart (a standby takes over) to use it"
+        );
+    })
+    .await;
+}
+
+/// Names files in the folder that look meant and are not read.
+pub(super) fn tell_strays(folder: &Folder) {
+    for stray in folder.strays() {
+        tracing::warn!(file = %stray.display(), "a file in the policies folder is not read: its name does not end in .toml");
     }
 }

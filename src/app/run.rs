@@ -16,6 +16,7 @@ use crate::http::{AccessLog, Limits, Server, Shared, Tls, Web, router};
 use crate::store::Lease;
 
 use super::build::{House, Telemetry, build, local_rules};
+use super::reload::tell_of_settings;
 use super::{gauges, operators};
 
 /// For a peer that stops reading.
@@ -173,6 +174,10 @@ impl Gaucho {
     pub async fn serve(&mut self) -> Result<Addresses, Vec<String>> {
         self.take_lease().await?;
         let house = build(&self.settings, &self.telemetry, &self.clock, &self.tasks, &self.halt).await?;
+        if let Some(file) = self.settings.file.clone() {
+            let halt = self.halt.clone();
+            self.tasks.spawn(async move { halt.run_until_cancelled(tell_of_settings(file)).await });
+        }
         let addresses = self.open().await?;
         self.readiness.serve(house.discovery.watch());
         let _ = self.gateway.set(Arc::clone(&house.gateway));

@@ -13,7 +13,7 @@ use crate::config::{self, Overrides, Settings};
 use crate::domain::Clock;
 use crate::http::Tls;
 use crate::identity::Keys;
-use crate::policy::{self, AppRules, Policies, Problem, SchemaOf};
+use crate::policy::{self, AppRules, Folder, Policies, Problem, SchemaOf};
 use crate::store::{Inspected, Store, StoreError};
 
 /// Check settings, policies, certificate and state folder, and change nothing: lists every mistake with its place, and exits
@@ -112,9 +112,10 @@ fn check(
         Ok(settings) => settings.policies.clone(),
         Err(_) => args.policies.clone(),
     };
-    let policies = folder.map_or_else(|| Ok(Policies::built_in()), |folder| Policies::load(&folder));
+    let folder = folder.map(|folder| Folder::read(&folder));
+    let policies = folder.as_ref().map_or_else(|| Ok(Policies::built_in()), Policies::compile);
     let mut problems = Vec::new();
-    let (mut concerns, mut state) = (Vec::new(), None);
+    let (mut concerns, mut state) = (folder.as_ref().map(strays).unwrap_or_default(), None);
     if let Ok(settings) = &settings {
         concerns.extend(certificate(settings).unwrap_or_else(|problem| {
             problems.push(problem);
@@ -144,6 +145,12 @@ fn check(
             Err(problems)
         }
     }
+}
+
+/// What is to be said of files in the policies folder that are not read.
+fn strays(folder: &Folder) -> Vec<String> {
+    let said = |file: &Path| format!("{} is not read: its name does not end in .toml", file.display());
+    folder.strays().map(said).collect()
 }
 
 /// What stands in the state folder, and what is to be said of it.
@@ -301,6 +308,23 @@ mod tests {
         assert_eq!(code, 0);
         assert!(err.starts_with("warning: the stored record of key abc is damaged"), "{err}");
         assert!(out.contains("state: sound; process 7, listening on 127.0.0.1:1 serves from it now\n"), "{out}");
+    }
+
+    #[test]
+    fn files_that_look_meant_and_are_not_read_are_named_and_no_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("old.d")).unwrap();
+        let meant = ["chat.TOML", "chat.tml", "chat.yaml"];
+        let left =
+            ["README.md", "readme", "a.toml~", "a.toml.bak", "a.toml.orig", "b.tmp", ".a.toml.swp", "a.swp", "a.toml"];
+        for name in meant.iter().chain(&left) {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let (code, _, err) = gaucho_check(&["--policies", dir.path().to_str().unwrap()]);
+        let said = |name: &&str| {
+            format!("warning: {} is not read: its name does not end in .toml\n", dir.path().join(name).display())
+        };
+        assert_eq!((code, err), (0, meant.iter().map(said).collect()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Settings: `gaucho.toml`, flags and environment in, one checked [`Settings`] out; and the watch on the policies folder.
+//! Settings: `gaucho.toml`, flags and environment in, one checked [`Settings`] out; and the watch on its files.
 //!
 //! Owns which source wins (flag, environment, file, default), the defaults, and every read of the environment.
 //! It does not own what policies say (`policy`), the command line's grammar (`cli`), or what is done with a change (`app`).
@@ -14,9 +14,9 @@ mod web;
 
 pub(crate) use document::Memory;
 pub use document::schema;
-pub use settings::{Endpoint, Limits, Secret, Settings, UpstreamTimeouts, endpoint_problems, load};
+pub use settings::{Endpoint, Limits, Secret, Settings, SettingsFile, UpstreamTimeouts, endpoint_problems, load};
 pub use sources::{Overrides, process_env};
-pub use watch::watch;
+pub use watch::{Watched, watch};
 pub use web::{TlsFiles, Web};
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use crate::policy::{self, KeepAlive, Placed, Policies, Problem, Scalar, Span};
 /// All settings of a gateway, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// The settings file, if there is one.
+    pub file: Option<SettingsFile>,
     /// Address for applications; port 0 lets the system choose.
     pub listen: SocketAddr,
     /// Address for metrics and administration.
@@ -47,6 +49,27 @@ pub struct Settings {
     pub upstream: UpstreamTimeouts,
     /// Bounds of the gateway as a whole.
     pub limits: Limits,
+}
+
+/// A settings file as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SettingsFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl SettingsFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl std::fmt::Debug for SettingsFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SettingsFile({})", self.path.display())
+    }
 }
 
 /// Text that is never printed.
@@ -119,9 +142,10 @@ pub fn load(
 ) -> Result<Settings, Vec<Problem>> {
     let mut sources = Sources { env, problems: Vec::new() };
     let found = file.map(Path::to_owned).or_else(|| default_file(&sources));
-    let file = found.as_deref();
-    let written = file.and_then(|file| read_file(file, &mut sources.problems)).unwrap_or_default();
-    let beside = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let beside = found.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let file = found.as_deref().and_then(|file| read_file(file, &mut sources.problems));
+    let written = file.as_ref().and_then(|file| policy::read_document(&file.path, &file.bytes, &mut sources.problems));
+    let written: SettingsDocument = written.unwrap_or_default();
     let folder = |written: &Option<Placed<String>>| written.as_ref().map(|path| beside.join(&path.value));
 
     let listen = address(&mut sources, "listen", overrides.listen.as_deref(), written.listen.as_ref());
@@ -131,6 +155,7 @@ pub fn load(
             .or_else(|| written.drain.as_ref().map(|placed| placed.value))
             .map_or(Duration::from_secs(300), |drain| drain.0);
     let settings = Settings {
+        file,
         listen,
         admin_listen: admin,
         web: web::web(&mut sources, &overrides, &written),
@@ -195,9 +220,9 @@ fn admin_token(sources: &mut Sources<'_>) -> Option<Secret> {
         .ok()
 }
 
-fn read_file(file: &Path, problems: &mut Vec<Problem>) -> Option<SettingsDocument> {
+fn read_file(file: &Path, problems: &mut Vec<Problem>) -> Option<SettingsFile> {
     match std::fs::read(file) {
-        Ok(bytes) => policy::read_document(file, &bytes, problems),
+        Ok(bytes) => Some(SettingsFile { path: file.to_owned(), bytes }),
         Err(error) => {
             let message = format!("cannot be read ({error}): name another file with --config");
             problems.push(Problem::whole(file, "", "", message));

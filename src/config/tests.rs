@@ -251,7 +251,9 @@ struct Watching {
 impl Watching {
     fn new(dir: &Path) -> Self {
         let (tell, news) = mpsc::channel(16);
-        let watch = Box::pin(watch(Folder::read(dir), move |result| tell.try_send(result).unwrap()));
+        let watch = Box::pin(watch(Folder::read(dir), move |folder: &Folder| {
+            tell.try_send(Policies::compile(folder)).unwrap();
+        }));
         Self { news, watch }
     }
 
@@ -307,6 +309,32 @@ async fn a_folder_that_goes_and_comes_back_is_still_watched() {
     assert_eq!(watching.weight().await, 5.0);
     fs::write(dir.join("a.toml"), "weight = 6").unwrap();
     assert_eq!(watching.weight().await, 6.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_of_the_settings_file_is_told_once_and_a_file_that_is_gone_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gaucho.toml");
+    fs::write(&path, "drain = 1").unwrap();
+    let file = load(Some(&path), Overrides::default(), &|_| None).unwrap().file.unwrap();
+    let (tell, mut news) = mpsc::channel(16);
+    let mut watch = Box::pin(watch(file, move |changed: &SettingsFile| tell.try_send(changed.clone()).unwrap()));
+    let mut told = async || {
+        tokio::select! {
+            news = timeout(Duration::from_secs(60), news.recv()) => news.is_ok(),
+            () = &mut watch => panic!("the watch ended"),
+        }
+    };
+    assert!(!told().await, "as it was read");
+    for text in ["drain = 2", "no TOML", "drain = 1"] {
+        fs::write(&path, text).unwrap();
+        assert!(told().await, "{text}");
+        assert!(!told().await, "{text}, once");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(!told().await);
+    fs::write(&path, "drain = 3").unwrap();
+    assert!(told().await);
 }
 
 #[test]

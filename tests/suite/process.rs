@@ -184,6 +184,31 @@ async fn a_bad_edit_is_logged_with_its_place_and_a_good_one_is_taken() {
 }
 
 #[tokio::test]
+async fn changes_that_are_not_taken_are_told() {
+    let folder = TempDir::new().unwrap();
+    let policies = folder.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    std::fs::write(policies.join("chat.TOML"), "weight = 2\n").unwrap();
+    std::fs::write(folder.path().join("gaucho.toml"), "num_parallel = 1\n").unwrap();
+    let sim = upstream(50.0).await;
+    let mut process = start(folder.path(), &sim, &[]);
+    let line = process.until("is not read").await;
+    assert!(line["file"].as_str().unwrap().ends_with("chat.TOML") && line["level"] == "WARN", "{line}");
+    process.until("serving").await;
+    std::fs::write(policies.join("shop.yaml"), "weight: 2\n").unwrap();
+    let mut line = process.until("is not read").await;
+    while !line["file"].as_str().unwrap().ends_with("shop.yaml") {
+        line = process.until("is not read").await;
+    }
+    std::fs::write(folder.path().join("gaucho.toml"), "num_parallel = 2\n").unwrap();
+    let line = process.until("the settings file changed").await;
+    assert!(line["message"].as_str().unwrap().contains("restart (a standby takes over) to use it"), "{line}");
+    assert_eq!((&line["file"], &line["level"]), (&json!("gaucho.toml"), &json!("WARN")), "{line}");
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_end_of_a_certificate_is_told_at_the_start_at_a_reload_by_a_gauge_and_by_check() {
     let folder = TempDir::new().unwrap();
     let sim = upstream(50.0).await;
