@@ -115,8 +115,7 @@ pub(super) async fn build(
     let ledger = Ledger::new(metrics.clone(), log);
     let (settler, settling) = settler(ledger.clone());
     tasks.spawn(settling);
-    let configured = settings.endpoints.iter().map(|endpoint| endpoint.num_parallel).collect();
-    start(tasks, stop, &scheduler, (&discovery, configured), health);
+    start(tasks, stop, &scheduler, (&discovery, &settings.endpoints), health);
     feed(tasks, stop, &scheduler, &gpus);
     let keep_alive = settings.keep_alive.unwrap_or(KEEP_ALIVE);
     let parts = Parts {
@@ -215,9 +214,10 @@ fn start(
     tasks: &TaskTracker,
     stop: &CancellationToken,
     scheduler: &Scheduler,
-    (discovery, configured): (&Discovery, Vec<u32>),
+    (discovery, endpoints): (&Discovery, &[config::Endpoint]),
     health: Health,
 ) {
+    let configured: Vec<_> = endpoints.iter().map(|endpoint| endpoint.num_parallel).collect();
     let prober_stop = stop.clone();
     tasks.spawn(async move { health.run(prober_stop).await });
     let (poller, poller_stop) = (discovery.clone(), stop.clone());
