@@ -101,8 +101,9 @@ impl Health {
 
     /// Seconds that a run waited for a slot that another one of the runner's had; 0 where none came free at the end of
     /// the wait. A wait for a slot comes before the first word: all else has other causes.
-    fn waited(&self, run: &Running, seen: Observed) -> f64 {
-        let silent = run.began.map_or(0.0, |began| began.since(run.since).as_secs_f64());
+    fn waited(&self, run: &Running, seen: Observed, now: Moment) -> f64 {
+        // the first word of an answer in one piece is its end
+        let silent = run.began.unwrap_or(now).since(run.since).as_secs_f64();
         let near = SAME_TIME.0 + SAME_TIME.1 * seen.slot_wait;
         let after = |end: &End| end.at.since(run.since).as_secs_f64();
         let during = || self.ends.iter().filter(|end| end.at > run.since && after(end) <= seen.slot_wait + near);
@@ -238,7 +239,7 @@ impl Core {
         let members = &mut self.pools[run.pool.0];
         let tells = seen.complete && run.work.kind == WorkKind::Generate;
         let Some(runner) = members.runners.get_mut(&run.endpoint).filter(|_| tells) else { return };
-        let waited = runner.health.waited(run, seen);
+        let waited = runner.health.waited(run, seen, now);
         runner.health.ended(End { at: now, prompt: seen.prompt_seconds, output: seen.output_seconds });
         if !run.filled {
             return;

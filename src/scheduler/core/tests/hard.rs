@@ -880,9 +880,9 @@ fn a_slot_too_many_is_found_although_not_every_answer_waits_for_one() {
         let ids = [d.submit("a", "a", |_| {}).0, d.submit("a", "a", |_| {}).0];
         let slot_wait = waits.next().unwrap();
         d.now += slot_wait;
-        d.ends(ids[0], Observed::default());
+        d.done(ids[0]);
         d.now += 0.4;
-        d.ends(ids[1], Observed { slot_wait, ..Observed::default() });
+        d.step(Input::Finish { id: ids[1], observed: Observed { slot_wait, complete: true, ..Observed::default() } });
         if d.core.pools[0].runners[&GPU].health.reload {
             return;
         }
