@@ -87,6 +87,15 @@ impl Process {
     }
 }
 
+/// Reads an answer to its end.
+async fn last_chunk(exchange: &mut Exchange, head: &mut Raw) -> String {
+    let mut last = String::new();
+    while let Some(chunk) = exchange.chunk(head).await {
+        last = chunk;
+    }
+    last
+}
+
 #[tokio::test]
 async fn a_signal_lets_the_running_stream_finish_and_a_second_one_cuts_it() {
     let folder = TempDir::new().unwrap();
@@ -96,10 +105,7 @@ async fn a_signal_lets_the_running_stream_finish_and_a_second_one_cuts_it() {
     let (mut exchange, mut head) = process.stream(40).await;
     process.signal(Signal::SIGTERM);
     process.until("shutting down").await;
-    let mut last = String::new();
-    while let Some(chunk) = exchange.chunk(&mut head).await {
-        last = chunk;
-    }
+    let last = last_chunk(&mut exchange, &mut head).await;
     assert!(!head.cut && last.contains("\"done\":true"), "{last}");
     assert_eq!(process.ended().await.code(), Some(0));
 
@@ -112,10 +118,7 @@ async fn a_signal_lets_the_running_stream_finish_and_a_second_one_cuts_it() {
     process.signal(Signal::SIGTERM);
     let line = process.until("these requests were cut").await;
     assert_eq!((&line["running"], &line["waiting"]), (&json!(1), &json!(0)), "{line}");
-    let mut last = String::new();
-    while let Some(chunk) = exchange.chunk(&mut head).await {
-        last = chunk;
-    }
+    let last = last_chunk(&mut exchange, &mut head).await;
     assert!(last.contains("the gateway was stopped"), "a stream that was cut does not look whole: {last}");
     assert_eq!(process.ended().await.code(), Some(1));
 }
@@ -138,10 +141,7 @@ async fn a_hangup_ends_neither_who_serves_nor_who_stands_by_nor_a_drain() {
     process.until("shutting down").await;
     process.signal(Signal::SIGHUP);
     process.until("policy files are read live").await;
-    let mut last = String::new();
-    while let Some(chunk) = exchange.chunk(&mut head).await {
-        last = chunk;
-    }
+    let last = last_chunk(&mut exchange, &mut head).await;
     assert!(!head.cut && last.contains("\"done\":true"), "{last}");
     assert_eq!(process.ended().await.code(), Some(0));
     standby.until("serving").await;
