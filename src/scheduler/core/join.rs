@@ -84,7 +84,7 @@ impl Core {
         // what was in already keeps its place
         let new = ticket.again.is_none();
         if new && load.queued() >= ticket.max_queued {
-            let estimate = self.behind_a_full_queue(app, estimate);
+            let estimate = self.behind_a_full_queue(app, pool, estimate);
             return Err(Refused::AppQueueFull { queued: load.queued(), limit: ticket.max_queued, estimate });
         }
         let too_many = self.waiting.len() >= self.bounds.queued;
@@ -105,9 +105,12 @@ impl Core {
 
     /// When one that its application's full queue refuses should come back: not before there is a place, and each of those
     /// that are refused together one place after the other, or they would all come back for the same one.
-    fn behind_a_full_queue(&self, app: AppIndex, estimate: Estimate) -> Estimate {
-        let (load, away) = (&self.apps[app.0], self.apps[app.0].away(self.now));
-        let place = self.first_place(app).unwrap_or_default();
+    fn behind_a_full_queue(&self, app: AppIndex, pool: PoolIndex, estimate: Estimate) -> Estimate {
+        let (load, members) = (&self.apps[app.0], &self.pools[pool.0]);
+        let away = load.away(self.now);
+        // of a queue that is all one line, the first starts before whoever joins it: nothing more has to be played
+        let one_line = !members.mixed && members.lines.length(app) == load.waiting.tickets();
+        let place = if one_line { None } else { self.first_place(app) }.unwrap_or_default();
         let ahead = f64::from(load.queued() + 1);
         let wait = estimate.wait.max(place).mul_f64((ahead + f64::from(away)) / ahead).min(LONGEST);
         let position = usize::try_from(load.queued() + 1 + away).unwrap_or(usize::MAX);
