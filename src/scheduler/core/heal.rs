@@ -5,10 +5,11 @@
 //!
 //! Evidence (`ollama-facts` 2.7, 2.8 B6): a request of ours waited inside Ollama for a slot although we hold no more than
 //! there are, and got one the moment another of ours ended (what waits for others' prompts, whose batches go first, is told
-//! by Ollama in the same figure); or a request stays silent for far longer than its kind ever took, and a generation of one token that is asked
-//! for then is not answered either. The first lowers the slots we use by one; the second withdraws what is silent (it goes
-//! back into the queue), because our own waiters would keep the runner from being unloaded. A runner that is still full too
-//! early right after it was healed has fewer slots than configured: then the smaller number is believed and told.
+//! by Ollama in the same figure); or a request stays silent for far longer than its kind ever took, and a generation of one
+//! token that is asked for then is not answered either. The first lowers the slots we use by one; the second withdraws what
+//! is silent (it goes back into the queue), because our own waiters would keep the runner from being unloaded. A runner that
+//! is still full too early right after it was healed has fewer slots than configured: then the smaller number is believed
+//! and told.
 
 use std::collections::VecDeque;
 use std::time::Duration;
